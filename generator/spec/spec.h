@@ -1,0 +1,143 @@
+// A parsed spec: what specs/*.yaml says, with the place of every leaf. Nothing is resolved here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/facts.h"
+
+namespace gdn::spec {
+
+// A place in the spec file. Lines and columns count from 1; length is in bytes, at least 1.
+struct Place {
+  int line = 0;
+  int column = 0;
+  int length = 1;
+};
+
+// A value and where it was written.
+template <class T>
+struct Located {
+  T value{};
+  Place place;
+
+  const T& operator*() const { return value; }
+};
+
+struct Part;
+
+// One entry of a dimension list: a named dimension, or a packed dimension whose parts lie one after the other.
+struct Dim {
+  Located<std::string> name;  // "token", "key_head", ...; empty for a packed dimension
+  bool at_launch = false;     // written `token@launch`: the stride of this dimension is given at launch
+  std::vector<Part> parts;    // of a packed dimension
+
+  bool packed() const { return !parts.empty(); }
+};
+
+// One part of a packed dimension: a name (q, k, v, z, b, a) and its own dimensions, slowest first.
+struct Part {
+  Located<std::string> name;
+  std::vector<Dim> dims;
+};
+
+// A tensor: a dtype and its dimensions, slowest first. Shorthands (interleaved, flat, SD, DS, channel) are already
+// expanded by the parser; an expanded entry keeps the shorthand's place.
+struct Tensor {
+  Located<std::string> name;
+  Located<core::DType> dtype;
+  std::vector<Dim> dims;
+  Place dims_place;
+};
+
+struct Heads {
+  Located<int> key, value;
+  Located<core::Pairing> pairing;
+};
+
+struct Dims {
+  Located<int> key, value;
+};
+
+struct Conv {
+  Located<int> width;
+  Located<core::Activation> activation;
+  Located<bool> bias;
+  Located<bool> taps_oldest_first;  // taps: oldest_first | newest_first
+  Located<int> window;              // rows kept in the pool, at least width - 1
+  Located<core::Anchor> anchor;     // first | last
+};
+
+struct QkNorm {
+  Located<bool> enabled;  // kind: l2 | none
+  Located<double> eps;
+  Located<core::EpsAt> eps_at;  // sum | mean | max
+};
+
+struct QkScale {
+  Located<double> q, k;  // a number, or key_dim^-0.5, key_dim^-0.25: already evaluated
+  Located<std::string> q_text, k_text;
+};
+
+struct Decay {
+  Located<core::Domain> input;  // what `a` holds: logit
+  Located<core::DecayForm> form;
+  Located<double> threshold;  // a number, or none (0)
+  Located<double> bound;      // of the bounded form; 0 when absent
+  Located<core::AStored> a_log;
+  Located<core::Domain> handover;  // what `g` holds between the parts: ln | log2 | exp
+};
+
+struct Beta {
+  Located<core::Domain> input;  // what `b` holds: logit
+  Located<double> factor;       // 1 or 2
+};
+
+struct OutNorm {
+  Located<double> eps;
+  Located<core::NormWeight> weight;   // w | 1+w | 2*(1+w)
+  Located<core::Activation> gate;     // silu | sigmoid | none
+  Located<bool> norm_before_gate;     // order: norm_then_gate | gate_then_norm
+};
+
+struct Slots {
+  Located<core::DType> dtype;       // int32 | int64
+  Located<core::Padding> padding;   // none | negative | zero_or_negative
+  Located<core::PaddedOutput> padded_output;
+};
+
+struct Rounding {
+  Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
+};
+
+struct Spec {
+  std::string file;  // as given on the command line
+  std::string text;  // the whole file, for carets
+
+  Located<int> version;
+  Located<std::string> name;   // identifier: part of symbols and file names; equals the file's stem
+  Located<std::string> model;  // for people
+  Located<core::Rule> rule;
+  Heads heads;
+  Dims dims;
+  Conv conv;
+  QkNorm qk_norm;
+  QkScale qk_scale;
+  Decay decay;
+  Beta beta;
+  OutNorm out_norm;
+  Slots slots;
+  Rounding rounding;
+
+  std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once
+  std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight
+  std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state
+  std::vector<Tensor> handover;    // between the parts: q k v z b a g beta o
+  std::vector<Tensor> outputs;     // out
+};
+
+}  // namespace gdn::spec

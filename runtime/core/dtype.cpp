@@ -1,0 +1,35 @@
+#include "core/dtype.h"
+
+#include <array>
+#include <utility>
+
+namespace gdn::core {
+namespace {
+
+constexpr std::array<std::pair<DType, std::string_view>, 7> kNames = {{
+    {DType::kFp32, "fp32"},
+    {DType::kBf16, "bf16"},
+    {DType::kFp16, "fp16"},
+    {DType::kInt32, "int32"},
+    {DType::kInt64, "int64"},
+    {DType::kE4m3fn, "e4m3fn"},
+    {DType::kE4m3fnuz, "e4m3fnuz"},
+}};
+
+}  // namespace
+
+std::string_view to_string(DType dtype) {
+  for (const auto& [value, name] : kNames) {
+    if (value == dtype) return name;
+  }
+  return "?";
+}
+
+std::optional<DType> parse_dtype(std::string_view name) {
+  for (const auto& [value, known] : kNames) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
+
+}  // namespace gdn::core

@@ -1,0 +1,121 @@
+// The facts of one kernel: everything a kernel body is specialised for, as plain integers, enums and reals.
+//
+// The plan stage fills this in; the emit stage prints it as a C++ type with `static constexpr` members (GPU and host
+// shim); the CPU generators take it as it is. A value here has no default meaning: the spec said it.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "gdn/enums.h"
+
+namespace gdn::core {
+
+using gdn::Rule;
+using gdn::Pairing;
+using gdn::Activation;
+using gdn::NormWeight;
+using gdn::EpsAt;
+using gdn::DecayForm;
+using gdn::AStored;
+using gdn::Domain;
+using gdn::Anchor;
+using gdn::Padding;
+using gdn::PaddedOutput;
+
+// Which head index an address map takes.
+enum class HeadKind : std::uint8_t { kNone, kKey, kValue };
+
+// The address map of one part inside one operand, in elements. An element of the part lies at
+//
+//   row * Args::stride[operand]                      (row = token or slot; only when the operand has such a dimension)
+//     + offset + key_head * key_head_stride + group * group_stride
+//     + inner * inner_stride + outer * outer_stride + tap * tap_stride
+//
+// key_head and group are those of the value head (grouped: h / r and h % r; tiled: h % Hk and h / Hk); a key head has
+// group 0. `inner` runs along key_dim (q, k and the like) or value_dim (v, z, o); in the recurrent state `inner` is
+// the key channel and `outer` the value channel.
+struct Map {
+  int operand = -1;  // index into Args::operand; -1: the kernel has no such part
+  DType dtype = DType::kFp32;
+  HeadKind heads = HeadKind::kNone;
+  std::int64_t offset = 0;
+  std::int64_t key_head_stride = 0;
+  std::int64_t group_stride = 0;
+  std::int64_t inner_stride = 0;
+  std::int64_t outer_stride = 0;
+  std::int64_t tap_stride = 0;
+  std::int64_t run = 1;    // elements along inner
+  std::int64_t align = 1;  // the largest power of two that divides every base (offset and head strides), in elements;
+                           // the row stride is checked against it before a launch
+
+  bool present() const { return operand >= 0; }
+};
+
+struct Facts {
+  Rule rule = Rule::kGdn;
+  int key_heads = 0;
+  int value_heads = 0;
+  int group = 0;
+  Pairing pairing = Pairing::kGrouped;
+  int key_dim = 0;
+  int value_dim = 0;
+
+  // conv
+  int conv_width = 0;
+  Activation conv_activation = Activation::kNone;
+  bool conv_bias = false;
+  bool taps_oldest_first = true;  // weight[width-1] multiplies the current token
+  int window = 0;                 // rows of a conv window in the pool
+  Anchor anchor = Anchor::kFirst;
+
+  // q and k
+  bool qk_norm = true;
+  double qk_eps = 0;
+  EpsAt qk_eps_at = EpsAt::kSum;
+  double q_scale = 1;
+  double k_scale = 1;
+
+  // gates
+  DecayForm decay_form = DecayForm::kSoftplus;
+  double softplus_threshold = 0;  // softplus(x) = x for x above; 0: none, the exact form everywhere
+  double decay_bound = 0;         // the bounded form's bound; 0 otherwise
+  AStored a_stored = AStored::kLog;
+  Domain g_handover = Domain::kLn;  // what g holds between the parts
+  double beta_factor = 1;
+
+  // output norm
+  double norm_eps = 0;
+  NormWeight norm_weight = NormWeight::kW;
+  Activation norm_gate = Activation::kNone;
+  bool norm_before_gate = true;
+
+  // rounding points: kFp32 means none
+  DType round_conv = DType::kFp32;
+  DType round_qk = DType::kFp32;
+  DType round_beta = DType::kFp32;
+  DType round_o = DType::kFp32;
+  DType round_norm = DType::kFp32;
+
+  // slots
+  DType slot_dtype = DType::kInt32;
+  Padding padding = Padding::kNone;
+  PaddedOutput padded_output = PaddedOutput::kZero;
+  int slots_operand = -1;
+
+  // Where things lie. An absent part has operand -1. in_* are the operation's per-token inputs, out_* its per-token
+  // outputs.
+  Map in_q, in_k, in_v, in_z, in_b, in_a;     // rows of the projections, or the parts handed over
+  Map in_g, in_beta, in_o;                    // inputs of delta_update and norm_quant
+  Map out_q, out_k, out_v, out_z, out_b, out_a;  // unpack, conv_update
+  Map out_g, out_beta, out_o;                 // gating, delta_update
+  Map out;                                    // decode, norm_quant
+  Map weight_q, weight_k, weight_v;           // conv weights: tap_stride set
+  Map bias_q, bias_k, bias_v;                 // conv bias
+  Map window_q, window_k, window_v;           // conv state: tap_stride set
+  Map state;                                  // recurrent state: inner = key channel, outer = value channel
+  Map a_log, dt_bias;                         // per value head
+  Map norm_w;                        // per value channel
+};
+
+}  // namespace gdn::core

@@ -1,0 +1,77 @@
+// A kernel's plan: what is compiled, which operands it takes in which order, and how it is launched.
+//
+// The plan stage makes it, the emit stage prints source from it, the runtime checks views against it and launches by
+// it. It is a plain value; to_text and parse_plan turn it into text and back (bundles, disk cache, goldens).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/facts.h"
+#include "core/identity.h"
+
+namespace gdn::core {
+
+constexpr int kPlanFormat = 1;   // of to_text
+constexpr int kTemplateAbi = 1;  // must equal gdn::kTemplateAbi of templates/gdn/config.h
+
+enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
+
+// What an operand is to the layer; places for later operations (records, scales, workspace) are here from the start.
+enum class Role : std::uint8_t {
+  kInput,      // per-token rows
+  kParameter,  // weights and gate parameters
+  kPool,       // state kept between calls, indexed by slot
+  kSlots,      // slot index per row
+  kOutput,     // per-token rows
+  kScale,      // quantisation scales
+  kRecord,     // replay records and intermediate states of speculative decoding
+  kWorkspace,
+};
+
+enum class Leading : std::uint8_t { kNone, kToken, kSlot };
+
+struct Operand {
+  std::string name;  // as the spec names the tensor: "qkvz", "conv_state", ...
+  Role role = Role::kInput;
+  Access access = Access::kRead;
+  DType dtype = DType::kFp32;
+  Leading leading = Leading::kNone;  // the dimension whose size only the caller knows
+  bool launch_stride = false;        // its stride is given at launch; otherwise it is exactly `inner`
+  std::int64_t inner = 0;            // elements below the leading dimension, dense and in the layout's order
+  std::int64_t align = 1;            // bytes: the base address and the leading stride must be multiples of it
+  bool optional = false;             // may be null
+  Identity layout;
+};
+
+// Blocks: grid.x = rows of the launch, grid.y = blocks_per_row. CPU kernels take items [0, rows * blocks_per_row).
+struct LaunchRule {
+  int threads = 0;  // of a block; 1 on the CPU
+  int blocks_per_row = 0;
+  int shared_bytes = 0;  // dynamic shared memory; static shared memory is the compiler's business
+};
+
+struct KernelPlan {
+  std::string symbol;     // gdn_<spec>_<operation>_<target>
+  std::string spec;       // qwen3_next_80b
+  std::string spec_file;  // specs/qwen3_next_80b.yaml: as the emitted banner names it
+  std::string operation;  // decode, unpack, conv_update, gating, delta_update, norm_quant
+  std::string target;     // sm_90a, gfx942, avx512bf16, ...
+  Identity identity;      // of the kernel: operation, every operand's layout, the numbers
+  std::vector<Operand> operands;
+  LaunchRule launch;
+  std::vector<std::pair<std::string, std::int64_t>> choices;  // tuning: ("threads", 256), ...; in the emitted facts too
+  Facts facts;
+};
+
+// One "key: value" line per field, in a fixed order, operands indented under theirs.
+std::string to_text(const KernelPlan& plan);
+
+// The inverse. Throws std::runtime_error naming the line for text that is not a plan of this format.
+KernelPlan parse_plan(std::string_view text);
+
+}  // namespace gdn::core

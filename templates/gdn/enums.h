@@ -1,0 +1,29 @@
+// The words of a spec that a kernel body branches on. Shared by the device code, the generator and the runtime
+// (core/facts.h), so it includes nothing.
+#pragma once
+
+namespace gdn {
+
+enum class Rule : unsigned char { kGdn, kKda };
+enum class Pairing : unsigned char {
+  kGrouped,  // value head h reads key head h / group
+  kTiled,    // value head h reads key head h % key_heads
+};
+enum class Activation : unsigned char { kNone, kSilu, kSigmoid };
+enum class NormWeight : unsigned char { kW, kOnePlusW, kTwiceOnePlusW };  // w, 1+w, 2*(1+w)
+enum class EpsAt : unsigned char {
+  kSum,   // x / sqrt(sum(x^2) + eps)
+  kMean,  // x / sqrt(mean(x^2) + eps) / sqrt(n)
+  kMax,   // x / max(sqrt(sum(x^2)), eps)
+};
+enum class DecayForm : unsigned char {
+  kSoftplus,  // g = -exp(A_log) * softplus(a + dt_bias)
+  kBounded,   // g = bound * sigmoid(exp(A_log) * (a + dt_bias))
+};
+enum class AStored : unsigned char { kLog, kNegativeExp };             // A_log, or -exp(A_log)
+enum class Domain : unsigned char { kLogit, kLn, kLog2, kExp, kSigmoid };
+enum class Anchor : unsigned char { kFirst, kLast };  // which rows of a longer window hold the last width-1 inputs
+enum class Padding : unsigned char { kNone, kNegative, kZeroOrNegative };  // which slot indices mark a padding row
+enum class PaddedOutput : unsigned char { kZero, kUntouched };
+
+}  // namespace gdn
