@@ -1,0 +1,14 @@
+// The written model of a target: how many threads, how many state rows in flight.
+#pragma once
+
+#include "core/facts.h"
+#include "plan/target.h"
+#include "plan/tuning.h"
+
+namespace gdn::plan {
+
+// Choices that the tuning table has no say in. GPU: "threads" of a block, "rows_per_pass" state rows that a lane group
+// keeps in flight. CPU: none.
+Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts);
+
+}  // namespace gdn::plan

@@ -1,0 +1,121 @@
+#include "plan/operation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace gdn::plan {
+namespace {
+
+using core::Access;
+
+bool holds_any(const layout::TensorLayout& tensor, std::string_view parts) {
+  return std::any_of(tensor.parts.begin(), tensor.parts.end(), [&](const layout::PartLayout& part) {
+    return part.name.size() == 1 && parts.find(part.name) != std::string_view::npos;
+  });
+}
+
+bool starts_with(const std::string& text, std::string_view prefix) { return text.rfind(prefix, 0) == 0; }
+
+// Collects the operands of one operation in their order.
+class Collector {
+ public:
+  explicit Collector(const layout::Layout& layout) : layout_(layout) {}
+
+  // Projection rows that hold one of the named parts.
+  Collector& inputs(std::string_view parts) {
+    for (const layout::TensorLayout& tensor : layout_.inputs) {
+      if (holds_any(tensor, parts)) add(tensor, Access::kRead, tensor.domain);
+    }
+    return *this;
+  }
+  Collector& conv_parameters() {
+    for (const char* prefix : {"conv_weight", "conv_bias"}) {
+      for (const layout::TensorLayout& tensor : layout_.parameters) {
+        if (starts_with(tensor.name, prefix)) add(tensor, Access::kRead, tensor.domain);
+      }
+    }
+    return *this;
+  }
+  Collector& parameter(std::string_view name) { return add_named(name, Access::kRead); }
+  Collector& conv_states() {
+    for (const layout::TensorLayout& tensor : layout_.pools) {
+      if (starts_with(tensor.name, "conv_state")) add(tensor, Access::kReadWrite, tensor.domain);
+    }
+    return *this;
+  }
+  Collector& state() { return add_named("state", Access::kReadWrite); }
+  Collector& slots() {
+    uses_.push_back({nullptr, Access::kRead, ""});
+    return *this;
+  }
+  // q, k and v between the parts are either raw projections or already convolved: same storage, other numbers.
+  Collector& handover(std::string_view part, Access access, std::string_view conv = "") {
+    const layout::TensorLayout& tensor = layout_.tensor(fmt::format("handover.{}", part));
+    add(tensor, access, conv.empty() ? tensor.domain : fmt::format("{}={}", part, conv));
+    return *this;
+  }
+  Collector& output() { return add_named("out", Access::kWrite); }
+
+  std::vector<Use> take() { return std::move(uses_); }
+
+ private:
+  Collector& add_named(std::string_view name, Access access) {
+    const layout::TensorLayout& tensor = layout_.tensor(name);
+    add(tensor, access, tensor.domain);
+    return *this;
+  }
+  void add(const layout::TensorLayout& tensor, Access access, std::string domain) {
+    uses_.push_back({&tensor, access, std::move(domain)});
+  }
+
+  const layout::Layout& layout_;
+  std::vector<Use> uses_;
+};
+
+constexpr std::string_view kRaw = "raw";
+constexpr std::string_view kConvolved = "convolved";
+
+}  // namespace
+
+const std::vector<std::string_view>& operations() {
+  static const std::vector<std::string_view> names = {"decode", "unpack",       "conv_update",
+                                                      "gating", "delta_update", "norm_quant"};
+  return names;
+}
+
+bool is_operation(std::string_view name) {
+  return std::find(operations().begin(), operations().end(), name) != operations().end();
+}
+
+std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) {
+  Collector collect(layout);
+  if (operation == "decode") {
+    collect.inputs("qkvzba").conv_parameters().parameter("a_log").parameter("dt_bias").parameter("norm_weight");
+    collect.conv_states().state().slots().output();
+  } else if (operation == "unpack") {
+    collect.inputs("qkvzba");
+    for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kRaw);
+    for (const char* part : {"z", "b", "a"}) collect.handover(part, Access::kWrite);
+  } else if (operation == "conv_update") {
+    collect.inputs("qkvz").conv_parameters().conv_states().slots();
+    for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kConvolved);
+    collect.handover("z", Access::kWrite);
+  } else if (operation == "gating") {
+    collect.inputs("ba").parameter("a_log").parameter("dt_bias");
+    collect.handover("g", Access::kWrite).handover("beta", Access::kWrite);
+  } else if (operation == "delta_update") {
+    for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
+    collect.handover("g", Access::kRead).handover("beta", Access::kRead);
+    collect.state().slots().handover("o", Access::kWrite);
+  } else if (operation == "norm_quant") {
+    collect.handover("o", Access::kRead).handover("z", Access::kRead).parameter("norm_weight").output();
+  } else {
+    throw std::invalid_argument(fmt::format("unknown operation {}: decode, unpack, conv_update, gating, delta_update "
+                                            "and norm_quant are the operations", operation));
+  }
+  return collect.take();
+}
+
+}  // namespace gdn::plan

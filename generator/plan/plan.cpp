@@ -1,0 +1,192 @@
+#include "plan/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/maps.h"
+#include "gdn/args.h"
+#include "layout/map.h"
+#include "plan/choices.h"
+#include "plan/operation.h"
+
+namespace gdn::plan {
+namespace {
+
+using core::Access;
+using core::Facts;
+using core::Map;
+
+// GPU bodies move up to 16 bytes at a time, so an operand must keep that alignment where its parts do.
+constexpr std::int64_t kVectorBytes = 16;
+
+// Which map of Facts a part fills, by the tensor that holds it and by whether the operation reads or writes it.
+Map Facts::*slot_of(const std::string& tensor, const std::string& part, Access access) {
+  static const std::map<std::string, Map Facts::*> read = {
+      {"q", &Facts::in_q}, {"k", &Facts::in_k}, {"v", &Facts::in_v},       {"z", &Facts::in_z}, {"b", &Facts::in_b},
+      {"a", &Facts::in_a}, {"g", &Facts::in_g}, {"beta", &Facts::in_beta}, {"o", &Facts::in_o}};
+  static const std::map<std::string, Map Facts::*> written = {
+      {"q", &Facts::out_q}, {"k", &Facts::out_k}, {"v", &Facts::out_v},       {"z", &Facts::out_z}, {"b", &Facts::out_b},
+      {"a", &Facts::out_a}, {"g", &Facts::out_g}, {"beta", &Facts::out_beta}, {"o", &Facts::out_o}, {"out", &Facts::out}};
+  static const std::map<std::string, Map Facts::*> parameters = {
+      {"a_log", &Facts::a_log}, {"dt_bias", &Facts::dt_bias}, {"norm_weight", &Facts::norm_w}, {"state", &Facts::state}};
+  static const std::map<std::string, Map Facts::*> conv = {
+      {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
+      {"conv_bias.q", &Facts::bias_q},     {"conv_bias.k", &Facts::bias_k},     {"conv_bias.v", &Facts::bias_v},
+      {"conv_state.q", &Facts::window_q},  {"conv_state.k", &Facts::window_k},  {"conv_state.v", &Facts::window_v}};
+  for (const char* stem : {"conv_weight", "conv_bias", "conv_state"}) {
+    if (tensor.rfind(stem, 0) == 0) return conv.at(fmt::format("{}.{}", stem, part));
+  }
+  if (const auto found = parameters.find(part); found != parameters.end()) return found->second;
+  return (access == Access::kRead ? read : written).at(part);
+}
+
+std::string_view name_of(Map Facts::*map) {
+  for (const core::NamedMap& named : core::kMaps) {
+    if (named.map == map) return named.name;
+  }
+  return "";
+}
+
+void add_checks(const layout::Layout& layout, const layout::PartLayout& part, const Map& map, std::string_view name,
+                std::vector<AddressCheck>& checks) {
+  const Facts& numbers = layout.numbers;
+  const int heads = map.heads == core::HeadKind::kNone ? 1
+                    : map.heads == core::HeadKind::kKey ? numbers.key_heads
+                                                        : numbers.value_heads;
+  std::int64_t taps = 1;
+  for (const layout::Axis& axis : part.axes) {
+    if (axis.name == "tap") taps = axis.size;
+  }
+  const std::int64_t outer = part.name == "state" ? numbers.value_dim : 1;
+  std::vector<int> chosen = {0, 1, heads - 1};
+  chosen.erase(std::remove_if(chosen.begin(), chosen.end(), [&](int head) { return head >= heads; }), chosen.end());
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
+  for (const int head : chosen) {
+    layout::Coordinates at;
+    at.key_head = at.value_head = head;
+    AddressCheck check{std::string(name), head, layout::address(numbers, part, at), 0, outer, taps};
+    at.key_dim = numbers.key_dim - 1;
+    at.value_dim = numbers.value_dim - 1;
+    at.tap = taps - 1;
+    check.last = layout::address(numbers, part, at);
+    checks.push_back(std::move(check));
+  }
+}
+
+core::Operand slots_operand(const Facts& facts) {
+  core::Operand operand;
+  operand.name = "slots";
+  operand.role = core::Role::kSlots;
+  operand.dtype = facts.slot_dtype;
+  operand.leading = core::Leading::kToken;
+  operand.inner = 1;
+  operand.align = static_cast<std::int64_t>(core::size_of(operand.dtype));
+  const char* padding = facts.padding == core::Padding::kNone       ? "none"
+                        : facts.padding == core::Padding::kNegative ? "negative"
+                                                                    : "zero_or_negative";
+  operand.layout = core::make_identity(fmt::format("{} [token] padding={}", core::to_string(operand.dtype), padding));
+  return operand;
+}
+
+// What two kernels must share to be the same kernel: the operation, where everything lies, and every number.
+core::Identity kernel_identity(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  std::string text = fmt::format("{} heads={}/{} dims={}/{}", plan.operation, f.key_heads, f.value_heads, f.key_dim,
+                                 f.value_dim);
+  text += fmt::format(" conv(width={} activation={} bias={} window={}) qk(norm={} eps={} at={} q_scale={} k_scale={})",
+                      f.conv_width, static_cast<int>(f.conv_activation), f.conv_bias, f.window, f.qk_norm, f.qk_eps,
+                      static_cast<int>(f.qk_eps_at), f.q_scale, f.k_scale);
+  text += fmt::format(" decay(form={} threshold={} bound={}) beta({})", static_cast<int>(f.decay_form),
+                      f.softplus_threshold, f.decay_bound, f.beta_factor);
+  text += fmt::format(" norm(eps={} weight={} gate={} before={})", f.norm_eps, static_cast<int>(f.norm_weight),
+                      static_cast<int>(f.norm_gate), f.norm_before_gate);
+  text += fmt::format(" round(conv={} qk={} beta={} o={} norm={}) padded={}", core::to_string(f.round_conv),
+                      core::to_string(f.round_qk), core::to_string(f.round_beta), core::to_string(f.round_o),
+                      core::to_string(f.round_norm), static_cast<int>(f.padded_output));
+  for (const core::Operand& operand : plan.operands) text += fmt::format("; {}: {}", operand.name, operand.layout.text);
+  return core::make_identity(std::move(text));
+}
+
+// Floats that a body keeps in shared memory: normalised q and k, and v and o of the key head's value heads.
+void check_limits(const core::KernelPlan& plan, const Target& target) {
+  if (target.family == Family::kCpu) return;
+  const Facts& f = plan.facts;
+  const std::int64_t bytes = 4 * (2ll * f.key_dim + 2ll * f.group * f.value_dim) + 1024;
+  if (bytes > target.static_shared) {
+    throw Unplannable(fmt::format("{} on {}: q, k, v and o of one key head take {} bytes of shared memory, the target "
+                                  "has {}: heads.value / heads.key = {} with dims.value = {} is too large",
+                                  plan.operation, target.name, bytes, target.static_shared, f.group, f.value_dim));
+  }
+  if (plan.launch.threads > target.max_threads || plan.launch.threads % target.wave != 0) {
+    throw Unplannable(fmt::format("{} on {}: threads = {} must be a multiple of {} and at most {}", plan.operation,
+                                  target.name, plan.launch.threads, target.wave, target.max_threads));
+  }
+}
+
+}  // namespace
+
+std::string symbol(std::string_view spec, std::string_view operation, std::string_view target) {
+  return fmt::format("gdn_{}_{}_{}", spec, operation, target);
+}
+
+Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
+             const TuningTable& tuning) {
+  Planned planned;
+  core::KernelPlan& plan = planned.kernel;
+  plan.symbol = symbol(layout.spec, operation, target.name);
+  plan.spec = layout.spec;
+  plan.spec_file = layout.spec_file;
+  plan.operation = operation;
+  plan.target = target.name;
+  plan.facts = layout.numbers;
+
+  for (const Use& use : uses(layout, operation)) {
+    const int index = static_cast<int>(plan.operands.size());
+    if (use.tensor == nullptr) {
+      plan.facts.slots_operand = index;
+      plan.operands.push_back(slots_operand(plan.facts));
+      continue;
+    }
+    const layout::TensorLayout& tensor = *use.tensor;
+    const auto element = static_cast<std::int64_t>(core::size_of(tensor.dtype));
+    core::Operand operand;
+    operand.name = tensor.name;
+    operand.role = use.access == Access::kWrite ? core::Role::kOutput : tensor.role;
+    operand.access = use.access;
+    operand.dtype = tensor.dtype;
+    operand.leading = tensor.leading;
+    operand.launch_stride = tensor.launch_stride;
+    operand.inner = tensor.inner;
+    operand.align = element;
+    operand.layout = layout::identity(layout, tensor, use.domain);
+    for (const layout::PartLayout& part : tensor.parts) {
+      Map Facts::*const place = slot_of(tensor.name, part.name, use.access);
+      const Map map = layout::map_of(layout.numbers, tensor, part, index);
+      plan.facts.*place = map;
+      add_checks(layout, part, map, name_of(place), planned.checks);
+      if (target.family != Family::kCpu && map.run > 1) {
+        operand.align = std::max(operand.align, std::min(kVectorBytes, map.align * element));
+      }
+    }
+    plan.operands.push_back(std::move(operand));
+  }
+  if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
+    throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
+                                  plan.operands.size(), kMaxOperands));
+  }
+
+  const Choices* tuned = tuning.find(target.name, operation, layout.spec);
+  plan.choices = tuned != nullptr ? *tuned : model_choices(target, operation, plan.facts);
+  plan.launch.threads = 1;
+  for (const auto& [name, value] : plan.choices) {
+    if (name == "threads") plan.launch.threads = static_cast<int>(value);
+  }
+  plan.launch.blocks_per_row = plan.facts.key_heads;
+  check_limits(plan, target);
+  plan.identity = kernel_identity(plan);
+  return planned;
+}
+
+}  // namespace gdn::plan

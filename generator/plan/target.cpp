@@ -1,0 +1,43 @@
+#include "plan/target.h"
+
+namespace gdn::plan {
+
+const std::vector<Target>& targets() {
+  // Static shared memory: 48 KB is CUDA's limit for it on every architecture; 64 KB of LDS on AMD.
+  static const std::vector<Target> table = {
+      {"sm_80", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA A100"},
+      {"sm_90a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA H100, H200"},
+      {"gfx90a", Family::kHip, 64, 1024, 64 * 1024, "AMD MI210, MI250"},
+      {"gfx942", Family::kHip, 64, 1024, 64 * 1024, "AMD MI300, MI325"},
+      {"gfx950", Family::kHip, 64, 1024, 64 * 1024, "AMD MI350, MI355"},
+      {"avx512bf16", Family::kCpu, 1, 1, 0, "x86-64 with AVX-512 and AVX512-BF16"},
+  };
+  return table;
+}
+
+const Target* find_target(std::string_view name) {
+  for (const Target& target : targets()) {
+    if (target.name == name) return &target;
+  }
+  return nullptr;
+}
+
+std::string_view folder(Family family) {
+  switch (family) {
+    case Family::kCuda: return "cuda";
+    case Family::kHip: return "hip";
+    case Family::kCpu: return "cpu";
+  }
+  return "";
+}
+
+std::string_view extension(Family family) {
+  switch (family) {
+    case Family::kCuda: return ".cu";
+    case Family::kHip: return ".hip";
+    case Family::kCpu: return ".cpp";
+  }
+  return "";
+}
+
+}  // namespace gdn::plan

@@ -1,0 +1,31 @@
+// The machines that kernels are made for, and what they can hold.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gdn::plan {
+
+enum class Family : std::uint8_t { kCuda, kHip, kCpu };
+
+struct Target {
+  std::string_view name;
+  Family family = Family::kCuda;
+  int wave = 32;           // lanes that shuffle together; 1 on the CPU
+  int max_threads = 1024;  // of a block
+  int static_shared = 0;   // bytes of static shared memory a block can have
+  std::string_view about;  // for people
+};
+
+const std::vector<Target>& targets();
+
+// Null for a name that is not a target.
+const Target* find_target(std::string_view name);
+
+// The folder of generated/ and the file ending: cuda/.cu, hip/.hip, cpu/.cpp.
+std::string_view folder(Family family);
+std::string_view extension(Family family);
+
+}  // namespace gdn::plan
