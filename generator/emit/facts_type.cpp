@@ -1,0 +1,218 @@
+#include "emit/facts_type.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+#include <map>
+
+#include "core/maps.h"
+
+namespace gdn::emit {
+namespace {
+
+using core::Facts;
+using core::Map;
+
+// One "static constexpr" member and, behind it, the key of the spec that it came from.
+std::string member(std::string_view type, std::string_view name, std::string_view value, std::string_view key) {
+  return fmt::format("{:<72}// {}\n", fmt::format("  static constexpr {} {} = {};", type, name, value), key);
+}
+
+std::string integer(std::string_view name, std::int64_t value, std::string_view key) {
+  return member("int", name, fmt::format("{}", value), key);
+}
+
+std::string boolean(std::string_view name, bool value, std::string_view key) {
+  return member("bool", name, value ? "true" : "false", key);
+}
+
+std::string real(std::string_view name, double value, std::string_view key) {
+  std::string text = fmt::format("{}", static_cast<float>(value));
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return member("float", name, text + "f", key);
+}
+
+template <class E>
+std::string choice(std::string_view type, std::string_view name, E value, std::initializer_list<const char*> names,
+                   std::string_view key) {
+  const char* word = names.begin()[static_cast<std::size_t>(value)];
+  return member(fmt::format("gdn::{}", type), name, fmt::format("gdn::{}::{}", type, word), key);
+}
+
+std::string_view element(core::DType dtype) {
+  switch (dtype) {
+    case core::DType::kFp32: return "float";
+    case core::DType::kBf16: return "gdn::Bf16";
+    case core::DType::kFp16: return "gdn::Fp16";
+    case core::DType::kInt32: return "int";
+    case core::DType::kInt64: return "long long";
+    case core::DType::kE4m3fn: return "gdn::E4m3fn";
+    case core::DType::kE4m3fnuz: return "gdn::E4m3fnuz";
+  }
+  return "void";
+}
+
+std::string alias(std::string_view name, std::string_view type, std::string_view key) {
+  return fmt::format("{:<72}// {}\n", fmt::format("  using {} = {};", name, type), key);
+}
+
+std::string times(std::string_view index, std::int64_t stride) {
+  if (stride == 0) return "";
+  return stride == 1 ? std::string(index) : fmt::format("{} * {}", index, stride);
+}
+
+std::string sum(const std::vector<std::string>& terms) {
+  std::string text;
+  for (const std::string& term : terms) {
+    if (!term.empty() && term != "0") text += text.empty() ? term : " + " + term;
+  }
+  return text.empty() ? "0" : text;
+}
+
+// The body of base(head), in the shortest form that the strides allow.
+std::string base_formula(const Facts& facts, const Map& map) {
+  const std::string offset = fmt::format("{}", map.offset);
+  if (map.heads == core::HeadKind::kNone) return offset;
+  if (map.heads == core::HeadKind::kKey) return sum({offset, times("key_head", map.key_head_stride)});
+  const bool grouped = facts.pairing == core::Pairing::kGrouped;
+  if (grouped && map.key_head_stride == facts.group * map.group_stride) {
+    return sum({offset, times("value_head", map.group_stride)});
+  }
+  if (!grouped && map.group_stride == facts.key_heads * map.key_head_stride) {
+    return sum({offset, times("value_head", map.key_head_stride)});
+  }
+  const int divisor = grouped ? facts.group : facts.key_heads;
+  const std::string quotient = fmt::format("(value_head / {})", divisor);
+  const std::string rest = fmt::format("(value_head % {})", divisor);
+  return sum({times(grouped ? quotient : rest, map.key_head_stride), offset,
+              times(grouped ? rest : quotient, map.group_stride)});
+}
+
+std::string_view head_parameter(const Map& map) {
+  switch (map.heads) {
+    case core::HeadKind::kNone: return "int";
+    case core::HeadKind::kKey: return "int key_head";
+    case core::HeadKind::kValue: return "int value_head";
+  }
+  return "int";
+}
+
+// What stands in the spec for this map: the operand's name and its canonical dimension list.
+std::string origin(const core::KernelPlan& plan, const Map& map) {
+  const core::Operand& operand = plan.operands[static_cast<std::size_t>(map.operand)];
+  return fmt::format("{}: {}", operand.name, operand.layout.text);
+}
+
+std::string map_type(const core::KernelPlan& plan, std::string_view name, const Map& map) {
+  if (!map.present()) return fmt::format("  using {} = gdn::Absent;\n", name);
+  std::string text = fmt::format("  struct {} {{  // {}\n", name, origin(plan, map));
+  text += fmt::format("    using Element = {};\n", element(map.dtype));
+  text += "    static constexpr bool kPresent = true;\n";
+  text += fmt::format("    static constexpr int kOperand = {};\n", map.operand);
+  text += fmt::format("    GDN_HD static constexpr int base({}) {{ return {}; }}\n", head_parameter(map),
+                      base_formula(plan.facts, map));
+  text += fmt::format(
+      "    static constexpr int kRun = {}, kInnerStride = {}, kOuterStride = {}, kTapStride = {}, kAlign = {};\n", map.run,
+      map.inner_stride, map.outer_stride, map.tap_stride, map.align);
+  return text + "  };\n";
+}
+
+// One static_assert a map: its first and last element at the first, second and last head.
+std::string address_checks(const plan::Planned& planned, const std::string& type) {
+  std::string text;
+  std::string condition;
+  for (std::size_t i = 0; i < planned.checks.size(); ++i) {
+    const plan::AddressCheck& check = planned.checks[i];
+    const std::string map = fmt::format("{}::{}", type, check.part);
+    const std::string base = fmt::format("{}::base({})", map, check.head);
+    std::string last = fmt::format("{0} + ({1}::kRun - 1) * {1}::kInnerStride", base, map);
+    if (check.outer > 1) last += fmt::format(" + {} * {}::kOuterStride", check.outer - 1, map);
+    if (check.taps > 1) last += fmt::format(" + {} * {}::kTapStride", check.taps - 1, map);
+    condition += fmt::format("{}{} == {} &&\n              {} == {}", condition.empty() ? "" : " &&\n              ", base,
+                             check.first, last, check.last);
+    if (i + 1 < planned.checks.size() && planned.checks[i + 1].part == check.part) continue;
+    text += fmt::format("static_assert({},\n              \"{}: the address maps of the generator and of the template "
+                        "disagree\");\n", condition, check.part);
+    condition.clear();
+  }
+  return text;
+}
+
+std::string choice_name(const std::string& name) { return "k" + type_name(name); }
+
+}  // namespace
+
+std::string type_name(const std::string& operation) {
+  std::string name;
+  bool upper = true;
+  for (const char c : operation) {
+    if (c == '_') {
+      upper = true;
+      continue;
+    }
+    name += upper ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : c;
+    upper = false;
+  }
+  return name;
+}
+
+std::string facts_type(const plan::Planned& planned) {
+  const core::KernelPlan& plan = planned.kernel;
+  const Facts& f = plan.facts;
+  const std::string type = type_name(plan.operation);
+  std::string text = fmt::format("struct {} {{\n", type);
+
+  text += integer("kKeyHeads", f.key_heads, "heads.key");
+  text += integer("kValueHeads", f.value_heads, "heads.value");
+  text += integer("kGroup", f.group, "heads.value / heads.key");
+  text += choice("Pairing", "kPairing", f.pairing, {"kGrouped", "kTiled"}, "heads.pairing");
+  text += integer("kKeyDim", f.key_dim, "dims.key");
+  text += integer("kValueDim", f.value_dim, "dims.value");
+
+  const std::initializer_list<const char*> activations = {"kNone", "kSilu", "kSigmoid"};
+  text += integer("kConvWidth", f.conv_width, "conv.width");
+  text += choice("Activation", "kConvActivation", f.conv_activation, activations, "conv.activation");
+  text += boolean("kConvBias", f.conv_bias, "conv.bias");
+  text += boolean("kTapsOldestFirst", f.taps_oldest_first, "conv.taps");
+  text += integer("kWindow", f.window, "conv.window");
+  text += choice("Anchor", "kAnchor", f.anchor, {"kFirst", "kLast"}, "conv.anchor");
+
+  text += boolean("kQkNorm", f.qk_norm, "qk_norm.kind");
+  text += real("kQkEps", f.qk_eps, "qk_norm.eps");
+  text += choice("EpsAt", "kQkEpsAt", f.qk_eps_at, {"kSum", "kMean", "kMax"}, "qk_norm.eps_at");
+  text += real("kQScale", f.q_scale, "qk_scale.q");
+  text += real("kKScale", f.k_scale, "qk_scale.k");
+
+  text += choice("DecayForm", "kDecayForm", f.decay_form, {"kSoftplus", "kBounded"}, "decay.form");
+  text += real("kSoftplusThreshold", f.softplus_threshold, "decay.threshold (0: none)");
+  text += real("kDecayBound", f.decay_bound, "decay.bound");
+  text += choice("AStored", "kAStored", f.a_stored, {"kLog", "kNegativeExp"}, "decay.a_log");
+  text += choice("Domain", "kGHandover", f.g_handover, {"kLogit", "kLn", "kLog2", "kExp", "kSigmoid"},
+                 "decay.handover");
+  text += real("kBetaFactor", f.beta_factor, "beta.factor");
+
+  text += real("kNormEps", f.norm_eps, "out_norm.eps");
+  text += choice("NormWeight", "kNormWeight", f.norm_weight, {"kW", "kOnePlusW", "kTwiceOnePlusW"}, "out_norm.weight");
+  text += choice("Activation", "kNormGate", f.norm_gate, activations, "out_norm.gate");
+  text += boolean("kNormBeforeGate", f.norm_before_gate, "out_norm.order");
+
+  text += alias("RoundConv", element(f.round_conv), "rounding.conv");
+  text += alias("RoundQk", element(f.round_qk), "rounding.qk");
+  text += alias("RoundBeta", element(f.round_beta), "rounding.beta");
+  text += alias("RoundO", element(f.round_o), "rounding.o");
+  text += alias("RoundNorm", element(f.round_norm), "rounding.norm");
+
+  text += alias("Slot", element(f.slot_dtype), "slots.dtype");
+  text += choice("Padding", "kPadding", f.padding, {"kNone", "kNegative", "kZeroOrNegative"}, "slots.padding");
+  text += choice("PaddedOutput", "kPaddedOutput", f.padded_output, {"kZero", "kUntouched"}, "slots.padded_output");
+  text += integer("kSlotsOperand", f.slots_operand, "where the slot indices stand; -1: the operation takes none");
+  for (const auto& [name, value] : plan.choices) {
+    text += integer(choice_name(name), value, "choice of the plan");
+  }
+
+  for (const core::NamedMap& named : core::kMaps) text += map_type(plan, named.name, f.*named.map);
+  text += "};\n";
+  return text + address_checks(planned, type);
+}
+
+}  // namespace gdn::emit

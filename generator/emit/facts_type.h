@@ -1,0 +1,16 @@
+// Facts -> the C++ type that a kernel body is instantiated with.
+#pragma once
+
+#include <string>
+
+#include "plan/plan.h"
+
+namespace gdn::emit {
+
+// "struct Decode { ... };" and the static_asserts that hold the generator's addresses against the type's own.
+std::string facts_type(const plan::Planned& planned);
+
+// The type's name: the operation in PascalCase ("conv_update" -> "ConvUpdate").
+std::string type_name(const std::string& operation);
+
+}  // namespace gdn::emit
