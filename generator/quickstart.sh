@@ -71,5 +71,7 @@ cmake --build "$build" --target gdn-gen --parallel "$jobs"
 step "4/4 emit, compile, run, check"
 status=0
 "$build/generator/tool/gdn-gen" demo || status=$?
-printf '\nquickstart: %s in %d s; gdn-gen is %s\n' "$([ $status -eq 0 ] && echo done || echo failed)" $((SECONDS - started)) "$build/generator/tool/gdn-gen"
+verdict=finished
+[ $status -eq 0 ] || verdict=failed
+printf '\nquickstart: %s in %d s; the program is %s\n' $verdict $((SECONDS - started)) "$build/generator/tool/gdn-gen"
 exit $status

@@ -67,7 +67,7 @@ has_new_clang() {
 find_nvrtc() {
   local dir file
   for dir in "$toolchain" "${CUDA_HOME:-}" "${CUDA_PATH:-}" /usr/local/cuda /usr/local/cuda-[0-9]* /usr/lib/x86_64-linux-gnu; do
-    [ -n "$dir" ] && [ -d "$dir" ] || continue
+    [ -d "${dir:-/nonexistent}" ] || continue
     for file in "$dir"/{nvidia/cu13/lib,nvidia/cuda_nvrtc/lib,lib64,targets/x86_64-linux/lib,lib,.}/libnvrtc.so.1[2-9]*; do
       [ -e "$file" ] && { printf '%s\n' "$file"; return 0; }
     done
