@@ -70,6 +70,7 @@ cmake --build "$build" --target gdn-gen --parallel "$jobs"
 
 step "4/4 emit, compile, run, check"
 status=0
+cd "$root"  # specs/ and generated/ are found from here
 "$build/generator/tool/gdn-gen" demo || status=$?
 verdict=finished
 [ $status -eq 0 ] || verdict=failed
