@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/dtype.h"
@@ -99,14 +100,14 @@ struct Beta {
 
 struct OutNorm {
   Located<double> eps;
-  Located<core::NormWeight> weight;   // w | 1+w | 2*(1+w)
-  Located<core::Activation> gate;     // silu | sigmoid | none
-  Located<bool> norm_before_gate;     // order: norm_then_gate | gate_then_norm
+  Located<core::NormWeight> weight;  // w | 1+w | 2*(1+w)
+  Located<core::Activation> gate;    // silu | sigmoid | none
+  Located<bool> norm_before_gate;    // order: norm_then_gate | gate_then_norm
 };
 
 struct Slots {
-  Located<core::DType> dtype;       // int32 | int64
-  Located<core::Padding> padding;   // none | negative | zero_or_negative
+  Located<core::DType> dtype;      // int32 | int64
+  Located<core::Padding> padding;  // none | negative | zero_or_negative
   Located<core::PaddedOutput> padded_output;
 };
 
@@ -114,6 +115,13 @@ struct Rounding {
   Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
 };
 
+// Where the keys of the five tensor sections stand; line 0: the section is missing.
+struct SectionPlaces {
+  Place inputs, parameters, pools, handover, outputs;
+};
+
+// A leaf whose place has line 0 was not written (a key that does not apply) or, while errors are being collected, could
+// not be read. A Spec that parse() or check() returned is complete.
 struct Spec {
   std::string file;  // as given on the command line
   std::string text;  // the whole file, for carets
@@ -138,6 +146,15 @@ struct Spec {
   std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state
   std::vector<Tensor> handover;    // between the parts: q k v z b a g beta o
   std::vector<Tensor> outputs;     // out
+  SectionPlaces sections;
 };
+
+// The tensor of that name, or null.
+inline const Tensor* find_tensor(const std::vector<Tensor>& tensors, std::string_view name) {
+  for (const Tensor& tensor : tensors) {
+    if (*tensor.name == name) return &tensor;
+  }
+  return nullptr;
+}
 
 }  // namespace gdn::spec

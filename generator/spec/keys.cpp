@@ -1,0 +1,357 @@
+#include "spec/keys.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace gdn::spec {
+namespace {
+
+using core::DType;
+using Rules = std::vector<RuleId>;
+
+// The shortest text that reads back as the same double.
+std::string real_text(double value) { return fmt::format("{}", value); }
+
+Key row(std::string_view path, ValueType type, std::string_view unit, Rules rules, std::string_view help) {
+  Key key;
+  key.path = path;
+  key.type = type;
+  key.unit = unit;
+  key.rules = std::move(rules);
+  key.help = help;
+  return key;
+}
+
+// In each of the makers, `at` finds the leaf: at(spec) -> Located<T>&.
+template <class At>
+Key integer(std::string_view path, At at, std::string_view unit, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kInteger, unit, std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {static_cast<int>(v.integer), v.place}; };
+  key.show = [at](const Spec& s) { return fmt::format("{}", *at(s)); };
+  return key;
+}
+
+template <class At>
+Key real(std::string_view path, At at, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kReal, "", std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {v.real, v.place}; };
+  key.show = [at](const Spec& s) { return real_text(*at(s)); };
+  return key;
+}
+
+template <class At>
+Key real_or_none(std::string_view path, At at, Rules rules, std::string_view help) {
+  Key key = real(path, at, std::move(rules), help);
+  key.type = ValueType::kRealOrNone;
+  key.show = [at](const Spec& s) { return *at(s) == 0 ? std::string("none") : real_text(*at(s)); };
+  return key;
+}
+
+// `at_text` finds the text as written; the number is worked out once all keys are read.
+template <class At>
+Key scale(std::string_view path, At at_text, std::string_view help) {
+  Key key = row(path, ValueType::kScale, "", {RuleId::kScaleRange}, help);
+  key.store = [at_text](Spec& s, const Value& v) { at_text(s) = {v.text, v.place}; };
+  key.show = [at_text](const Spec& s) { return *at_text(s); };
+  return key;
+}
+
+template <class At>
+Key boolean(std::string_view path, At at, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kBoolean, "", std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {v.truth, v.place}; };
+  key.show = [at](const Spec& s) { return std::string(*at(s) ? "true" : "false"); };
+  return key;
+}
+
+template <class At>
+Key text(std::string_view path, At at, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kText, "", std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {v.text, v.place}; };
+  key.show = [at](const Spec& s) { return *at(s); };
+  return key;
+}
+
+template <class T>
+Word say(std::string_view text, T value) {
+  return {text, static_cast<std::int64_t>(value), false};
+}
+
+std::string word_of(const std::vector<Word>& words, std::int64_t value) {
+  for (const Word& word : words) {
+    if (word.value == value) return std::string(word.text);
+  }
+  return "?";
+}
+
+template <class At>
+Key word(std::string_view path, std::vector<Word> words, At at, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kWord, "", std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) {
+    auto& leaf = at(s);
+    leaf.value = static_cast<decltype(leaf.value)>(v.integer);
+    leaf.place = v.place;
+  };
+  key.show = [at, words](const Spec& s) { return word_of(words, static_cast<std::int64_t>(*at(s))); };
+  key.words = std::move(words);
+  return key;
+}
+
+// A key whose single word this version knows: it is written so that a later word can't change a spec's meaning.
+Key only(std::string_view path, std::string_view value, std::string_view help) {
+  Key key = row(path, ValueType::kWord, "", {}, help);
+  key.words = {{value, 0, false}};
+  key.store = [](Spec&, const Value&) {};
+  key.show = [value](const Spec&) { return std::string(value); };
+  return key;
+}
+
+template <class At>
+Key dtype(std::string_view path, At at, RuleId rule, std::string_view help) {
+  Key key = row(path, ValueType::kDtype, "", {rule}, help);
+  for (const DType type :
+       {DType::kFp32, DType::kBf16, DType::kFp16, DType::kInt32, DType::kInt64, DType::kE4m3fn, DType::kE4m3fnuz}) {
+    key.words.push_back({core::to_string(type), static_cast<std::int64_t>(type), false});
+  }
+  key.store = [at](Spec& s, const Value& v) { at(s) = {static_cast<DType>(v.integer), v.place}; };
+  key.show = [at](const Spec& s) { return std::string(core::to_string(*at(s))); };
+  return key;
+}
+
+Key when(Key key, std::string_view text, Applies (*applies)(const Spec&)) {
+  key.applies_text = text;
+  key.applies = applies;
+  return key;
+}
+
+// Whether a key applies that depends on one leaf.
+template <class T>
+Applies is(const Located<T>& leaf, bool answer) {
+  if (leaf.place.line == 0) return Applies::kUnknown;
+  return answer ? Applies::kYes : Applies::kNo;
+}
+
+// Finds a leaf in a Spec, const or not.
+#define GDN_AT(leaf) \
+  [](auto& s) -> auto& { return s.leaf; }
+
+std::vector<Key> make_keys() {
+  using namespace core;
+  const auto normed = [](const Spec& s) { return is(s.qk_norm.enabled, *s.qk_norm.enabled); };
+  const auto softplus = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kSoftplus); };
+  const auto bounded = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kBounded); };
+  const auto padded = [](const Spec& s) { return is(s.slots.padding, *s.slots.padding != Padding::kNone); };
+  const std::vector<Word> activations = {say("silu", Activation::kSilu), say("sigmoid", Activation::kSigmoid),
+                                         say("none", Activation::kNone)};
+  const std::vector<Word> conv_activations = {say("silu", Activation::kSilu), say("none", Activation::kNone)};
+  return {
+      integer("gdn_gen", GDN_AT(version), "", {RuleId::kVersion}, "version of the spec language"),
+      text("name", GDN_AT(name), {RuleId::kNameIdentifier, RuleId::kNameFile},
+           "identifier: the file's own name without .yaml, part of symbols and of file names"),
+      text("model", GDN_AT(model), {}, "what people call the model"),
+      word("rule", {say("gdn", core::Rule::kGdn), say("kda", core::Rule::kKda)}, GDN_AT(rule), {RuleId::kRuleKda},
+           "gdn: one decay per value head; kda: one per value head and key channel"),
+
+      integer("heads.key", GDN_AT(heads.key), "heads", {RuleId::kHeadsRange, RuleId::kHeadsGroup}, "heads of q and k"),
+      integer("heads.value", GDN_AT(heads.value), "heads", {RuleId::kHeadsRange, RuleId::kHeadsGroup},
+              "heads of v, z, b, a and of the state"),
+      word("heads.pairing", {say("grouped", Pairing::kGrouped), say("tiled", Pairing::kTiled)}, GDN_AT(heads.pairing),
+           {}, "value head h reads key head: grouped h / group, tiled h % heads.key"),
+      integer("dims.key", GDN_AT(dims.key), "elements", {RuleId::kDimsMultiple}, "K: channels of a head of q and k"),
+      integer("dims.value", GDN_AT(dims.value), "elements", {RuleId::kDimsMultiple},
+              "V: channels of a head of v, z and o"),
+
+      integer("conv.width", GDN_AT(conv.width), "taps", {RuleId::kConvWidth, RuleId::kConvWindow},
+              "taps of the causal depthwise convolution over q, k and v, the current token's included"),
+      word("conv.activation", conv_activations, GDN_AT(conv.activation), {}, "after the convolution, on q, k and v"),
+      boolean("conv.bias", GDN_AT(conv.bias), {RuleId::kConvBias}, "whether the convolution adds conv_bias"),
+      word("conv.taps", {say("oldest_first", true), say("newest_first", false)}, GDN_AT(conv.taps_oldest_first), {},
+           "which tap of conv_weight multiplies the current token: the last (oldest_first) or the first"),
+      integer("conv.window", GDN_AT(conv.window), "tokens", {RuleId::kConvWindow},
+              "inputs that a slot of the conv state keeps, at least width - 1"),
+      word("conv.anchor", {say("first", Anchor::kFirst), say("last", Anchor::kLast)}, GDN_AT(conv.anchor), {},
+           "where the last width - 1 inputs lie in the window, oldest first: its first rows or its last"),
+
+      word("qk_norm.kind", {say("l2", true), say("none", false)}, GDN_AT(qk_norm.enabled), {},
+           "normalisation of each head of q and k after the convolution"),
+      when(real("qk_norm.eps", GDN_AT(qk_norm.eps), {RuleId::kEpsRange}, "the eps of that normalisation"),
+           "qk_norm.kind is l2", normed),
+      when(word("qk_norm.eps_at", {say("sum", EpsAt::kSum), say("mean", EpsAt::kMean), say("max", EpsAt::kMax)},
+                GDN_AT(qk_norm.eps_at), {},
+                "sum: x/sqrt(sum(x^2)+eps); mean: x/sqrt(mean(x^2)+eps)/sqrt(K); max: x/max(sqrt(sum(x^2)),eps)"),
+           "qk_norm.kind is l2", normed),
+      scale("qk_scale.q", GDN_AT(qk_scale.q_text), "factor of q after the normalisation"),
+      scale("qk_scale.k", GDN_AT(qk_scale.k_text), "factor of k after the normalisation"),
+
+      word("decay.input", {say("logit", Domain::kLogit), {"ln", 1, true}, {"log2", 2, true}, {"exp", 3, true}},
+           GDN_AT(decay.input), {RuleId::kLater}, "what the projection's a holds"),
+      word("decay.form", {say("softplus", DecayForm::kSoftplus), say("bounded", DecayForm::kBounded)},
+           GDN_AT(decay.form), {RuleId::kDecayBounded},
+           "softplus: g = -exp(A_log) * softplus(a + dt_bias); bounded: g = bound * sigmoid(exp(A_log) * (a + "
+           "dt_bias))"),
+      when(real_or_none("decay.threshold", GDN_AT(decay.threshold), {RuleId::kDecayThreshold},
+                        "softplus(x) = x above it; none: log(1 + exp(x)) everywhere"),
+           "decay.form is softplus", softplus),
+      when(real("decay.bound", GDN_AT(decay.bound), {RuleId::kDecayBounded}, "lower bound of g, below 0"),
+           "decay.form is bounded", bounded),
+      word("decay.a_log", {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp)}, GDN_AT(decay.a_log),
+           {}, "what the parameter a_log stores: A_log, or -exp(A_log) as GGUF files do"),
+      word("decay.handover", {say("ln", Domain::kLn), say("log2", Domain::kLog2), say("exp", Domain::kExp)},
+           GDN_AT(decay.handover), {}, "what g holds between the parts: ln of the decay, its log2, or the decay"),
+      word("beta.input", {say("logit", Domain::kLogit), {"sigmoid", 1, true}}, GDN_AT(beta.input), {RuleId::kLater},
+           "what the projection's b holds"),
+      real("beta.factor", GDN_AT(beta.factor), {RuleId::kBetaFactor},
+           "beta = factor * sigmoid(b); 2 allows negative eigenvalues"),
+
+      only("out_norm.kind", "rms", "the norm of o"),
+      only("out_norm.span", "value_dim", "what its mean runs over: one head"),
+      real("out_norm.eps", GDN_AT(out_norm.eps), {RuleId::kEpsRange}, "o * rsqrt(mean(o^2) + eps)"),
+      word("out_norm.weight",
+           {say("w", NormWeight::kW), say("1+w", NormWeight::kOnePlusW), say("2*(1+w)", NormWeight::kTwiceOnePlusW)},
+           GDN_AT(out_norm.weight), {}, "the factor made from norm_weight"),
+      word("out_norm.gate", activations, GDN_AT(out_norm.gate), {}, "what is done to z before it multiplies"),
+      word("out_norm.order", {say("norm_then_gate", true), say("gate_then_norm", false)},
+           GDN_AT(out_norm.norm_before_gate), {}, "whether the gate multiplies after the norm and weight or before"),
+
+      word("slots.dtype", {say("int32", DType::kInt32), say("int64", DType::kInt64)}, GDN_AT(slots.dtype), {},
+           "dtype of the slot index of each row"),
+      word("slots.padding",
+           {say("none", Padding::kNone), say("negative", Padding::kNegative),
+            say("zero_or_negative", Padding::kZeroOrNegative)},
+           GDN_AT(slots.padding), {}, "which slot indices mark a padding row, which touches no pool"),
+      when(word("slots.padded_output", {say("zero", PaddedOutput::kZero), say("untouched", PaddedOutput::kUntouched)},
+                GDN_AT(slots.padded_output), {}, "what happens to the output of a padding row"),
+           "slots.padding is not none", padded),
+
+      dtype("rounding.conv", GDN_AT(rounding.conv), RuleId::kRoundingDtype,
+            "q, k and v after convolution and activation"),
+      dtype("rounding.qk", GDN_AT(rounding.qk), RuleId::kRoundingDtype, "q and k after norm and scale"),
+      dtype("rounding.beta", GDN_AT(rounding.beta), RuleId::kRoundingDtype, "beta"),
+      dtype("rounding.o", GDN_AT(rounding.o), RuleId::kRoundingDtype, "o before the output norm"),
+      dtype("rounding.norm", GDN_AT(rounding.norm), RuleId::kRoundingDtype, "o after the norm, before the weight"),
+  };
+}
+
+#undef GDN_AT
+
+}  // namespace
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> kKeys = make_keys();
+  return kKeys;
+}
+
+std::vector<core::DType> dtypes(DtypeSet set) {
+  switch (set) {
+    case DtypeSet::kActivation:
+    case DtypeSet::kState:
+      return {DType::kBf16, DType::kFp16, DType::kFp32};
+    case DtypeSet::kWeight:
+      return {DType::kBf16, DType::kFp32};
+    case DtypeSet::kExact:
+      return {DType::kFp32};
+  }
+  return {};
+}
+
+const std::vector<TensorKey>& tensor_keys() {
+  using H = Holds;
+  using D = DtypeSet;
+  static const std::vector<TensorKey> kTensors = {
+      {"inputs", "*", Leads::kToken, H::kInputParts, false, D::kActivation, false, "rows of a projection"},
+
+      {"parameters", "conv_weight", Leads::kNone, H::kConvParts, true, D::kWeight, false, "taps of q, k and v"},
+      {"parameters", "conv_weight_q", Leads::kNone, H::kKeyChannels, true, D::kWeight, false, "taps of q"},
+      {"parameters", "conv_weight_k", Leads::kNone, H::kKeyChannels, true, D::kWeight, false, "taps of k"},
+      {"parameters", "conv_weight_v", Leads::kNone, H::kValueChannels, true, D::kWeight, false, "taps of v"},
+      {"parameters", "conv_bias", Leads::kNone, H::kConvParts, false, D::kWeight, false, "conv bias of q, k and v"},
+      {"parameters", "conv_bias_q", Leads::kNone, H::kKeyChannels, false, D::kWeight, false, "conv bias of q"},
+      {"parameters", "conv_bias_k", Leads::kNone, H::kKeyChannels, false, D::kWeight, false, "conv bias of k"},
+      {"parameters", "conv_bias_v", Leads::kNone, H::kValueChannels, false, D::kWeight, false, "conv bias of v"},
+      {"parameters", "a_log", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "see decay.a_log"},
+      {"parameters", "dt_bias", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "added to a"},
+      {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false, "see out_norm.weight"},
+      {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, true,
+       "conv weights in a kernel's own order"},
+
+      {"pools", "conv_state", Leads::kSlot, H::kConvParts, true, D::kActivation, false,
+       "last inputs of the convolution"},
+      {"pools", "conv_state_q", Leads::kSlot, H::kKeyChannels, true, D::kActivation, false, "last inputs, of q"},
+      {"pools", "conv_state_k", Leads::kSlot, H::kKeyChannels, true, D::kActivation, false, "last inputs, of k"},
+      {"pools", "conv_state_v", Leads::kSlot, H::kValueChannels, true, D::kActivation, false, "last inputs, of v"},
+      {"pools", "state", Leads::kSlot, H::kState, false, D::kState, false, "the recurrent state S"},
+      {"pools", "state_scale", Leads::kSlot, H::kValueHeads, false, D::kExact, true, "scales of an 8-bit state"},
+      {"pools", "records", Leads::kSlot, H::kState, false, D::kExact, true, "replay records of speculative decoding"},
+      {"pools", "intermediate_state", Leads::kSlot, H::kState, false, D::kState, true, "states after each draft token"},
+      {"pools", "snapshots", Leads::kSlot, H::kState, false, D::kState, true, "states at chosen token positions"},
+      {"pools", "workspace", Leads::kNone, H::kState, false, D::kExact, true, "scratch memory of a launch"},
+
+      {"handover", "q", Leads::kToken, H::kKeyChannels, false, D::kActivation, false, "q"},
+      {"handover", "k", Leads::kToken, H::kKeyChannels, false, D::kActivation, false, "k"},
+      {"handover", "v", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "v"},
+      {"handover", "z", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "z, as it came"},
+      {"handover", "b", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "b, as it came"},
+      {"handover", "a", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "a, as it came"},
+      {"handover", "g", Leads::kToken, H::kValueHeads, false, D::kExact, false,
+       "the decay, in decay.handover's domain"},
+      {"handover", "beta", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "factor * sigmoid(b)"},
+      {"handover", "o", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "what the state answers to q"},
+
+      {"outputs", "out", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "after norm and gate"},
+      {"outputs", "out_scale", Leads::kToken, H::kValueHeads, false, D::kExact, true, "scales of a quantised output"},
+  };
+  return kTensors;
+}
+
+const TensorKey* tensor_key(std::string_view section, std::string_view name) {
+  for (const TensorKey& key : tensor_keys()) {
+    if (key.section == section && (key.name == name || key.name == "*")) return &key;
+  }
+  return nullptr;
+}
+
+const Holds* part_holds(std::string_view part) {
+  static constexpr Holds kKey = Holds::kKeyChannels;
+  static constexpr Holds kValue = Holds::kValueChannels;
+  static constexpr Holds kHeads = Holds::kValueHeads;
+  if (part == "q" || part == "k") return &kKey;
+  if (part == "v" || part == "z") return &kValue;
+  if (part == "b" || part == "a") return &kHeads;
+  return nullptr;
+}
+
+const std::vector<SectionKey>& tensor_sections() {
+  static const std::vector<SectionKey> kSections = {
+      {"inputs", &Spec::inputs, &SectionPlaces::inputs, "rows of the projections: each of q k v z b a once"},
+      {"parameters", &Spec::parameters, &SectionPlaces::parameters, "weights, the same for all tokens"},
+      {"pools", &Spec::pools, &SectionPlaces::pools, "state kept between calls, by slot, updated in place"},
+      {"handover", &Spec::handover, &SectionPlaces::handover, "what the parts of the decode step hand to each other"},
+      {"outputs", &Spec::outputs, &SectionPlaces::outputs, "what the layer gives to the output projection"},
+  };
+  return kSections;
+}
+
+const std::vector<DimName>& dim_names() {
+  static const std::vector<DimName> kNames = {
+      {"token", "rows of a launch; first in its list"},
+      {"slot", "slots of a pool; first in its list"},
+      {"key_head", "heads.key entries"},
+      {"value_head", "heads.value entries"},
+      {"group", "value heads per key head: heads.value / heads.key entries"},
+      {"key_dim", "dims.key entries"},
+      {"value_dim", "dims.value entries"},
+      {"tap", "of a conv weight: conv.width entries; of a conv state: conv.window entries"},
+  };
+  return kNames;
+}
+
+const std::vector<LaterKey>& later_keys() {
+  static const std::vector<LaterKey> kLater = {
+      {"output_quant", "quantisation of the output; none for now"},
+      {"speculative", "speculative decoding; none for now"},
+  };
+  return kLater;
+}
+
+}  // namespace gdn::spec

@@ -1,0 +1,123 @@
+// The spec language as data: one table of keys, one of tensors, one of dimension names. The parser reads by them, the
+// printer writes by them, and documentation and schemas are made from them, so that none can say what another does not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spec/rules.h"
+#include "spec/spec.h"
+
+namespace gdn::spec {
+
+enum class ValueType : std::uint8_t {
+  kInteger,     // decimal
+  kReal,        // decimal, with or without fraction and exponent
+  kRealOrNone,  // or the word none
+  kScale,       // a real, or key_dim^-0.5, key_dim^-0.25
+  kBoolean,     // true | false
+  kText,        // anything
+  kWord,        // one of Key::words
+  kDtype,       // one of Key::words, which are dtypes
+};
+
+// A scalar, converted by the type of its key.
+struct Value {
+  Place place;
+  std::int64_t integer = 0;  // kInteger; kWord and kDtype: Word::value
+  double real = 0;           // kReal; kRealOrNone: 0 for none
+  bool truth = false;
+  std::string text;  // as written
+};
+
+struct Word {
+  std::string_view text;
+  std::int64_t value = 0;
+  bool later = false;  // the language has the word, this version refuses it by name
+};
+
+// Whether a key has an effect beside the others; unknown where the deciding key could not be read.
+enum class Applies : std::uint8_t { kYes, kNo, kUnknown };
+
+struct Key {
+  std::string_view path;  // "heads.key": section and key, or a key at the top
+  ValueType type = ValueType::kText;
+  std::vector<Word> words;                    // legal values of kWord and kDtype
+  std::string_view unit;                      // "heads", "elements", ...; empty for none
+  std::vector<RuleId> rules;                  // what else decides about the value
+  std::string_view help;                      // one line
+  std::string_view applies_text;              // "qk_norm.kind is l2"; empty: always
+  Applies (*applies)(const Spec&) = nullptr;  // null: always; the key is required on kYes and refused on kNo
+  std::function<void(Spec&, const Value&)> store;
+  std::function<std::string(const Spec&)> show;  // as a spec writes it
+};
+
+// All keys but the tensors', in the order in which a spec is written.
+const std::vector<Key>& keys();
+
+// Which dtypes a tensor may have.
+enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kExact };
+std::vector<core::DType> dtypes(DtypeSet set);
+
+// What a tensor holds, and so which dimensions it must have beside the leading one and `tap`.
+enum class Holds : std::uint8_t {
+  kInputParts,     // one part that it is named after, or a packed dimension of parts q k v z b a
+  kConvParts,      // a packed dimension of exactly q, k, v
+  kKeyChannels,    // key_head, key_dim
+  kValueChannels,  // value heads, value_dim
+  kValueHeads,     // value heads: value_head, or key_head and group
+  kValueDim,       // value_dim
+  kState,          // value heads, key_dim, value_dim
+};
+
+enum class Leads : std::uint8_t { kNone, kToken, kSlot };
+
+struct TensorKey {
+  std::string_view section;  // "inputs", ...
+  std::string_view name;     // "conv_weight"; "*" for an input, which may have any name
+  Leads leads = Leads::kNone;
+  Holds holds = Holds::kInputParts;
+  bool tap = false;
+  DtypeSet dtypes = DtypeSet::kActivation;
+  bool later = false;  // the language has a place for it, this version refuses it by name
+  std::string_view help;
+};
+
+const std::vector<TensorKey>& tensor_keys();
+
+// The row of a tensor; null for an unknown name.
+const TensorKey* tensor_key(std::string_view section, std::string_view name);
+
+// What one part of a packed dimension holds: q, k: kKeyChannels; v, z, o: kValueChannels; b, a: kValueHeads. Null
+// for anything else.
+const Holds* part_holds(std::string_view part);
+
+struct SectionKey {
+  std::string_view name;
+  std::vector<Tensor> Spec::*tensors;
+  Place SectionPlaces::*place;
+  std::string_view help;
+};
+
+// inputs, parameters, pools, handover, outputs.
+const std::vector<SectionKey>& tensor_sections();
+
+struct DimName {
+  std::string_view name;
+  std::string_view help;
+};
+
+// token, slot, key_head, ...; `channel` is a shorthand and not among them.
+const std::vector<DimName>& dim_names();
+
+// Keys whose only legal value is `none` in this version.
+struct LaterKey {
+  std::string_view path;
+  std::string_view help;
+};
+const std::vector<LaterKey>& later_keys();
+
+}  // namespace gdn::spec
