@@ -1,0 +1,264 @@
+#include "check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "error.h"
+
+namespace gdn::runtime {
+namespace {
+
+using core::Access;
+using core::KernelPlan;
+using core::Leading;
+using core::Operand;
+
+[[noreturn]] void fail(Code code, const KernelPlan& plan, const std::string& text) {
+  throw Error(code, plan.symbol + ": " + text);
+}
+
+[[noreturn]] void fail(Code code, const KernelPlan& plan, const Operand& operand, const std::string& text) {
+  throw Error(code, fmt::format("{}: operand {}: {}", plan.symbol, operand.name, text));
+}
+
+std::string list(const std::vector<std::int64_t>& values) { return fmt::format("[{}]", fmt::join(values, ", ")); }
+
+bool has_leading(const Operand& operand) { return operand.leading != Leading::kNone; }
+
+// Rows or slots that the launch may touch.
+std::int64_t extent(const Operand& operand, int rows, int slots) {
+  switch (operand.leading) {
+    case Leading::kToken:
+      return rows;
+    case Leading::kSlot:
+      return slots;
+    case Leading::kNone:
+      return 1;
+  }
+  return 1;
+}
+
+// Elements from one row or slot to the next. The stride of a dimension of one element means nothing (frameworks write
+// anything there), so it is not used.
+std::int64_t leading_stride(const Operand& operand, const View& view) {
+  if (!has_leading(operand)) return 0;
+  return view.sizes[0] == 1 ? operand.inner : view.strides[0];
+}
+
+void check_shape(const KernelPlan& plan, const Operand& operand, const View& view, int rows, int slots) {
+  if (view.sizes.size() != view.strides.size()) {
+    fail(Code::kBadArgument, plan, operand,
+         fmt::format("the view has {} sizes and {} strides: give one stride for each dimension", view.sizes.size(),
+                     view.strides.size()));
+  }
+  const std::size_t first = has_leading(operand) ? 1 : 0;
+  if (view.sizes.size() < first) {
+    fail(Code::kSizeMismatch, plan, operand, "the view has no dimension: the first one must be rows or slots");
+  }
+  for (const std::int64_t size : view.sizes) {
+    if (size < 1) fail(Code::kSizeMismatch, plan, operand, "a size below 1 in " + list(view.sizes));
+  }
+  if (operand.leading == Leading::kToken && view.sizes[0] < rows) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the launch has {} rows and the view only {}: sizes {}", rows, view.sizes[0], list(view.sizes)));
+  }
+  if (operand.leading == Leading::kSlot && view.sizes[0] != slots) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the launch was told of {} slots and the view has {}: sizes {}", slots, view.sizes[0],
+                     list(view.sizes)));
+  }
+  std::int64_t dense = 1;
+  for (std::size_t i = view.sizes.size(); i-- > first;) {
+    if (view.sizes[i] > operand.inner) dense = operand.inner + 1;  // and no overflow
+    if (dense <= operand.inner) dense *= view.sizes[i];
+  }
+  if (dense != operand.inner) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the kernel was made for {} elements {} and the view has another number: sizes {}", operand.inner,
+                     has_leading(operand) ? "a row or slot" : "in all", list(view.sizes)));
+  }
+  dense = 1;
+  for (std::size_t i = view.sizes.size(); i-- > first;) {
+    if (view.sizes[i] != 1 && view.strides[i] != dense) {
+      fail(Code::kStrideMismatch, plan, operand,
+           fmt::format("the inner dimensions must be dense, slowest first: sizes {}, strides {}; dimension {} should "
+                       "have stride {}. Make the tensor contiguous, or write its true order in the spec",
+                       list(view.sizes), list(view.strides), i, dense));
+    }
+    dense *= view.sizes[i];
+  }
+  if (!has_leading(operand)) return;
+  const std::int64_t stride = leading_stride(operand, view);
+  if (operand.launch_stride ? stride < operand.inner : stride != operand.inner) {
+    fail(Code::kStrideMismatch, plan, operand,
+         operand.launch_stride
+             ? fmt::format("a leading stride of {} elements is less than a row of {}: rows would overlap", stride,
+                           operand.inner)
+             : fmt::format("a leading stride of {} elements; the kernel was made for exactly {}. Make the tensor "
+                           "contiguous, or mark the dimension `@launch` in the spec",
+                           stride, operand.inner));
+  }
+  // The kernel multiplies in 64 bits; the farthest byte must be addressable all the same.
+  const std::int64_t bytes = static_cast<std::int64_t>(core::size_of(operand.dtype));
+  if (stride > std::numeric_limits<std::int64_t>::max() / bytes / view.sizes[0]) {
+    fail(Code::kStrideMismatch, plan, operand,
+         fmt::format("a leading stride of {} elements over {} rows is beyond any address", stride, view.sizes[0]));
+  }
+}
+
+void check_alignment(const KernelPlan& plan, const Operand& operand, const View& view) {
+  const std::int64_t align = std::max<std::int64_t>(operand.align, 1);
+  const auto address = reinterpret_cast<std::uintptr_t>(view.data);
+  if (address % static_cast<std::uintptr_t>(align) != 0) {
+    fail(Code::kAlignment, plan, operand, fmt::format("address {:#x} is not a multiple of {} bytes", address, align));
+  }
+  const std::int64_t step = leading_stride(operand, view) * static_cast<std::int64_t>(core::size_of(operand.dtype));
+  if (step % align != 0) {
+    fail(Code::kAlignment, plan, operand,
+         fmt::format("a leading stride of {} bytes is not a multiple of {}: pad the rows", step, align));
+  }
+}
+
+// The bytes that a launch may touch: `count` runs of `run` bytes, `step` apart.
+struct Span {
+  std::uintptr_t base;
+  std::int64_t run;
+  std::int64_t step;
+  std::int64_t count;
+  std::uintptr_t end() const { return base + static_cast<std::uintptr_t>((count - 1) * step + run); }
+};
+
+Span span(const Operand& operand, const View& view, int rows, int slots) {
+  const std::int64_t bytes = static_cast<std::int64_t>(core::size_of(operand.dtype));
+  return {reinterpret_cast<std::uintptr_t>(view.data), operand.inner * bytes, leading_stride(operand, view) * bytes,
+          extent(operand, rows, slots)};
+}
+
+// Engines cut several operands out of one buffer (parts of a packed row, both states of a slot): their ranges
+// interleave and still share no byte when the steps agree and the runs lie apart within a step. With different steps
+// there is no such proof, and the answer is yes.
+bool overlap(const Span& a, const Span& b) {
+  if (a.end() <= b.base || b.end() <= a.base) return false;
+  if (a.step != b.step || a.count == 1 || b.count == 1) return true;
+  const std::int64_t step = a.step;
+  std::int64_t ahead = static_cast<std::int64_t>(b.base - a.base) % step;
+  if (ahead < 0) ahead += step;
+  return ahead < a.run || ahead + b.run > step;
+}
+
+void check_overlaps(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (plan.operands[i].access == Access::kRead || views[i].data == nullptr) continue;
+    const Span written = span(plan.operands[i], views[i], rows, slots);
+    for (std::size_t j = 0; j < views.size(); ++j) {
+      if (j == i || views[j].data == nullptr) continue;
+      if (j < i && plan.operands[j].access != Access::kRead) continue;  // that pair was looked at from the other side
+      if (!overlap(written, span(plan.operands[j], views[j], rows, slots))) continue;
+      fail(Code::kOverlap, plan,
+           fmt::format("operand {} is written and shares memory with operand {}: give each its own memory",
+                       plan.operands[i].name, plan.operands[j].name));
+    }
+  }
+}
+
+template <class Index>
+void check_slot_values(const KernelPlan& plan, int rows, int slots, const Index* values) {
+  std::vector<std::pair<Index, int>> used;
+  used.reserve(static_cast<std::size_t>(rows));
+  for (int row = 0; row < rows; ++row) {
+    const Index slot = values[row];
+    if (plan.facts.padding == core::Padding::kNegative && slot < 0) continue;
+    if (plan.facts.padding == core::Padding::kZeroOrNegative && slot <= 0) continue;
+    if (slot < 0 || slot >= slots) {
+      const char* rule = plan.facts.padding == core::Padding::kNone       ? "the spec knows no padding rows"
+                         : plan.facts.padding == core::Padding::kNegative ? "only a negative index is a padding row"
+                                                                          : "an index of 0 or below is a padding row";
+      fail(Code::kSlotOutOfRange, plan,
+           fmt::format("row {} has slot {}, and the pools have slots 0 to {}; {}", row, slot, slots - 1, rule));
+    }
+    used.emplace_back(slot, row);
+  }
+  std::sort(used.begin(), used.end());
+  const auto twice =
+      std::adjacent_find(used.begin(), used.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+  if (twice == used.end()) return;
+  fail(Code::kSlotRepeated, plan,
+       fmt::format("rows {} and {} both have slot {}: within one launch each row needs a slot of its own",
+                   twice->second, (twice + 1)->second, twice->first));
+}
+
+bool uses_slots(const KernelPlan& plan) {
+  return std::any_of(plan.operands.begin(), plan.operands.end(), [](const Operand& operand) {
+    return operand.leading == Leading::kSlot || operand.role == core::Role::kSlots;
+  });
+}
+
+}  // namespace
+
+void check(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+  if (rows < 1) fail(Code::kBadArgument, plan, fmt::format("a launch of {} rows: there must be at least 1", rows));
+  if (slots < 1 && uses_slots(plan)) {
+    fail(Code::kBadArgument, plan, fmt::format("pools of {} slots: there must be at least 1", slots));
+  }
+  if (views.size() != plan.operands.size() || views.size() > static_cast<std::size_t>(kMaxOperands)) {
+    std::vector<std::string> names;
+    for (const Operand& operand : plan.operands) names.push_back(operand.name);
+    fail(Code::kBadArgument, plan,
+         fmt::format("{} views given, {} wanted, in this order: {}", views.size(), names.size(),
+                     fmt::join(names, ", ")));
+  }
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const Operand& operand = plan.operands[i];
+    const View& view = views[i];
+    if (view.data == nullptr) {
+      if (operand.optional) continue;
+      fail(Code::kBadArgument, plan, operand, "the pointer is null, and the kernel can't do without this operand");
+    }
+    if (view.dtype != operand.dtype) {
+      fail(Code::kDtypeMismatch, plan, operand,
+           fmt::format("the kernel was made for {} and the view is {}", core::to_string(operand.dtype),
+                       core::to_string(view.dtype)));
+    }
+    // Both: the number is what a launch compares; equal numbers with unlike texts would be a collision.
+    if (view.layout.id != operand.layout.id || view.layout.text != operand.layout.text) {
+      fail(Code::kLayoutMismatch, plan, operand,
+           fmt::format("the kernel was made for another layout than the one the operand has\n"
+                       "  kernel:  {} ({})\n  operand: {} ({})\n"
+                       "Nothing was launched. Use the kernel of the spec that describes this model's layout, or state "
+                       "the operand's true layout",
+                       operand.layout.text, core::id_text(operand.layout.id),
+                       view.layout.text.empty() ? "not stated" : view.layout.text, core::id_text(view.layout.id)));
+    }
+    check_shape(plan, operand, view, rows, slots);
+    check_alignment(plan, operand, view);
+  }
+  check_overlaps(plan, rows, slots, views);
+}
+
+Args make_args(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+  Args args = {};
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    args.operand[i] = views[i].data;
+    args.stride[i] = views[i].data == nullptr ? 0 : leading_stride(plan.operands[i], views[i]);
+  }
+  args.rows = rows;
+  args.slots = slots;
+  return args;
+}
+
+void check_slots(const KernelPlan& plan, int rows, int slots, const void* values) {
+  if (plan.facts.slots_operand < 0) return;
+  if (values == nullptr) fail(Code::kBadArgument, plan, "the slot indices are null");
+  if (plan.facts.slot_dtype == core::DType::kInt64) {
+    check_slot_values(plan, rows, slots, static_cast<const std::int64_t*>(values));
+  } else {
+    check_slot_values(plan, rows, slots, static_cast<const std::int32_t*>(values));
+  }
+}
+
+}  // namespace gdn::runtime

@@ -1,0 +1,59 @@
+// A kernel that can be launched: its plan and the machine code for one target, on a device or on this CPU.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compile/compiler.h"
+#include "core/plan.h"
+#include "device/device.h"
+#include "gdn/args.h"
+#include "view.h"
+
+namespace gdn::runtime {
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  const core::KernelPlan& plan() const { return plan_; }
+
+  // Compares the views with the plan (check.h), and launches only if they agree. Operands that the host can read
+  // (on_host) have their slot indices checked too. GPU kernels are enqueued on the stream and not waited for; kernels
+  // on the host are done when it returns and ignore the stream.
+  // Throws Error; nothing was launched then, except with kDeviceError.
+  void launch(int rows, int slots, const std::vector<View>& views, Stream stream = nullptr) const;
+
+  // Launches over a block that check() and make_args() were called for before: nothing is compared again. For a block
+  // that is prepared once and used many times, and for the tests that show what the comparison protects from.
+  void launch_prepared(const Args& args, Stream stream = nullptr) const;
+
+  // Whether the operands are memory of the host.
+  virtual bool on_host() const = 0;
+
+ protected:
+  explicit Kernel(core::KernelPlan plan) : plan_(std::move(plan)) {}
+  virtual void start(const Args& args, Stream stream) const = 0;
+
+ private:
+  core::KernelPlan plan_;
+};
+
+// A cubin or an AMD code object on a device. Throws kUnsupported when the device can't run plan.target, kDeviceError
+// when the driver refuses the binary or it has no kernel plan.symbol.
+std::unique_ptr<Kernel> load_gpu(const Device& device, const core::KernelPlan& plan, const Binary& binary);
+
+// The shared object that make_host_compiler() made from a GPU source: it runs on this CPU with waves of wave_of(target)
+// threads. It is loaded from a private directory that is gone when this returns. Throws kCompileFailed when it is no
+// shared object or lacks plan.symbol.
+std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary);
+
+// A CPU kernel generated into memory of this process by plan.target ("avx512bf16"). Runs on `threads` threads, the
+// caller among them; 0: as many as this process may use. Throws kUnsupported when the processor can't run the target,
+// naming the missing feature.
+std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, int threads = 0);
+
+}  // namespace gdn::runtime
