@@ -37,6 +37,8 @@ test_packages=(catch2 python3 clang-19 lld-19 llvm-19 clang-format-19 clang-tidy
 pip_packages=(python3 python3-pip ca-certificates)
 # gfx950 needs clang 20 or newer. Debian 12 has 22 (bookworm-security), Ubuntu 24.04 has 20; the newest one is taken.
 new_clangs=(22 21 20)
+# Where hiprtc is split off (ROCm 5.7, Ubuntu 24.04), its built-in headers are a package that libamdhip64-5 only suggests.
+hiprtc_headers=libhiprtc-builtins5
 
 installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2> /dev/null | sed -n 's/^ii *//p')
 has_package() { grep -Fxq -- "$1" <<< "$installed"; }
@@ -163,12 +165,15 @@ if [ ${#missing[@]} -gt 0 ]; then
   say "apt-get update"
   apt update > "$log" 2>&1 || true  # a failing third-party source need not matter: what counts is what can be installed
   # Every name is asked for in one go: apt-cache takes a while to open its lists.
-  candidates=$(apt-cache policy "${missing[@]}" "${new_clangs[@]/#/clang-}" "${new_clangs[@]/#/lld-}" 2> /dev/null |
+  candidates=$(apt-cache policy "${missing[@]}" $hiprtc_headers "${new_clangs[@]/#/clang-}" "${new_clangs[@]/#/lld-}" 2> /dev/null |
     awk '/^[^ ].*:$/ { name = substr($0, 1, length($0) - 1) } $1 == "Candidate:" && $2 != "(none)" { print name }')
   for n in "${new_clangs[@]}"; do
     if grep -Fxq "clang-$n" <<< "$candidates" && grep -Fxq "lld-$n" <<< "$candidates"; then new_clang=$n; break; fi
   done
   mapfile -t missing < <(missing_packages)
+  if [[ " ${missing[*]} " == *" libamdhip64-5 "* ]] && grep -Fxq $hiprtc_headers <<< "$candidates"; then
+    missing+=("$hiprtc_headers")
+  fi
   unknown=()
   for name in "${missing[@]}"; do grep -Fxq -- "$name" <<< "$candidates" || unknown+=("$name"); done
   if [ ${#unknown[@]} -gt 0 ]; then

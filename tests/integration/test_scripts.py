@@ -136,6 +136,13 @@ class SetUp(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(machine.calls, r"recommends clang-21 lld-21\n$")
 
+    def test_hiprtcs_headers_come_along_where_they_are_a_package(self):
+        there = [name for name in QUICKSTART_PACKAGES + TEST_PACKAGES if name != "libamdhip64-5"]
+        machine = self.machine(installed=there, offered=["libamdhip64-5", "libhiprtc-builtins5"])
+        result = machine.set_up("tests")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(machine.calls, r"recommends libamdhip64-5 libhiprtc-builtins5\n$")
+
     def test_without_a_network_what_cannot_be_had_is_named(self):
         machine = self.machine(installed=["g++"], offered=["cmake"])
         result = machine.set_up("quickstart")
