@@ -1,3 +1,4 @@
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -120,6 +121,11 @@ class Nvrtc final : public Compiler {
                  "Install a CUDA toolkit 12 or 13, or PyPI's nvidia-cuda-nvrtc, and point GDN_NVRTC at libnvrtc.so"),
         api_(library_) {
     api_.version(&major_, &minor_);
+    // NVRTC opens its built-in headers' library by bare name. Outside of the loader's folders, as PyPI's package always
+    // is, that name resolves only when the library is already in the process; it stays open, as library_ does.
+    const fs::path folder = fs::path(library_.path()).parent_path();
+    const fs::path builtins = folder / fmt::format("libnvrtc-builtins.so.{}.{}", major_, minor_);
+    if (!folder.empty()) dlopen(builtins.c_str(), RTLD_NOW | RTLD_LOCAL);
     int count = 0;
     if (api_.archs_count(&count) == kSuccess && count > 0) {
       architectures_.resize(static_cast<std::size_t>(count));
