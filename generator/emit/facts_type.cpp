@@ -15,7 +15,7 @@ using core::Map;
 
 // One "static constexpr" member and, behind it, the key of the spec that it came from.
 std::string member(std::string_view type, std::string_view name, std::string_view value, std::string_view key) {
-  return fmt::format("{:<72}// {}\n", fmt::format("  static constexpr {} {} = {};", type, name, value), key);
+  return fmt::format("{:<80} // {}\n", fmt::format("  static constexpr {} {} = {};", type, name, value), key);
 }
 
 std::string integer(std::string_view name, std::int64_t value, std::string_view key) {
@@ -53,7 +53,7 @@ std::string_view element(core::DType dtype) {
 }
 
 std::string alias(std::string_view name, std::string_view type, std::string_view key) {
-  return fmt::format("{:<72}// {}\n", fmt::format("  using {} = {};", name, type), key);
+  return fmt::format("{:<80} // {}\n", fmt::format("  using {} = {};", name, type), key);
 }
 
 std::string times(std::string_view index, std::int64_t stride) {
@@ -104,11 +104,10 @@ std::string origin(const core::KernelPlan& plan, const Map& map) {
 }
 
 std::string map_type(const core::KernelPlan& plan, std::string_view name, const Map& map) {
-  if (!map.present()) return fmt::format("  using {} = gdn::Absent;\n", name);
+  if (!map.present()) return "";  // gdn::NoParts says so
   std::string text = fmt::format("  struct {} {{  // {}\n", name, origin(plan, map));
   text += fmt::format("    using Element = {};\n", element(map.dtype));
-  text += "    static constexpr bool kPresent = true;\n";
-  text += fmt::format("    static constexpr int kOperand = {};\n", map.operand);
+  text += fmt::format("    static constexpr bool kPresent = true;\n    static constexpr int kOperand = {};\n", map.operand);
   text += fmt::format("    GDN_HD static constexpr int base({}) {{ return {}; }}\n", head_parameter(map),
                       base_formula(plan.facts, map));
   text += fmt::format(
@@ -123,16 +122,13 @@ std::string address_checks(const plan::Planned& planned, const std::string& type
   std::string condition;
   for (std::size_t i = 0; i < planned.checks.size(); ++i) {
     const plan::AddressCheck& check = planned.checks[i];
-    const std::string map = fmt::format("{}::{}", type, check.part);
-    const std::string base = fmt::format("{}::base({})", map, check.head);
-    std::string last = fmt::format("{0} + ({1}::kRun - 1) * {1}::kInnerStride", base, map);
-    if (check.outer > 1) last += fmt::format(" + {} * {}::kOuterStride", check.outer - 1, map);
-    if (check.taps > 1) last += fmt::format(" + {} * {}::kTapStride", check.taps - 1, map);
-    condition += fmt::format("{}{} == {} &&\n              {} == {}", condition.empty() ? "" : " &&\n              ", base,
-                             check.first, last, check.last);
+    std::string lengths;
+    if (check.outer > 1 || check.taps > 1) lengths = fmt::format(", {}", check.outer);
+    if (check.taps > 1) lengths += fmt::format(", {}", check.taps);
+    condition += fmt::format("{}gdn::spans<{}::{}>({}, {}, {}{})", condition.empty() ? "" : " && ", type, check.part,
+                             check.head, check.first, check.last, lengths);
     if (i + 1 < planned.checks.size() && planned.checks[i + 1].part == check.part) continue;
-    text += fmt::format("static_assert({},\n              \"{}: the address maps of the generator and of the template "
-                        "disagree\");\n", condition, check.part);
+    text += fmt::format("static_assert({}, GDN_MAPS_DISAGREE);\n", condition);
     condition.clear();
   }
   return text;
@@ -160,7 +156,7 @@ std::string facts_type(const plan::Planned& planned) {
   const core::KernelPlan& plan = planned.kernel;
   const Facts& f = plan.facts;
   const std::string type = type_name(plan.operation);
-  std::string text = fmt::format("struct {} {{\n", type);
+  std::string text = fmt::format("struct {} : gdn::NoParts {{\n", type);
 
   text += integer("kKeyHeads", f.key_heads, "heads.key");
   text += integer("kValueHeads", f.value_heads, "heads.value");

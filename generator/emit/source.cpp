@@ -13,8 +13,8 @@ std::string entry(const core::KernelPlan& plan, plan::Family family) {
     return fmt::format("extern \"C\" void {}(gdn::cpu::Kernel& kernel) {{\n  gdn::cpu::{}<{}>(kernel);\n}}\n", plan.symbol,
                        plan.operation, facts);
   }
-  return fmt::format("GDN_KERNEL({}, {})(const gdn::Args args) {{\n  gdn::{}<{}>(args);\n}}\n", plan.symbol,
-                     plan.launch.threads, plan.operation, facts);
+  return fmt::format("GDN_KERNEL({}) {}(const gdn::Args args) {{\n  gdn::{}<{}>(args);\n}}\n", plan.launch.threads,
+                     plan.symbol, plan.operation, facts);
 }
 
 }  // namespace

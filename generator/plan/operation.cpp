@@ -118,4 +118,15 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
   return collect.take();
 }
 
+std::string_view name_of(const Use& use) { return use.tensor == nullptr ? std::string_view("slots") : use.tensor->name; }
+
+core::Identity identity_of(const layout::Layout& layout, const Use& use) {
+  if (use.tensor != nullptr) return layout::identity(layout, *use.tensor, use.domain);
+  const core::Facts& numbers = layout.numbers;
+  const char* padding = numbers.padding == core::Padding::kNone       ? "none"
+                        : numbers.padding == core::Padding::kNegative ? "negative"
+                                                                      : "zero_or_negative";
+  return core::make_identity(fmt::format("{} [token] padding={}", core::to_string(numbers.slot_dtype), padding));
+}
+
 }  // namespace gdn::plan

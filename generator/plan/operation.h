@@ -25,4 +25,11 @@ struct Use {
 // Throws std::invalid_argument for an unknown operation.
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation);
 
+// The operand's name in plans: the tensor's, or "slots".
+std::string_view name_of(const Use& use);
+
+// The layout that the owner of such a tensor states for it: its own canonical text with what the values mean to the
+// operation.
+core::Identity identity_of(const layout::Layout& layout, const Use& use);
+
 }  // namespace gdn::plan

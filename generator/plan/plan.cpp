@@ -83,10 +83,6 @@ core::Operand slots_operand(const Facts& facts) {
   operand.leading = core::Leading::kToken;
   operand.inner = 1;
   operand.align = static_cast<std::int64_t>(core::size_of(operand.dtype));
-  const char* padding = facts.padding == core::Padding::kNone       ? "none"
-                        : facts.padding == core::Padding::kNegative ? "negative"
-                                                                    : "zero_or_negative";
-  operand.layout = core::make_identity(fmt::format("{} [token] padding={}", core::to_string(operand.dtype), padding));
   return operand;
 }
 
@@ -147,6 +143,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     if (use.tensor == nullptr) {
       plan.facts.slots_operand = index;
       plan.operands.push_back(slots_operand(plan.facts));
+      plan.operands.back().layout = identity_of(layout, use);
       continue;
     }
     const layout::TensorLayout& tensor = *use.tensor;
@@ -160,7 +157,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     operand.launch_stride = tensor.launch_stride;
     operand.inner = tensor.inner;
     operand.align = element;
-    operand.layout = layout::identity(layout, tensor, use.domain);
+    operand.layout = identity_of(layout, use);
     for (const layout::PartLayout& part : tensor.parts) {
       Map Facts::*const place = slot_of(tensor.name, part.name, use.access);
       const Map map = layout::map_of(layout.numbers, tensor, part, index);

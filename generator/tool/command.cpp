@@ -1,0 +1,119 @@
+#include "tool/command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "emit/listing.h"
+#include "layout/resolve.h"
+#include "plan/operation.h"
+#include "spec/diagnostics.h"
+#include "spec/parser.h"
+
+namespace gdn::tool {
+namespace fs = std::filesystem;
+namespace {
+
+// "specs/qwen3_next_80b.yaml" from any path to that file: emitted banners name no folder of the machine.
+std::string portable_name(const std::string& file) {
+  const fs::path path = fs::absolute(file).lexically_normal();
+  return (path.parent_path().filename() / path.filename()).generic_string();
+}
+
+std::string find_spec(const std::string& file_or_name) {
+  std::error_code ignored;
+  if (fs::exists(file_or_name, ignored)) return file_or_name;
+  if (file_or_name.find('/') == std::string::npos && file_or_name.find(".yaml") == std::string::npos) {
+    const std::string named = fmt::format("specs/{}.yaml", file_or_name);
+    if (fs::exists(named, ignored)) return named;
+    throw Failure(kCannotJudge, fmt::format("no spec {}: neither a file of that name nor {} is here", file_or_name, named));
+  }
+  return file_or_name;
+}
+
+}  // namespace
+
+Loaded load(const std::string& file_or_name) {
+  const std::string file = find_spec(file_or_name);
+  spec::Diagnostics diagnostics;
+  std::string text;
+  std::optional<spec::Spec> spec = spec::load(file, diagnostics, &text);
+  if (!diagnostics.empty()) fmt::print(stderr, "{}", spec::render(diagnostics, file, text));
+  if (!spec) {
+    throw Failure(kFinding, fmt::format("{}: {} error{}", file, diagnostics.errors(), diagnostics.errors() == 1 ? "" : "s"));
+  }
+  Loaded loaded{std::move(*spec), {}};
+  loaded.layout = layout::resolve(loaded.spec);
+  loaded.layout.spec_file = portable_name(file);
+  return loaded;
+}
+
+std::vector<std::string> spec_files(const std::string& folder) {
+  std::vector<std::string> files;
+  std::error_code failed;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failed)) {
+    if (entry.path().extension() == ".yaml") files.push_back(entry.path().string());
+  }
+  if (failed) throw Failure(kCannotJudge, fmt::format("cannot read the folder {}: {}", folder, failed.message()));
+  if (files.empty()) throw Failure(kCannotJudge, fmt::format("no *.yaml in {}", folder));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<const plan::Target*> parse_targets(const std::vector<std::string>& names) {
+  std::vector<const plan::Target*> chosen;
+  const bool all = names.empty() || (names.size() == 1 && names[0] == "all");
+  if (all) {
+    for (const plan::Target& target : plan::targets()) chosen.push_back(&target);
+    return chosen;
+  }
+  for (const std::string& name : names) {
+    const plan::Target* target = plan::find_target(name);
+    if (target == nullptr) {
+      std::string legal;
+      for (const plan::Target& known : plan::targets()) legal += fmt::format(" {}", known.name);
+      throw Failure(kBadUsage, fmt::format("unknown target {}: the targets are{}", name, legal));
+    }
+    if (std::find(chosen.begin(), chosen.end(), target) == chosen.end()) chosen.push_back(target);
+  }
+  return chosen;
+}
+
+std::vector<std::string> parse_operations(const std::vector<std::string>& names) {
+  if (names.empty() || (names.size() == 1 && names[0] == "all")) {
+    return {plan::operations().begin(), plan::operations().end()};
+  }
+  for (const std::string& name : names) {
+    if (plan::is_operation(name)) continue;
+    std::string legal;
+    for (const std::string_view known : plan::operations()) legal += fmt::format(" {}", known);
+    throw Failure(kBadUsage, fmt::format("unknown operation {}: the operations are{}", name, legal));
+  }
+  return names;
+}
+
+std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
+                                             const std::vector<std::string>& operations,
+                                             const std::vector<const plan::Target*>& targets) {
+  std::vector<emit::EmittedFile> files;
+  std::vector<emit::ManifestEntry> entries;
+  for (const Loaded& loaded : specs) {
+    for (const std::string& operation : operations) {
+      for (const plan::Target* target : targets) {
+        try {
+          const plan::Planned planned = plan::make(loaded.layout, operation, *target);
+          files.push_back(emit::source(planned));
+          entries.push_back({files.back().path, planned.kernel});
+          if (target->family == plan::Family::kCpu) files.push_back(emit::listing(planned.kernel));
+        } catch (const plan::Unplannable& error) {
+          throw Failure(kFinding, fmt::format("{}: {}", loaded.spec.file, error.what()));
+        }
+      }
+    }
+  }
+  files.push_back({"manifest.json", emit::manifest(std::move(entries))});
+  return files;
+}
+
+}  // namespace gdn::tool

@@ -1,0 +1,67 @@
+// What the subcommands share: exit codes, registration, loading specs with their diagnostics printed.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/plan.h"
+#include "emit/manifest.h"
+#include "emit/source.h"
+#include "layout/layout.h"
+#include "plan/plan.h"
+#include "spec/spec.h"
+
+namespace gdn::tool {
+
+enum ExitCode : int {
+  kGood = 0,
+  kFinding = 1,      // a finding, a bad spec, a failed verification
+  kBadUsage = 2,
+  kCannotJudge = 4,  // unreadable input, no device
+};
+
+// Ends the command: main prints what() to standard error and exits with the code.
+class Failure : public std::runtime_error {
+ public:
+  Failure(ExitCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
+  ExitCode code() const { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+// Each adds its subcommand to the program; its callback sets `exit_code`.
+void add_lint(CLI::App& program, int& exit_code);
+void add_dump(CLI::App& program, int& exit_code);
+void add_emit(CLI::App& program, int& exit_code);
+void add_check(CLI::App& program, int& exit_code);
+void add_verify(CLI::App& program, int& exit_code);
+void add_bench(CLI::App& program, int& exit_code);
+void add_list(CLI::App& program, int& exit_code);
+void add_demo(CLI::App& program, int& exit_code);
+
+// A parsed and valid spec and its layout.
+struct Loaded {
+  spec::Spec spec;
+  layout::Layout layout;
+};
+
+// A spec file, by path; or by name ("qwen3_next_80b": specs/<name>.yaml below the current folder). Prints diagnostics
+// to standard error and throws Failure when there are errors.
+Loaded load(const std::string& file_or_name);
+
+// Every *.yaml directly below a folder, sorted by name; throws Failure for a folder that cannot be read or has none.
+std::vector<std::string> spec_files(const std::string& folder);
+
+// Targets by name; throws Failure(kBadUsage) naming the legal ones. "all" and an empty list mean all of them.
+std::vector<const plan::Target*> parse_targets(const std::vector<std::string>& names);
+std::vector<std::string> parse_operations(const std::vector<std::string>& names);
+
+// Everything that the tree generated from these specs holds, the manifest included.
+std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
+                                             const std::vector<std::string>& operations,
+                                             const std::vector<const plan::Target*>& targets);
+
+}  // namespace gdn::tool

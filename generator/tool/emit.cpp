@@ -1,0 +1,45 @@
+// gdn-gen emit: sources of the specs' kernels, written where they differ.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "emit/tree.h"
+#include "tool/command.h"
+
+namespace gdn::tool {
+
+void add_emit(CLI::App& program, int&) {
+  struct Options {
+    std::vector<std::string> specs, targets, operations;
+    std::string out = "generated";
+    bool list = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("emit", "Write the specialised sources of specs");
+  command->add_option("SPEC", options->specs, "spec files, names of specs, or folders of them")->required();
+  command->add_option("--target", options->targets, "sm_90a,gfx942,...; default: all targets")->delimiter(',');
+  command->add_option("--operation", options->operations, "decode,unpack,...; default: all operations")->delimiter(',');
+  command->add_option("--out", options->out, "folder to write to; files that differ are replaced, others stay")
+      ->capture_default_str();
+  command->add_flag("--list", options->list, "print the paths and write nothing");
+  command->callback([options] {
+    std::vector<Loaded> specs;
+    for (const std::string& spec : options->specs) {
+      std::error_code ignored;
+      if (std::filesystem::is_directory(spec, ignored)) {
+        for (const std::string& file : spec_files(spec)) specs.push_back(load(file));
+      } else {
+        specs.push_back(load(spec));
+      }
+    }
+    const auto files = expected_tree(specs, parse_operations(options->operations), parse_targets(options->targets));
+    if (options->list) {
+      for (const emit::EmittedFile& file : files) fmt::print("{}\n", file.path);
+      return;
+    }
+    const emit::Written result = emit::write(files, options->out);
+    fmt::print("{}: {} files written, {} already current\n", options->out, result.written, result.unchanged);
+  });
+}
+
+}  // namespace gdn::tool

@@ -1,0 +1,171 @@
+#include "verify/executor.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <map>
+
+#include "compile/compiler.h"
+#include "compile/files.h"
+#include "device/device.h"
+#include "emit/source.h"
+#include "error.h"
+#include "kernel.h"
+#include "plan/operation.h"
+
+namespace gdn::verify {
+namespace {
+
+runtime::Source source_of(const plan::Planned& planned) {
+  emit::EmittedFile file = emit::source(planned);
+  runtime::Source source;
+  source.name = file.path;
+  source.text = std::move(file.text);
+  source.headers = runtime::template_headers();
+  return source;
+}
+
+// A kernel whose operands are the problem's own buffers.
+class HostKernel : public Loaded {
+ public:
+  HostKernel(std::unique_ptr<runtime::Kernel> kernel, double seconds)
+      : kernel_(std::move(kernel)), seconds_(seconds) {}
+  void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+    kernel_->launch(problem.rows(), problem.slots(), views);
+  }
+  double compile_seconds() const override { return seconds_; }
+
+ private:
+  std::unique_ptr<runtime::Kernel> kernel_;
+  double seconds_;
+};
+
+class CpuExecutor : public Executor {
+ public:
+  const plan::Target& target() const override { return *plan::find_target("avx512bf16"); }
+  std::string where() const override { return "this CPU, just in time"; }
+  std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
+    const auto start = std::chrono::steady_clock::now();
+    auto kernel = runtime::load_cpu(planned.kernel);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    return std::make_unique<HostKernel>(std::move(kernel), spent.count());
+  }
+};
+
+class ShimExecutor : public Executor {
+ public:
+  explicit ShimExecutor(const plan::Target& target) : target_(target), compiler_(runtime::make_host_compiler()) {}
+  const plan::Target& target() const override { return target_; }
+  std::string where() const override {
+    return fmt::format("host shim, waves of {}", runtime::wave_of(target_.name));
+  }
+  std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
+    const runtime::Binary binary = compiler_->compile(source_of(planned), planned.kernel.target);
+    return std::make_unique<HostKernel>(runtime::load_host(planned.kernel, binary), binary.seconds);
+  }
+
+ private:
+  const plan::Target& target_;
+  std::unique_ptr<runtime::Compiler> compiler_;
+};
+
+// Copies every buffer to the device, runs, and copies every buffer back: a stray write anywhere in an operand shows.
+class DeviceKernel : public Loaded {
+ public:
+  DeviceKernel(runtime::Device device, std::unique_ptr<runtime::Kernel> kernel, double seconds)
+      : device_(std::move(device)), kernel_(std::move(kernel)), seconds_(seconds) {}
+
+  void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+    std::vector<runtime::Buffer> buffers;
+    std::vector<runtime::View> on_device = views;
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      const oracle::Buffer& host = problem.buffers()[i];
+      buffers.push_back(device_.alloc(host.size_bytes()));
+      device_.copy_in(buffers.back().data(), host.data(), host.size_bytes());
+      on_device[i].data = buffers.back().data();
+    }
+    kernel_->launch(problem.rows(), problem.slots(), on_device);
+    device_.synchronize();
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      oracle::Buffer& host = problem.buffers()[i];
+      device_.copy_out(host.data(), buffers[i].data(), host.size_bytes());
+    }
+  }
+  double compile_seconds() const override { return seconds_; }
+
+ private:
+  runtime::Device device_;
+  std::unique_ptr<runtime::Kernel> kernel_;
+  double seconds_;
+};
+
+class CudaExecutor : public Executor {
+ public:
+  CudaExecutor() : device_(runtime::open_cuda()), compiler_(runtime::make_nvrtc()), target_(choose(device_)) {}
+  const plan::Target& target() const override { return target_; }
+  std::string where() const override { return fmt::format("{}, {}", device_.info().name, compiler_->name()); }
+  std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
+    const runtime::Binary binary = compiler_->compile(source_of(planned), planned.kernel.target);
+    return std::make_unique<DeviceKernel>(device_, runtime::load_gpu(device_, planned.kernel, binary), binary.seconds);
+  }
+
+ private:
+  // The last CUDA target of the table that the device runs: the table goes from old to new.
+  static const plan::Target& choose(const runtime::Device& device) {
+    const plan::Target* best = nullptr;
+    for (const plan::Target& target : plan::targets()) {
+      if (target.family == plan::Family::kCuda && device.runs(target.name)) best = &target;
+    }
+    if (best == nullptr) {
+      throw runtime::Error(runtime::Code::kUnsupported,
+                           fmt::format("{} is {}: no CUDA target of this program runs on it", device.info().name,
+                                       device.info().target));
+    }
+    return *best;
+  }
+
+  runtime::Device device_;
+  std::unique_ptr<runtime::Compiler> compiler_;
+  const plan::Target& target_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target) {
+  if (place == "cpu") return std::make_unique<CpuExecutor>();
+  if (place == "cuda") return std::make_unique<CudaExecutor>();
+  if (place != "simt") throw std::invalid_argument(fmt::format("unknown place {}", place));
+  const plan::Target& source = target != nullptr ? *target : *plan::find_target("sm_90a");
+  if (source.family == plan::Family::kCpu) {
+    throw runtime::Error(runtime::Code::kUnsupported,
+                         fmt::format("the host shim runs GPU sources; {} is a CPU target: use --on cpu", source.name));
+  }
+  return std::make_unique<ShimExecutor>(source);
+}
+
+std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner) {
+  std::map<std::string_view, core::Identity> stated;
+  for (const plan::Use& use : plan::uses(owner, problem.operation())) {
+    stated.emplace(plan::name_of(use), plan::identity_of(owner, use));
+  }
+  std::vector<runtime::View> views;
+  for (oracle::Buffer& buffer : problem.buffers()) {
+    runtime::View view;
+    view.data = buffer.data();
+    view.dtype = buffer.dtype;
+    if (buffer.leading != oracle::Leading::kNone) {
+      view.sizes.push_back(buffer.rows);
+      view.strides.push_back(buffer.stride);
+    }
+    if (buffer.kind != oracle::Kind::kSlots) {
+      view.sizes.push_back(buffer.inner);
+      view.strides.push_back(1);
+    }
+    // A tensor that its owner does not know has no layout: the launch refuses it.
+    if (const auto found = stated.find(buffer.name); found != stated.end()) view.layout = found->second;
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+}  // namespace gdn::verify

@@ -1,0 +1,46 @@
+// Where a planned kernel can be run for a problem of the oracle: the CPU, the host shim, a CUDA GPU.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layout/layout.h"
+#include "oracle/problem.h"
+#include "plan/plan.h"
+#include "view.h"
+
+namespace gdn::verify {
+
+// A kernel that is compiled and loaded.
+class Loaded {
+ public:
+  virtual ~Loaded() = default;
+
+  // Runs once over the problem's buffers, where its results stand afterwards. `views` state each operand's layout, as
+  // views_of() makes them. Throws runtime::Error.
+  virtual void run(oracle::Problem& problem, const std::vector<runtime::View>& views) = 0;
+
+  virtual double compile_seconds() const = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // The target whose emitted source it runs.
+  virtual const plan::Target& target() const = 0;
+  // For people: "NVIDIA H200, NVRTC 13.0", "AVX512-BF16, 2 threads", "host shim, warp 32".
+  virtual std::string where() const = 0;
+  virtual std::unique_ptr<Loaded> load(const plan::Planned& planned) = 0;
+};
+
+// `place` is cpu, simt or cuda. simt runs the source of `target` (a CUDA or HIP target; null: sm_90a). Throws
+// runtime::Error with code kMissingLibrary, kUnsupported or kDeviceError when that cannot be had here.
+std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target = nullptr);
+
+// The problem's buffers as views; the layouts are those that `owner` (the layout of whoever made the buffers) states.
+std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner);
+
+}  // namespace gdn::verify
