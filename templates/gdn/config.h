@@ -1,0 +1,409 @@
+// The one seam between CUDA (nvcc, NVRTC), HIP (hiprtc, clang with or without the ROCm headers) and the host shim.
+//
+// Every other header of templates/gdn is plain C++17 over what stands here. Nothing is included but the two headers of
+// this folder: the include list is the compile time of a kernel, and NVRTC has no standard headers.
+//
+//   qualifiers   GDN_HD, GDN_DEVICE, GDN_KERNEL(threads), GDN_SHARED(type, name), GDN_UNROLL
+//   thread       thread_id, block_row, block_head, kWaveSize, lane_id, wave_id, barrier, shuffle_xor
+//   memory       Global<T>, to_global, Raw<bytes>, load, load_stream, store, store_stream
+//   arithmetic   bits_of, float_of, exp2, square_root, inverse_root, quotient, fused, half and bf16 conversions
+//
+// Blocks are one-dimensional: thread_id() runs from 0 to threads - 1 and a wave is kWaveSize consecutive threads (a
+// warp of 32 on CUDA; 32 or 64 on AMD and in the shim).
+#pragma once
+
+#include "gdn/args.h"
+#include "gdn/enums.h"
+
+#if defined(GDN_HOST_SHIM)
+#define GDN_ON_HOST 1
+#include "gdn_host/simt.h"
+#elif defined(__HIP__) || defined(__HIPCC_RTC__)
+#define GDN_ON_AMD 1
+#elif defined(__CUDACC__)
+#define GDN_ON_CUDA 1
+#else
+#error "gdn/config.h: compile with nvcc, NVRTC, hiprtc, clang -x hip, or for the host with -DGDN_HOST_SHIM"
+#endif
+
+// ---- qualifiers -----------------------------------------------------------------------------------------------------
+
+#if defined(GDN_ON_CUDA)
+
+#define GDN_HD __host__ __device__
+#define GDN_DEVICE __device__ __forceinline__
+#define GDN_GLOBAL
+#define GDN_UNROLL _Pragma("unroll")
+#define GDN_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define GDN_SHARED(type, name) __shared__ type name
+
+#elif defined(GDN_ON_AMD)
+
+// The attributes themselves and not the macros of the ROCm headers: clang needs no header for them, and hiprtc's own
+// __launch_bounds__ says less. An exact work group size lets the compiler give each wave all the registers there are.
+#define GDN_HD __attribute__((host)) __attribute__((device))
+#define GDN_DEVICE inline __attribute__((device)) __attribute__((always_inline))
+// Pointers into device memory carry their address space: without it the compiler falls back to `flat_` accesses, which
+// go through the local-memory unit as well and wait on both counters.
+#define GDN_GLOBAL __attribute__((address_space(1)))
+#define GDN_UNROLL _Pragma("unroll")
+#define GDN_KERNEL(threads) \
+  extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(threads, threads))) void
+#define GDN_SHARED(type, name) __attribute__((shared)) type name
+
+#else
+
+#define GDN_HD
+#define GDN_DEVICE inline
+#define GDN_GLOBAL
+#define GDN_UNROLL
+// The entry point keeps its name and its one argument; gdn_host_launch (gdn_host/simt.h) runs it for every thread.
+#define GDN_KERNEL(threads) extern "C" __attribute__((visibility("default"))) void
+#define GDN_SHARED(type, name) type& name = gdn_host::shared<type>(__COUNTER__)
+
+#endif
+
+namespace gdn {
+
+// Raised whenever the members that a body expects of a facts type, or the operands' order, change: an emitted file
+// asserts that it was made for this version. core::kTemplateAbi is the generator's copy.
+constexpr int kTemplateAbi = 1;
+
+// ---- threads --------------------------------------------------------------------------------------------------------
+
+#if defined(GDN_ON_CUDA)
+
+constexpr int kWaveSize = 32;
+GDN_DEVICE int thread_id() { return static_cast<int>(threadIdx.x); }
+GDN_DEVICE int block_row() { return static_cast<int>(blockIdx.x); }
+GDN_DEVICE int block_head() { return static_cast<int>(blockIdx.y); }
+GDN_DEVICE void barrier() { __syncthreads(); }
+
+// The value of the lane whose number differs in the bit kDistance. Every lane of the wave takes part.
+template <int kDistance>
+GDN_DEVICE float shuffle_xor(float value) {
+  return __shfl_xor_sync(0xffffffffu, value, kDistance);
+}
+
+#elif defined(GDN_ON_AMD)
+
+// clang 21 dropped the predefined wavefront size; the GCN families run 64 lanes, RDNA 32.
+#if defined(__AMDGCN_WAVEFRONT_SIZE)
+constexpr int kWaveSize = __AMDGCN_WAVEFRONT_SIZE;
+#elif !defined(__HIP_DEVICE_COMPILE__) || defined(__GFX9__)
+constexpr int kWaveSize = 64;
+#else
+constexpr int kWaveSize = 32;
+#endif
+GDN_DEVICE int thread_id() { return static_cast<int>(__builtin_amdgcn_workitem_id_x()); }
+GDN_DEVICE int block_row() { return static_cast<int>(__builtin_amdgcn_workgroup_id_x()); }
+GDN_DEVICE int block_head() { return static_cast<int>(__builtin_amdgcn_workgroup_id_y()); }
+GDN_DEVICE void barrier() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+  __builtin_amdgcn_s_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+
+template <int kDistance>
+GDN_DEVICE float shuffle_xor(float value) {
+  static_assert(kDistance > 0 && kDistance < kWaveSize && (kDistance & (kDistance - 1)) == 0, "one bit of a lane");
+  const int bits = __builtin_bit_cast(int, value);
+  int other;
+  if constexpr (kDistance <= 2) {
+    // Inside four lanes a data-parallel-primitive move does it, without the trip through local memory's crossbar.
+    other = __builtin_amdgcn_update_dpp(0, bits, kDistance == 1 ? 0xB1 : 0x4E, 0xF, 0xF, true);
+  } else if constexpr (kDistance < 32) {
+    other = __builtin_amdgcn_ds_swizzle(bits, (kDistance << 10) | 0x1F);  // xor mask, or 0, and 31; inside 32 lanes
+  } else {
+    const int lane = thread_id() & (kWaveSize - 1);
+    other = __builtin_amdgcn_ds_bpermute((lane ^ kDistance) << 2, bits);
+  }
+  return __builtin_bit_cast(float, other);
+}
+
+#else
+
+constexpr int kWaveSize = GDN_HOST_WAVE;
+GDN_DEVICE int thread_id() { return gdn_host::thread_id(); }
+GDN_DEVICE int block_row() { return gdn_host::block_x(); }
+GDN_DEVICE int block_head() { return gdn_host::block_y(); }
+GDN_DEVICE void barrier() { gdn_host::barrier(); }
+
+template <int kDistance>
+GDN_DEVICE float shuffle_xor(float value) {
+  return gdn_host::shuffle_xor(value, kDistance);
+}
+
+#endif
+
+GDN_DEVICE int lane_id() { return thread_id() % kWaveSize; }
+GDN_DEVICE int wave_id() { return thread_id() / kWaveSize; }
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+// A pointer into device memory.
+template <class T>
+using Global = GDN_GLOBAL T*;
+
+template <class T>
+GDN_DEVICE Global<T> to_global(void* address) {
+  return (Global<T>)address;  // NOLINT: only a C-style cast may change the address space
+}
+
+// 2, 4, 8 or 16 bytes on their way between memory and registers; 2 bytes lie in the low half of the word.
+template <int kBytes>
+struct Raw {
+  static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16, "one memory access");
+  static constexpr int kWords = kBytes < 4 ? 1 : kBytes / 4;
+  unsigned word[kWords];
+};
+
+#if defined(GDN_ON_CUDA)
+
+// load and store go through the caches; load_stream and store_stream are for memory that no other block and no later
+// access wants (the recurrent state), and leave the caches to the weights. The streaming forms are volatile so that
+// the compiler keeps them where they stand: ahead of the arithmetic that hides their latency.
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load(Global<T> from) {
+  Raw<kBytes> raw;
+  if constexpr (kBytes == 2) {
+    raw.word[0] = *reinterpret_cast<const unsigned short*>(from);
+  } else if constexpr (kBytes == 4) {
+    raw.word[0] = *reinterpret_cast<const unsigned*>(from);
+  } else if constexpr (kBytes == 8) {
+    const uint2 words = *reinterpret_cast<const uint2*>(from);
+    raw.word[0] = words.x, raw.word[1] = words.y;
+  } else {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    raw.word[0] = words.x, raw.word[1] = words.y, raw.word[2] = words.z, raw.word[3] = words.w;
+  }
+  return raw;
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store(Global<T> to, const Raw<kBytes>& raw) {
+  if constexpr (kBytes == 2) {
+    *reinterpret_cast<unsigned short*>(to) = static_cast<unsigned short>(raw.word[0]);
+  } else if constexpr (kBytes == 4) {
+    *reinterpret_cast<unsigned*>(to) = raw.word[0];
+  } else if constexpr (kBytes == 8) {
+    *reinterpret_cast<uint2*>(to) = make_uint2(raw.word[0], raw.word[1]);
+  } else {
+    *reinterpret_cast<uint4*>(to) = make_uint4(raw.word[0], raw.word[1], raw.word[2], raw.word[3]);
+  }
+}
+
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
+  Raw<kBytes> raw;
+  if constexpr (kBytes == 16) {
+    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(raw.word[0]), "=r"(raw.word[1]), "=r"(raw.word[2]), "=r"(raw.word[3])
+                 : "l"(from));
+  } else if constexpr (kBytes == 8) {
+    asm volatile("ld.global.cs.v2.u32 {%0, %1}, [%2];" : "=r"(raw.word[0]), "=r"(raw.word[1]) : "l"(from));
+  } else {
+    raw = load<kBytes>(from);
+  }
+  return raw;
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
+  if constexpr (kBytes == 16) {
+    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(to), "r"(raw.word[0]), "r"(raw.word[1]), "r"(raw.word[2]), "r"(raw.word[3])
+                 : "memory");
+  } else if constexpr (kBytes == 8) {
+    asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" : : "l"(to), "r"(raw.word[0]), "r"(raw.word[1]) : "memory");
+  } else {
+    store<kBytes>(to, raw);
+  }
+}
+
+#elif defined(GDN_ON_AMD)
+
+namespace amd {
+typedef unsigned Word2 __attribute__((ext_vector_type(2)));
+typedef unsigned Word4 __attribute__((ext_vector_type(4)));
+template <int kBytes>
+struct Access;
+template <>
+struct Access<2> { using Type __attribute__((may_alias)) = unsigned short; };
+template <>
+struct Access<4> { using Type __attribute__((may_alias)) = unsigned; };
+template <>
+struct Access<8> { using Type __attribute__((may_alias)) = Word2; };
+template <>
+struct Access<16> { using Type __attribute__((may_alias)) = Word4; };
+
+template <int kBytes, class Words>
+GDN_DEVICE Raw<kBytes> to_raw(Words words) {
+  Raw<kBytes> raw;
+  if constexpr (kBytes <= 4) {
+    raw.word[0] = words;
+  } else {
+    for (int i = 0; i < kBytes / 4; ++i) raw.word[i] = words[i];
+  }
+  return raw;
+}
+
+template <int kBytes>
+GDN_DEVICE typename Access<kBytes>::Type from_raw(const Raw<kBytes>& raw) {
+  if constexpr (kBytes <= 4) {
+    return static_cast<typename Access<kBytes>::Type>(raw.word[0]);
+  } else {
+    typename Access<kBytes>::Type words;
+    for (int i = 0; i < kBytes / 4; ++i) words[i] = raw.word[i];
+    return words;
+  }
+}
+}  // namespace amd
+
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load(Global<T> from) {
+  return amd::to_raw<kBytes>(*(Global<typename amd::Access<kBytes>::Type>)from);
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store(Global<T> to, const Raw<kBytes>& raw) {
+  *(Global<typename amd::Access<kBytes>::Type>)to = amd::from_raw(raw);
+}
+
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
+  return amd::to_raw<kBytes>(__builtin_nontemporal_load((Global<typename amd::Access<kBytes>::Type>)from));
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
+  __builtin_nontemporal_store(amd::from_raw(raw), (Global<typename amd::Access<kBytes>::Type>)to);
+}
+
+#else
+
+// The shim checks what the hardware would fault on: the address of an access is a multiple of its size.
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load(Global<T> from) {
+  Raw<kBytes> raw{};
+  gdn_host::read(from, &raw, kBytes);
+  return raw;
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store(Global<T> to, const Raw<kBytes>& raw) {
+  gdn_host::write(to, &raw, kBytes);
+}
+
+template <int kBytes, class T>
+GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
+  return load<kBytes>(from);
+}
+
+template <int kBytes, class T>
+GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
+  store<kBytes>(to, raw);
+}
+
+#endif
+
+// ---- arithmetic -----------------------------------------------------------------------------------------------------
+//
+// exp2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds once.
+
+#if defined(GDN_ON_CUDA)
+
+GDN_DEVICE unsigned bits_of(float x) { return __float_as_uint(x); }
+GDN_DEVICE float float_of(unsigned bits) { return __uint_as_float(bits); }
+GDN_DEVICE float exp2(float x) { return exp2f(x); }
+GDN_DEVICE float square_root(float x) { return sqrtf(x); }
+GDN_DEVICE float inverse_root(float x) { return rsqrtf(x); }
+GDN_DEVICE float quotient(float x, float y) { return __fdividef(x, y); }
+GDN_DEVICE float fused(float x, float y, float z) { return fmaf(x, y, z); }
+
+GDN_DEVICE float half_to_float(unsigned short bits) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+}
+GDN_DEVICE unsigned short float_to_half(float x) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+GDN_DEVICE unsigned short float_to_bf16(float x) {
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+// Two numbers in one word, `low` in the low half.
+GDN_DEVICE unsigned float_to_bf16_pair(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+GDN_DEVICE unsigned float_to_half_pair(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+
+#else
+
+// bf16 is the upper half of fp32: round to nearest, ties to even, by adding just under half of the last place kept. A
+// NaN must not be rounded: the carry could turn it into infinity.
+GDN_DEVICE unsigned short bf16_by_bits(unsigned bits) {
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>((bits >> 16) | 0x40u);
+  return static_cast<unsigned short>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+#if defined(GDN_ON_AMD)
+
+GDN_DEVICE unsigned bits_of(float x) { return __builtin_bit_cast(unsigned, x); }
+GDN_DEVICE float float_of(unsigned bits) { return __builtin_bit_cast(float, bits); }
+GDN_DEVICE float exp2(float x) { return __builtin_exp2f(x); }
+GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
+GDN_DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
+GDN_DEVICE float quotient(float x, float y) { return x * __builtin_amdgcn_rcpf(y); }
+GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+
+GDN_DEVICE float half_to_float(unsigned short bits) { return static_cast<float>(__builtin_bit_cast(_Float16, bits)); }
+GDN_DEVICE unsigned short float_to_half(float x) {
+  return __builtin_bit_cast(unsigned short, static_cast<_Float16>(x));
+}
+GDN_DEVICE unsigned short float_to_bf16(float x) {
+#if defined(__gfx950__)
+  return __builtin_bit_cast(unsigned short, static_cast<__bf16>(x));  // one v_cvt_pk_bf16_f32
+#else
+  return bf16_by_bits(bits_of(x));
+#endif
+}
+
+#else
+
+GDN_DEVICE unsigned bits_of(float x) { return gdn_host::bit_cast<unsigned>(x); }
+GDN_DEVICE float float_of(unsigned bits) { return gdn_host::bit_cast<float>(bits); }
+GDN_DEVICE float exp2(float x) { return __builtin_exp2f(x); }
+GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
+GDN_DEVICE float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x); }
+GDN_DEVICE float quotient(float x, float y) { return x / y; }
+GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+
+GDN_DEVICE float half_to_float(unsigned short bits) { return gdn_host::half_to_float(bits); }
+GDN_DEVICE unsigned short float_to_half(float x) { return gdn_host::float_to_half(x); }
+GDN_DEVICE unsigned short float_to_bf16(float x) { return bf16_by_bits(bits_of(x)); }
+
+#endif
+
+// Two numbers in one word, `low` in the low half.
+GDN_DEVICE unsigned float_to_bf16_pair(float low, float high) {
+  return float_to_bf16(low) | static_cast<unsigned>(float_to_bf16(high)) << 16;
+}
+GDN_DEVICE unsigned float_to_half_pair(float low, float high) {
+  return float_to_half(low) | static_cast<unsigned>(float_to_half(high)) << 16;
+}
+
+#endif
+
+}  // namespace gdn

@@ -1,0 +1,58 @@
+// delta_update: the delta rule of one token on convolved q, k, v and computed gates; q and k are normalised, scaled and
+// rounded here. States are updated in place, by slot. Padding rows leave the states alone; their o is zero or
+// untouched. Grid: x = rows, y = key heads.
+#pragma once
+
+#include "gdn/delta.h"
+#include "gdn/gates.h"
+
+namespace gdn {
+
+template <class F>
+GDN_DEVICE void delta_update(const Args& args) {
+  using Output = typename F::OutputO;
+  const int row = block_row();
+  const int key_head = block_head();
+  const long long slot = slot_of<F>(args, row);
+  if (is_padding<F>(slot)) {
+    if constexpr (F::kPaddedOutput == PaddedOutput::kZero) {
+      for (int g = 0; g < F::kGroup; ++g) {
+        clear_head<F, Output>(part<Output>(args, row), value_head<F>(key_head, g));
+      }
+    }
+    return;
+  }
+
+  using Shared = DeltaShared<F>;
+  GDN_SHARED(Shared, shared);
+  static_assert(sizeof(Shared) <= 48 * 1024, "static shared memory of a block");
+  for (int first_head = 0; first_head < F::kGroup; first_head += Shared::kHeads) {
+    const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, F::kGroup - first_head)};
+    Delta<F> delta(args, slot, turn);
+
+    if (first_head == 0) {
+      fetch_head<F, typename F::InputQ>(part<typename F::InputQ>(args, row), key_head, shared.q);
+      fetch_head<F, typename F::InputK>(part<typename F::InputK>(args, row), key_head, shared.k);
+    }
+    for (int g = 0; g < turn.heads; ++g) {
+      fetch_head<F, typename F::InputV>(part<typename F::InputV>(args, row), value_head<F>(key_head, first_head + g),
+                                        shared.v + g * F::kValueDim);
+    }
+    for (int g = F::kThreads - 1 - thread_id(); g < turn.heads; g += F::kThreads) {
+      const int head = value_head<F>(key_head, first_head + g);
+      shared.beta[g] = head_number<typename F::InputBeta>(part<typename F::InputBeta>(args, row), head);
+      shared.decay[g] =
+          decay_of_handover<F>(head_number<typename F::InputG>(part<typename F::InputG>(args, row), head));
+    }
+    barrier();
+    delta.run(shared);
+    barrier();
+    for (int g = 0; g < turn.heads; ++g) {
+      push_head<F, Output>(part<Output>(args, row), value_head<F>(key_head, first_head + g),
+                           shared.o + g * F::kValueDim);
+    }
+    if (first_head + Shared::kHeads < F::kGroup) barrier();  // the next turn overwrites v, o and the gates
+  }
+}
+
+}  // namespace gdn

@@ -1,0 +1,80 @@
+// What an emitted facts type is written with: element types, the mark of an absent part, and GDN_HD. Includes nothing,
+// so that device compilers, the host shim and the CPU generators read the same words.
+#pragma once
+
+// Before the functions of a facts type, which kernels call on the device and the host evaluates at compile time.
+#ifndef GDN_HD
+#if defined(__CUDACC__) || defined(__HIPCC__) || defined(__HIP__)
+#define GDN_HD __host__ __device__
+#else
+#define GDN_HD
+#endif
+#endif
+
+#define GDN_MAPS_DISAGREE "the address maps of the generator and of the template disagree"
+
+namespace gdn {
+
+// Raised when an emitted file of before can't be compiled against these templates.
+constexpr int kTemplateAbi = 1;
+
+// Storage only: no arithmetic. bfloat16 and IEEE half.
+struct Bf16 {
+  unsigned short bits;
+};
+struct Fp16 {
+  unsigned short bits;
+};
+
+// The map of a part that an operation does not have.
+struct Absent {
+  static constexpr bool kPresent = false;
+};
+
+// Whether a part's elements at `head` span `first` to `last`, in elements below the row. `outer` and `taps` are the
+// lengths of the state's slower axis and of a conv window or weight. Emitted files assert it with the generator's own
+// addresses: the map is computed twice, and the two must agree.
+template <class Part>
+GDN_HD constexpr bool spans(int head, int first, int last, int outer = 1, int taps = 1) {
+  return Part::base(head) == first &&
+         first + (Part::kRun - 1) * Part::kInnerStride + (outer - 1) * Part::kOuterStride +
+                 (taps - 1) * Part::kTapStride == last;
+}
+
+// The base of every facts type: an operation names the parts that it has, the rest stay absent.
+struct NoParts {
+  using InputQ = Absent;
+  using InputK = Absent;
+  using InputV = Absent;
+  using InputZ = Absent;
+  using InputB = Absent;
+  using InputA = Absent;
+  using InputG = Absent;
+  using InputBeta = Absent;
+  using InputO = Absent;
+  using OutputQ = Absent;
+  using OutputK = Absent;
+  using OutputV = Absent;
+  using OutputZ = Absent;
+  using OutputB = Absent;
+  using OutputA = Absent;
+  using OutputG = Absent;
+  using OutputBeta = Absent;
+  using OutputO = Absent;
+  using Out = Absent;
+  using WeightQ = Absent;
+  using WeightK = Absent;
+  using WeightV = Absent;
+  using BiasQ = Absent;
+  using BiasK = Absent;
+  using BiasV = Absent;
+  using WindowQ = Absent;
+  using WindowK = Absent;
+  using WindowV = Absent;
+  using State = Absent;
+  using ALog = Absent;
+  using DtBias = Absent;
+  using NormW = Absent;
+};
+
+}  // namespace gdn

@@ -1,0 +1,210 @@
+// Element types, their conversions to fp32 and back, packs of elements, and the scalar functions of the layer.
+//
+// All arithmetic of the bodies is fp32; these are the only places where a number changes its type.
+#pragma once
+
+#include "gdn/config.h"
+
+namespace gdn {
+
+// Storage of 16-bit floating-point numbers. Structs and not the vendors' types: those need headers.
+struct Bf16 {
+  unsigned short bits;
+};
+struct Fp16 {
+  unsigned short bits;
+};
+
+// How an element is held in memory (Bits), and its conversions. Both conversions round to nearest, ties to even.
+template <class E>
+struct Number;
+
+template <>
+struct Number<float> {
+  using Bits = float;
+  GDN_DEVICE static float to_float(unsigned word) { return float_of(word); }
+  GDN_DEVICE static unsigned from_float(float x) { return bits_of(x); }
+};
+
+template <>
+struct Number<Bf16> {
+  using Bits = unsigned short;
+  GDN_DEVICE static float to_float(unsigned half_word) { return float_of(half_word << 16); }
+  GDN_DEVICE static unsigned from_float(float x) { return float_to_bf16(x); }
+  GDN_DEVICE static unsigned pair(float low, float high) { return float_to_bf16_pair(low, high); }
+};
+
+template <>
+struct Number<Fp16> {
+  using Bits = unsigned short;
+  GDN_DEVICE static float to_float(unsigned half_word) { return half_to_float(static_cast<unsigned short>(half_word)); }
+  GDN_DEVICE static unsigned from_float(float x) { return float_to_half(x); }
+  GDN_DEVICE static unsigned pair(float low, float high) { return float_to_half_pair(low, high); }
+};
+
+// A slot index is loaded as the integer that it is.
+template <>
+struct Number<int> {
+  using Bits = int;
+};
+template <>
+struct Number<long long> {
+  using Bits = long long;
+};
+
+template <class E>
+using Bits = typename Number<E>::Bits;
+
+// A pointer to elements in device memory; it steps by elements.
+template <class E>
+using Elements = Global<Bits<E>>;
+
+// x as it comes back after being stored as R; float leaves it alone.
+template <class R>
+GDN_DEVICE float rounded(float x) {
+  return Number<R>::to_float(Number<R>::from_float(x));
+}
+template <>
+GDN_DEVICE float rounded<float>(float x) {
+  return x;
+}
+
+// kCount neighbouring elements, as they lie in memory. The index of get must be a constant after unrolling, as for
+// every array that is to stay in registers.
+template <class E, int kCount>
+struct Pack {
+  static constexpr int kBytes = kCount * static_cast<int>(sizeof(E));
+  Raw<kBytes> raw;
+
+  GDN_DEVICE float get(int i) const {
+    if constexpr (sizeof(E) == 4) {
+      return Number<E>::to_float(raw.word[i]);
+    } else {
+      return Number<E>::to_float(i % 2 == 0 ? raw.word[i / 2] & 0xffffu : raw.word[i / 2] >> 16);
+    }
+  }
+
+  GDN_DEVICE void set(const float (&x)[kCount]) {
+    if constexpr (sizeof(E) == 4) {
+      GDN_UNROLL
+      for (int i = 0; i < kCount; ++i) raw.word[i] = Number<E>::from_float(x[i]);
+    } else if constexpr (kCount == 1) {
+      raw.word[0] = Number<E>::from_float(x[0]);
+    } else {
+      GDN_UNROLL
+      for (int i = 0; i < kCount / 2; ++i) raw.word[i] = Number<E>::pair(x[2 * i], x[2 * i + 1]);
+    }
+  }
+
+  GDN_DEVICE void clear() {
+    GDN_UNROLL
+    for (int i = 0; i < Raw<kBytes>::kWords; ++i) raw.word[i] = 0;
+  }
+};
+
+template <class E, int kCount>
+GDN_DEVICE Pack<E, kCount> load_pack(Elements<E> from) {
+  return {load<Pack<E, kCount>::kBytes>(from)};
+}
+template <class E, int kCount>
+GDN_DEVICE void store_pack(Elements<E> to, const Pack<E, kCount>& pack) {
+  store<Pack<E, kCount>::kBytes>(to, pack.raw);
+}
+
+template <class E>
+GDN_DEVICE float load_one(Elements<E> from) {
+  return load_pack<E, 1>(from).get(0);
+}
+template <class E>
+GDN_DEVICE void store_one(Elements<E> to, float x) {
+  Pack<E, 1> pack;
+  pack.set({x});
+  store_pack<E, 1>(to, pack);
+}
+
+// ---- integers -------------------------------------------------------------------------------------------------------
+
+GDN_HD constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+GDN_HD constexpr int smaller(int a, int b) { return a < b ? a : b; }
+GDN_HD constexpr int larger(int a, int b) { return a < b ? b : a; }
+
+// The largest power of two that divides n; 0 is divided by all, here by 2^30.
+GDN_HD constexpr int power_of_two_in(int n) { return n == 0 ? 1 << 30 : n & -n; }
+
+// The smallest power of two that is at least n.
+GDN_HD constexpr int power_of_two_above(int n) {
+  int power = 1;
+  while (power < n) power *= 2;
+  return power;
+}
+
+// ---- sums over lanes ------------------------------------------------------------------------------------------------
+
+// Each value summed over the kLanes lanes kStride apart (a power of two, all inside one aligned group of
+// kLanes * kStride lanes); every lane gets the sums. All lanes of the wave take part. The values go through each stage
+// together so that their latencies overlap.
+template <int kLanes, int kStride = 1, int kCount>
+GDN_DEVICE void sum_over_lanes(float (&x)[kCount]) {
+  static_assert(kLanes * kStride <= kWaveSize, "a group of lanes lies in one wave");
+  if constexpr (kLanes > 1) {
+    GDN_UNROLL
+    for (int i = 0; i < kCount; ++i) x[i] += shuffle_xor<kLanes / 2 * kStride>(x[i]);
+    sum_over_lanes<kLanes / 2, kStride>(x);
+  }
+}
+
+// ---- scalar functions -----------------------------------------------------------------------------------------------
+
+constexpr float kLog2E = 1.442695041f;        // log2(e) rounded to fp32
+constexpr float kLog2ELow = 1.925963033e-8f;  // and the rest of it
+constexpr float kLn2 = 0.6931471806f;
+
+// e^x to a few ulp for every x. x * log2(e) alone would lose as many bits as the product has before its binary point:
+// its rounding error is found with a fused multiply-add and put back to first order.
+GDN_DEVICE float exponential(float x) {
+  x = x < -256.0f ? -256.0f : x;  // beyond, the result is 0 or infinity anyway; keeps the correction finite, and NaN
+  x = x > 256.0f ? 256.0f : x;
+  const float high = x * kLog2E;
+  const float low = fused(x, kLog2E, -high) + x * kLog2ELow;
+  return exp2(high) * (1.0f + low * kLn2);
+}
+
+GDN_DEVICE float sigmoid(float x) { return quotient(1.0f, 1.0f + exponential(-x)); }
+
+// log(1 + e) for e in [0, 1], relative error below 1e-6 down to e -> 0: with s = e / (2 + e) it is 2 atanh(s), whose
+// series in s^2 <= 1/9 has converged to fp32 after nine terms. Needs no logarithm, which not every target has exactly
+// near 1.
+GDN_DEVICE float log_one_plus(float e) {
+  const float s = quotient(e, 2.0f + e);
+  const float t = s * s;
+  float sum = 1.0f / 17.0f;
+  sum = fused(sum, t, 1.0f / 15.0f);
+  sum = fused(sum, t, 1.0f / 13.0f);
+  sum = fused(sum, t, 1.0f / 11.0f);
+  sum = fused(sum, t, 1.0f / 9.0f);
+  sum = fused(sum, t, 1.0f / 7.0f);
+  sum = fused(sum, t, 1.0f / 5.0f);
+  sum = fused(sum, t, 1.0f / 3.0f);
+  sum = fused(sum, t, 1.0f);
+  return 2.0f * s * sum;
+}
+
+// log(1 + e^x); x itself above the threshold (0: no threshold, the exact form everywhere).
+GDN_DEVICE float softplus(float x, float threshold) {
+  if (threshold > 0.0f && x > threshold) return x;
+  const float tail = log_one_plus(exponential(x > 0.0f ? -x : x));
+  return x > 0.0f ? x + tail : tail;
+}
+
+template <Activation kActivation>
+GDN_DEVICE float activate(float x) {
+  if constexpr (kActivation == Activation::kSilu) {
+    return quotient(x, 1.0f + exponential(-x));
+  } else if constexpr (kActivation == Activation::kSigmoid) {
+    return sigmoid(x);
+  } else {
+    return x;
+  }
+}
+
+}  // namespace gdn
