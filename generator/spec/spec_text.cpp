@@ -34,7 +34,7 @@ std::string scalar_text(const Key& key, const std::string& text) {
 
 }  // namespace
 
-std::string to_text(const std::vector<Dim>& dims) {
+std::string dims_text(const std::vector<Dim>& dims) {
   std::string result = "[";
   for (const Dim& dim : dims) {
     if (result.size() > 1) result += ", ";
@@ -46,7 +46,7 @@ std::string to_text(const std::vector<Dim>& dims) {
     result += "{";
     for (const Part& part : dim.parts) {
       if (result.back() != '{') result += ", ";
-      result += fmt::format("{}: {}", *part.name, to_text(part.dims));
+      result += fmt::format("{}: {}", *part.name, dims_text(part.dims));
     }
     result += "}";
   }
@@ -70,7 +70,7 @@ std::string to_text(const Spec& spec) {
     result += fmt::format("{}:\n", tensors.name);
     for (const Tensor& tensor : spec.*tensors.tensors) {
       result += fmt::format("  {}: {{dtype: {}, dims: {}}}\n", *tensor.name, core::to_string(*tensor.dtype),
-                            to_text(tensor.dims));
+                            dims_text(tensor.dims));
     }
   }
   return result;

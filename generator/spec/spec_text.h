@@ -13,6 +13,6 @@ namespace gdn::spec {
 std::string to_text(const Spec& spec);
 
 // "[token@launch, key_head, {q: [key_dim], v: [group, value_dim]}]"
-std::string to_text(const std::vector<Dim>& dims);
+std::string dims_text(const std::vector<Dim>& dims);
 
 }  // namespace gdn::spec
