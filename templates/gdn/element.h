@@ -15,7 +15,8 @@
 
 namespace gdn {
 
-// Raised when an emitted file of before can't be compiled against these templates.
+// Raised whenever the members that a body expects of a facts type, or the operands' order, change: an emitted file
+// asserts that it was made for this version. core::kTemplateAbi is the generator's copy.
 constexpr int kTemplateAbi = 1;
 
 // Storage only: no arithmetic. bfloat16 and IEEE half.
@@ -26,9 +27,13 @@ struct Fp16 {
   unsigned short bits;
 };
 
-// The map of a part that an operation does not have.
+// The map of a part that an operation does not have. Its members let discarded code compile; nothing reads them.
 struct Absent {
+  using Element = float;
   static constexpr bool kPresent = false;
+  static constexpr int kOperand = 0;
+  GDN_HD static constexpr int base(int) { return 0; }
+  static constexpr int kRun = 1, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 1;
 };
 
 // Whether a part's elements at `head` span `first` to `last`, in elements below the row. `outer` and `taps` are the

@@ -1,0 +1,77 @@
+// What the parts of a kernel share while they are generated: the emitter, the facts, the roles of general registers
+// and the stack frame.
+#pragma once
+
+#include <cstdint>
+
+#include "core/facts.h"
+#include "cpu/emitter.h"
+
+namespace gdn::cpu {
+
+constexpr int kLanes = 16;        // fp32 values of a vector register
+constexpr int kMaxHeadDim = 256;  // of K and V
+
+// General registers with a role from the first instruction to the last. rax, rcx, rdx, rsi, r8 to r11 are free for a
+// part to use and hold nothing from one part to the next; so do all vector and mask registers.
+namespace reg {
+inline const Reg64 args{7};       // rdi: const Args*
+inline const Reg64 frame{4};      // rsp: Frame, 64-byte aligned
+inline const Reg64 slot{3};       // rbx: of the row
+inline const Reg64 end{5};        // rbp: the last item + 1
+inline const Reg64 item{12};      // r12
+inline const Reg64 group{13};     // r13: value head of the key head, inside for_heads
+inline const Reg64 row{14};       // r14
+inline const Reg64 key_head{15};  // r15
+inline const Reg64 rax{0}, rcx{1}, rdx{2}, rsi{6}, r8{8}, r9{9}, r10{10}, r11{11};
+inline const Reg32 eax{0}, ecx{1};
+}  // namespace reg
+
+// Byte offsets from reg::frame. Vectors are fp32.
+struct Frame {
+  explicit Frame(const core::Facts& facts) {
+    q = take(4 * facts.key_dim);
+    k = take(4 * facts.key_dim);
+    v = take(4 * facts.value_dim);
+    o = take(4 * facts.value_dim);
+    const int heads = (facts.group + kLanes - 1) / kLanes * kLanes;
+    for (int* const array : {&decay, &beta, &a, &dt_bias}) *array = take(4 * heads);
+    staged = take(64);
+    key_query = take(4);
+    old_stack = take(8);
+    next_state = take(8);
+    size = (size + 63) / 64 * 64;
+  }
+
+  int size = 0;
+  int q = 0, k = 0;           // [key_dim], normalised and scaled when a part says so
+  int v = 0, o = 0;           // [value_dim] of one value head
+  int decay = 0, beta = 0;    // [group, up to whole vectors]: exp(g) and beta of the key head's value heads
+  int a = 0, dt_bias = 0;     // [group, up to whole vectors]: inputs of the gates
+  int staged = 0;             // one vector on its way to or from memory that no vector instruction reaches
+  int key_query = 0;          // dot product of the normalised k and q
+  int old_stack = 0;          // the caller's stack pointer
+  int next_state = 0;         // address of the state that the next item begins with
+
+ private:
+  int take(int bytes) {
+    const int offset = size;
+    size += (bytes + 63) / 64 * 64;
+    return offset;
+  }
+};
+
+struct Context {
+  Emitter& e;
+  const core::Facts& facts;
+  Frame frame;
+
+  int key_vectors() const { return facts.key_dim / kLanes; }
+  int value_vectors() const { return facts.value_dim / kLanes; }
+};
+
+inline Zmm zmm(int index) { return Zmm(index); }
+inline Ymm ymm(int index) { return Ymm(index); }
+inline Xmm xmm(int index) { return Xmm(index); }
+
+}  // namespace gdn::cpu

@@ -1,0 +1,25 @@
+// The causal depthwise convolution of one token and the shift of its window.
+#pragma once
+
+#include "cpu/context.h"
+
+namespace gdn::cpu {
+
+// One of q, k, v: where its rows, taps, bias and window lie. `bias` is absent where the conv has none.
+struct ConvPart {
+  const char* name;
+  const core::Map& input;
+  const core::Map& weight;
+  const core::Map& bias;
+  const core::Map& window;
+};
+
+ConvPart conv_q(const core::Facts& facts);
+ConvPart conv_k(const core::Facts& facts);
+ConvPart conv_v(const core::Facts& facts);
+
+// Convolves the item's channels of a part (of value head reg::group for v) into [channels] fp32 at `frame_offset`,
+// activated and rounded, and moves the window on by the raw input. Every window element is read once and written once.
+void emit_conv(Context& c, const ConvPart& part, int frame_offset);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,14 @@
+// The body that emitted decode files of the CPU target instantiate.
+#pragma once
+
+#include "cpu/facts_of.h"
+
+namespace gdn::cpu {
+
+// Makes `kernel` the decode kernel of facts F. Throws as generate() does.
+template <class F>
+void decode(Kernel& kernel) {
+  kernel = kernel_of<F>("decode");
+}
+
+}  // namespace gdn::cpu

@@ -1,0 +1,267 @@
+#include "cpu/delta.h"
+
+#include <algorithm>
+
+#include "cpu/item.h"
+#include "cpu/math.h"
+#include "cpu/memory.h"
+
+namespace gdn::cpu {
+namespace {
+
+using core::DType;
+using core::Map;
+
+// General registers of both orientations.
+const Reg64 kState = reg::r8;
+const Reg64 kNextState = reg::r9;
+const Reg64 kChannel = reg::rdx;  // frame + 4 * channel of the outer loop
+
+std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
+
+// The vectors of one contiguous row (or of one with a constant stride) of the state, and of the next head's.
+class Row16 {
+ public:
+  Row16(Context& c, std::int64_t stride) : c_(c), map_(c.facts.state), stride_(stride) {}
+
+  void load_vector(int target, int index) const { load(c_, target, place(index)); }
+
+  // Vectors [begin, end) of the row from the registers that follow `source`. Two neighbours of a bf16 row are narrowed
+  // by one instruction. Changes zmm29.
+  void store_vectors(int begin, int end, int source) const {
+    int index = begin;
+    if (map_.dtype == DType::kBf16 && stride_ == 1) {
+      for (; index + 1 < end; index += 2, source += 2) {
+        c_.e.vcvtne2ps2bf16(zmm(kScratch), zmm(source + 1), zmm(source));
+        c_.e.vmovups(c_.e.at(kState, place(index).displacement), zmm(kScratch));
+      }
+    }
+    for (; index < end; ++index, ++source) store(c_, place(index), source);
+  }
+
+  // Lines that hold vectors [begin, end) of the row; a row with strides is too far apart to gain.
+  void prefetch(int begin, int end) const {
+    if (stride_ != 1) return;
+    constexpr std::int64_t kLine = 64;
+    const std::int64_t vector = kLanes * element_bytes(map_);
+    for (std::int64_t byte = begin * vector / kLine * kLine; byte < end * vector; byte += kLine) {
+      c_.e.prefetcht1(c_.e.at(kNextState, byte));
+    }
+  }
+
+ private:
+  Vector16 place(int index) const {
+    return {kState, static_cast<std::int64_t>(index) * kLanes * stride_ * element_bytes(map_), map_.dtype, stride_};
+  }
+
+  Context& c_;
+  const Map& map_;
+  std::int64_t stride_;
+};
+
+// The state's rows run along the key channels: a row stays in registers between the two dot products and the update.
+// zmm0-15 the row, zmm16-23 sums and scalars, or k and q where both fit.
+class RowsOfKeys {
+ public:
+  explicit RowsOfKeys(Context& c) : c_(c), n_(c.key_vectors()), row_(c, c.facts.state.inner_stride) {}
+
+  void emit() {
+    if (held()) {
+      for (int i = 0; i < n_; ++i) {
+        c_.e.vmovaps(zmm(kKeys + i), c_.e.at(reg::frame, c_.frame.k + 64 * i));
+        c_.e.vmovaps(zmm(kQueries + i), c_.e.at(reg::frame, c_.frame.q + 64 * i));
+      }
+    }
+    c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    c_.e.mov(kChannel, reg::frame);
+    emit_repeat(c_, c_.facts.value_dim, "state_row", [&] { row(); });
+  }
+
+ private:
+  static constexpr int kKeys = 8, kQueries = 16;                 // where n_ <= 8
+  static constexpr int kP = 24, kR = 25, kP2 = 26, kR2 = 27, kDecay = 28;
+
+  bool held() const { return n_ <= 8; }
+
+  void multiply_add(int sum, int state, int held_at, int frame_offset, int index) const {
+    if (held()) {
+      c_.e.vfmadd231ps(zmm(sum), zmm(state), zmm(held_at + index));
+    } else {
+      c_.e.vfmadd231ps(zmm(sum), zmm(state), c_.e.at(reg::frame, frame_offset + 64 * index));
+    }
+  }
+
+  void row() const {
+    // Two chains a sum: an FMA has a latency of four cycles.
+    for (const int sum : {kP, kR, kP2, kR2}) c_.e.vpxord(zmm(sum), zmm(sum), zmm(sum));
+    for (int i = 0; i < n_; ++i) {
+      row_.load_vector(i, i);
+      multiply_add(i % 2 == 0 ? kP : kP2, i, kKeys, c_.frame.k, i);
+      multiply_add(i % 2 == 0 ? kR : kR2, i, kQueries, c_.frame.q, i);
+    }
+    c_.e.vaddps(zmm(kP), zmm(kP), zmm(kP2));
+    c_.e.vaddps(zmm(kR), zmm(kR), zmm(kR2));
+    emit_sum_pair(c_, kR, kP, kR, kP2);
+    // u in every lane; o in the lanes of the high half, where r is.
+    c_.e.vshuff64x2(zmm(kP), zmm(kR), zmm(kR), imm8(0x00));
+    c_.e.vbroadcastss(zmm(kP2), c_.e.at(kChannel, c_.frame.v));
+    c_.e.vfnmadd231ps(zmm(kP2), zmm(kP), zmm(kDecay));
+    c_.e.vbroadcastss(zmm(kR2), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
+    c_.e.vmulps(zmm(kP2), zmm(kP2), zmm(kR2));
+    c_.e.vmulps(zmm(kR), zmm(kR), zmm(kDecay));
+    c_.e.vfmadd231ps(zmm(kR), zmm(kP2), c_.e.broadcast(reg::frame, c_.frame.key_query));
+    c_.e.vextractf32x4(xmm(kR), zmm(kR), imm8(2));
+    c_.e.vmovss(c_.e.at(kChannel, c_.frame.o), xmm(kR));
+    row_.prefetch(0, n_);
+    for (int i = 0; i < n_; ++i) {
+      c_.e.vmulps(zmm(i), zmm(i), zmm(kDecay));
+      multiply_add(i, kP2, kKeys, c_.frame.k, i);
+    }
+    row_.store_vectors(0, n_, 0);
+    const std::int64_t step = c_.facts.state.outer_stride * element_bytes(c_.facts.state);
+    emit_advance(c_, kState, step);
+    emit_advance(c_, kNextState, step);
+    c_.e.add(kChannel, 4);
+  }
+
+  Context& c_;
+  int n_;
+  Row16 row_;
+};
+
+// The state's rows run along the value channels: one sweep accumulates p and r for a strip of columns, a second one
+// updates it, from the cache. zmm0-11 p, then u; zmm12-23 r, then o.
+class RowsOfValues {
+ public:
+  explicit RowsOfValues(Context& c) : c_(c), row_(c, 1) {}
+
+  void emit() {
+    const int vectors = c_.value_vectors();
+    const int strips = (vectors + kMaxStrip - 1) / kMaxStrip;
+    for (int strip = 0; strip < strips; ++strip) {
+      columns(vectors * strip / strips, vectors * (strip + 1) / strips);
+    }
+  }
+
+ private:
+  static constexpr int kMaxStrip = 12;
+  static constexpr int kP = 0, kR = 12, kValue = 24, kValues = 4, kDecay = 28;
+
+  std::int64_t row_bytes() const { return c_.facts.state.inner_stride * element_bytes(c_.facts.state); }
+
+  void columns(int begin, int end) const {
+    const int n = end - begin;
+    for (int i = 0; i < n; ++i) {
+      c_.e.vpxord(zmm(kP + i), zmm(kP + i), zmm(kP + i));
+      c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
+    }
+    c_.e.mov(kChannel, reg::frame);
+    c_.e.mov(reg::rsi, kState);
+    emit_repeat(c_, c_.facts.key_dim, "state_sums", [&] {
+      for (int i = 0; i < n; ++i) {
+        const int value = kValue + i % kValues;
+        row_.load_vector(value, begin + i);
+        c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, c_.frame.k));
+        c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, c_.frame.q));
+      }
+      emit_advance(c_, kState, row_bytes());
+      c_.e.add(kChannel, 4);
+    });
+    c_.e.mov(kState, reg::rsi);
+
+    c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    c_.e.vbroadcastss(zmm(kValue), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
+    for (int i = 0; i < n; ++i) {
+      const int offset = 64 * (begin + i);
+      c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(reg::frame, c_.frame.v + offset));
+      c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue));
+      c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kDecay));
+      c_.e.vfmadd231ps(zmm(kR + i), zmm(kP + i), c_.e.broadcast(reg::frame, c_.frame.key_query));
+      c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.o + offset), zmm(kR + i));
+    }
+
+    c_.e.mov(kChannel, reg::frame);
+    emit_repeat(c_, c_.facts.key_dim, "state_update", [&] {
+      row_.prefetch(begin, end);
+      for (int first = 0; first < n; first += kValues) {
+        const int last = std::min(n, first + kValues);
+        for (int i = first; i < last; ++i) {
+          const int value = kValue + i - first;
+          row_.load_vector(value, begin + i);
+          c_.e.vmulps(zmm(value), zmm(value), zmm(kDecay));
+          c_.e.vfmadd231ps(zmm(value), zmm(kP + i), c_.e.broadcast(kChannel, c_.frame.k));
+        }
+        row_.store_vectors(begin + first, begin + last, kValue);
+      }
+      emit_advance(c_, kState, row_bytes());
+      emit_advance(c_, kNextState, row_bytes());
+      c_.e.add(kChannel, 4);
+    });
+    c_.e.mov(kState, reg::rsi);
+    emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
+  }
+
+  Context& c_;
+  Row16 row_;
+};
+
+}  // namespace
+
+void emit_key_query(Context& c) {
+  c.e.vpxord(zmm(0), zmm(0), zmm(0));
+  for (int i = 0; i < c.key_vectors(); ++i) {
+    c.e.vmovaps(zmm(1), c.e.at(reg::frame, c.frame.k + 64 * i));
+    c.e.vfmadd231ps(zmm(0), zmm(1), c.e.at(reg::frame, c.frame.q + 64 * i));
+  }
+  emit_sum_pair(c, 0, 0, 0, 1);
+  c.e.vmovss(c.e.at(reg::frame, c.frame.key_query), xmm(0));
+}
+
+void emit_next_state(Context& c) {
+  Mark& here = c.e.mark("no_next_state");
+  Mark& same_row = c.e.mark("next_in_row");
+  const Position next{reg::r10, reg::r11, reg::rdx, true};
+  emit_pointer(c, reg::r8, c.facts.state, Row::kSlot, {reg::row, reg::slot, reg::key_head, true});
+  c.e.lea(reg::rax, c.e.at(reg::item, 1));
+  c.e.cmp(reg::rax, reg::end);
+  c.e.jae(here);
+  c.e.mov(reg::r11, reg::slot);
+  c.e.lea(reg::rdx, c.e.at(reg::key_head, 1));
+  c.e.cmp(reg::rdx, c.facts.key_heads);
+  c.e.jb(same_row);
+  c.e.xor_(reg::rdx, reg::rdx);
+  c.e.lea(reg::r10, c.e.at(reg::row, 1));
+  emit_slot(c, reg::r11, reg::r10, here);
+  c.e.bind(same_row);
+  emit_pointer(c, reg::r8, c.facts.state, Row::kSlot, next);
+  c.e.bind(here);
+  c.e.mov(c.e.at(reg::frame, c.frame.next_state), reg::r8);
+}
+
+void emit_delta(Context& c) {
+  c.e.comment("delta rule");
+  const Map& state = c.facts.state;
+  emit_pointer(c, kState, state, Row::kSlot);
+  Mark& last = c.e.mark("last_head");
+  c.e.mov(kNextState, c.e.at(reg::frame, c.frame.next_state));
+  c.e.lea(reg::rax, c.e.at(reg::group, 1));
+  c.e.cmp(reg::rax, c.facts.group);
+  c.e.jae(last);
+  c.e.mov(kNextState, kState);
+  emit_advance(c, kNextState, state.group_stride * element_bytes(state));
+  c.e.bind(last);
+
+  if (state.inner_stride != 1 && state.outer_stride == 1) {
+    RowsOfValues(c).emit();
+  } else {
+    RowsOfKeys(c).emit();
+  }
+  if (c.facts.round_o == DType::kFp32) return;
+  for (int i = 0; i < c.value_vectors(); ++i) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.o + 64 * i));
+    round_to(c, 0, c.facts.round_o);
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.o + 64 * i), zmm(0));
+  }
+}
+
+}  // namespace gdn::cpu

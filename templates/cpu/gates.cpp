@@ -1,0 +1,122 @@
+#include "cpu/gates.h"
+
+#include "cpu/item.h"
+#include "cpu/math.h"
+#include "cpu/memory.h"
+
+namespace gdn::cpu {
+namespace {
+
+using core::Domain;
+using core::Map;
+
+constexpr float kLog2E = 1.44269504f;
+constexpr float kLn2 = 0.693147181f;
+
+std::int64_t group_bytes(const Map& map) {
+  return map.group_stride * static_cast<std::int64_t>(core::size_of(map.dtype));
+}
+
+void for_each_head(Context& c, const char* name, const std::function<void()>& body) {
+  c.e.xor_(reg::rdx, reg::rdx);
+  emit_repeat(c, c.facts.group, name, [&] {
+    body();
+    c.e.inc(reg::rdx);
+  });
+}
+
+void for_each_vector_of_heads(Context& c, const std::function<void(int offset)>& body) {
+  for (int first = 0; first < c.facts.group; first += kLanes) body(4 * first);
+}
+
+const Position kFirstHead{reg::row, reg::slot, reg::key_head, true};
+
+}  // namespace
+
+void emit_gather_heads(Context& c, int frame_offset, const Map& map, bool per_token) {
+  emit_pointer(c, reg::r8, map, per_token ? Row::kToken : Row::kNone, kFirstHead);
+  for_each_head(c, "gather", [&] {
+    load_scalar(c, frame_offset, reg::rdx, reg::r8, map.dtype);
+    emit_advance(c, reg::r8, group_bytes(map));
+  });
+}
+
+void emit_scatter_heads(Context& c, const Map& map, int frame_offset) {
+  emit_pointer(c, reg::r8, map, Row::kToken, kFirstHead);
+  for_each_head(c, "scatter", [&] {
+    store_scalar(c, reg::r8, map.dtype, frame_offset, reg::rdx);
+    emit_advance(c, reg::r8, group_bytes(map));
+  });
+}
+
+void emit_copy_heads(Context& c, const Map& to, const Map& from) {
+  if (to.dtype != from.dtype) {
+    emit_gather_heads(c, c.frame.a, from, true);
+    emit_scatter_heads(c, to, c.frame.a);
+    return;
+  }
+  emit_pointer(c, reg::r8, from, Row::kToken, kFirstHead);
+  emit_pointer(c, reg::r9, to, Row::kToken, kFirstHead);
+  for_each_head(c, "copy", [&] {
+    if (core::size_of(from.dtype) == 4) {
+      c.e.mov(reg::eax, c.e.at(reg::r8));
+      c.e.mov(c.e.at(reg::r9), reg::eax);
+    } else {
+      c.e.movzx(reg::eax, c.e.at_bits(16, reg::r8));
+      c.e.mov(c.e.at_bits(16, reg::r9), Xbyak::Reg16(0));
+    }
+    emit_advance(c, reg::r8, group_bytes(from));
+    emit_advance(c, reg::r9, group_bytes(to));
+  });
+}
+
+void emit_gates(Context& c, Domain domain) {
+  c.e.comment("gates");
+  const core::Facts& f = c.facts;
+  emit_gather_heads(c, c.frame.beta, f.in_b, true);
+  emit_gather_heads(c, c.frame.a, f.in_a, true);
+  emit_gather_heads(c, c.frame.dt_bias, f.dt_bias, false);
+  emit_gather_heads(c, c.frame.decay, f.a_log, false);
+  for_each_vector_of_heads(c, [&](int offset) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.beta + offset));
+    emit_sigmoid(c, 0, 1, 2);
+    if (f.beta_factor != 1) c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.beta_factor)));
+    round_to(c, 0, f.round_beta);
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.beta + offset), zmm(0));
+
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.a + offset));
+    c.e.vaddps(zmm(0), zmm(0), c.e.at(reg::frame, c.frame.dt_bias + offset));
+    // exp(A_log), with the sign that makes it the factor of the form.
+    c.e.vmovaps(zmm(5), c.e.at(reg::frame, c.frame.decay + offset));
+    const bool log = f.a_stored == core::AStored::kLog;
+    const bool bounded = f.decay_form == core::DecayForm::kBounded;
+    if (log) emit_exp(c, 5, 1, 2);
+    if (log != bounded) c.e.vpxord(zmm(5), zmm(5), c.e.constant_bits(0x80000000u));
+    if (bounded) {
+      c.e.vmulps(zmm(0), zmm(0), zmm(5));
+      emit_sigmoid(c, 0, 1, 2);
+      c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.decay_bound)));
+    } else {
+      emit_softplus(c, f.softplus_threshold, 0, 1, 2, 3, 4);
+      c.e.vmulps(zmm(0), zmm(0), zmm(5));
+    }
+    if (domain == Domain::kExp) emit_exp(c, 0, 1, 2);
+    if (domain == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLog2E));
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(0));
+  });
+}
+
+void emit_gates_handed_over(Context& c) {
+  c.e.comment("gates handed over");
+  emit_gather_heads(c, c.frame.beta, c.facts.in_beta, true);
+  emit_gather_heads(c, c.frame.decay, c.facts.in_g, true);
+  if (c.facts.g_handover == Domain::kExp) return;
+  for_each_vector_of_heads(c, [&](int offset) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.decay + offset));
+    if (c.facts.g_handover == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLn2));
+    emit_exp(c, 0, 1, 2);
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(0));
+  });
+}
+
+}  // namespace gdn::cpu

@@ -1,0 +1,24 @@
+// Decay and beta of the value heads that read one key head, sixteen heads at a time.
+#pragma once
+
+#include "cpu/context.h"
+
+namespace gdn::cpu {
+
+// Moves one element per value head of the key head between an operand (a token's row, or a parameter) and [group] fp32
+// at `frame_offset`.
+void emit_gather_heads(Context& c, int frame_offset, const core::Map& map, bool per_token);
+void emit_scatter_heads(Context& c, const core::Map& map, int frame_offset);
+
+// Copies one element per value head between two operands of a token, bit for bit where the types agree.
+void emit_copy_heads(Context& c, const core::Map& to, const core::Map& from);
+
+// frame.beta <- factor * sigmoid(b), rounded; frame.decay <- g in `domain` (kExp: the factor exp(g) itself, which the
+// delta rule takes), g = -exp(A_log) * softplus(a + dt_bias) or bound * sigmoid(exp(A_log) * (a + dt_bias)). From the
+// projections of the item.
+void emit_gates(Context& c, core::Domain domain);
+
+// frame.beta and frame.decay (as exp(g)) from the operands that hand beta and g over.
+void emit_gates_handed_over(Context& c);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,257 @@
+// The operations of the CPU target, each as its parts in their order.
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string_view>
+
+#include "cpu/conv.h"
+#include "cpu/copy.h"
+#include "cpu/delta.h"
+#include "cpu/gates.h"
+#include "cpu/item.h"
+#include "cpu/kernel.h"
+#include "cpu/norm.h"
+
+namespace gdn::cpu {
+namespace {
+
+using core::DType;
+using core::Facts;
+using core::Map;
+
+[[noreturn]] void refuse(const core::KernelPlan& plan, const std::string& why) {
+  throw std::runtime_error(fmt::format("can't generate {} for the CPU: {}",
+                                       plan.symbol.empty() ? plan.operation : plan.symbol, why));
+}
+
+struct Need {
+  const char* name;
+  const Map& map;
+  int elements;  // along inner
+};
+
+void check_maps(const core::KernelPlan& plan, const std::vector<Need>& needs) {
+  for (const Need& need : needs) {
+    if (!need.map.present()) refuse(plan, fmt::format("the plan has no operand for {}", need.name));
+    if (need.map.operand >= kMaxOperands) refuse(plan, fmt::format("{} stands beyond the argument block", need.name));
+    if (need.map.run != need.elements) {
+      refuse(plan, fmt::format("{} has {} elements a head, {} are needed", need.name, need.map.run, need.elements));
+    }
+    if (need.map.dtype != DType::kFp32 && need.map.dtype != DType::kBf16 && need.map.dtype != DType::kFp16) {
+      refuse(plan, fmt::format("{} is {}: fp32, bf16 and fp16 are known", need.name, core::to_string(need.map.dtype)));
+    }
+  }
+}
+
+std::vector<Need> conv_needs(const Facts& f) {
+  std::vector<Need> needs = {{"q", f.in_q, f.key_dim},
+                             {"k", f.in_k, f.key_dim},
+                             {"v", f.in_v, f.value_dim},
+                             {"conv_weight of q", f.weight_q, f.key_dim},
+                             {"conv_weight of k", f.weight_k, f.key_dim},
+                             {"conv_weight of v", f.weight_v, f.value_dim}};
+  if (f.conv_bias) {
+    needs.push_back({"conv_bias of q", f.bias_q, f.key_dim});
+    needs.push_back({"conv_bias of k", f.bias_k, f.key_dim});
+    needs.push_back({"conv_bias of v", f.bias_v, f.value_dim});
+  }
+  if (f.window > 0) {
+    needs.push_back({"conv_state of q", f.window_q, f.key_dim});
+    needs.push_back({"conv_state of k", f.window_k, f.key_dim});
+    needs.push_back({"conv_state of v", f.window_v, f.value_dim});
+  }
+  return needs;
+}
+
+std::vector<Need> gate_needs(const Facts& f) {
+  return {{"b", f.in_b, 1}, {"a", f.in_a, 1}, {"a_log", f.a_log, 1}, {"dt_bias", f.dt_bias, 1}};
+}
+
+std::vector<Need> norm_needs(const Facts& f) {
+  std::vector<Need> needs = {{"norm_weight", f.norm_w, f.value_dim}, {"out", f.out, f.value_dim}};
+  if (f.norm_gate != core::Activation::kNone) needs.push_back({"z", f.in_z, f.value_dim});
+  return needs;
+}
+
+std::vector<Need> operator+(std::vector<Need> a, const std::vector<Need>& b) {
+  for (const Need& need : b) a.push_back(need);
+  return a;
+}
+
+void check_facts(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  if (f.rule != core::Rule::kGdn) refuse(plan, "only the rule gdn is known, this layer's is kda");
+  for (const int dim : {f.key_dim, f.value_dim}) {
+    if (dim <= 0 || dim > kMaxHeadDim || dim % kLanes != 0) {
+      refuse(plan, fmt::format("a head dimension of {}: multiples of {} up to {} are known", dim, kLanes, kMaxHeadDim));
+    }
+  }
+  if (f.key_heads <= 0 || f.group <= 0 || f.value_heads != f.key_heads * f.group) {
+    refuse(plan, fmt::format("{} value heads are not {} key heads times {}", f.value_heads, f.key_heads, f.group));
+  }
+  if (f.conv_width < 1 || f.window < f.conv_width - 1) {
+    refuse(plan, fmt::format("a window of {} rows can't hold {} inputs", f.window, f.conv_width - 1));
+  }
+}
+
+void check_slots(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  if (f.slots_operand < 0) refuse(plan, "the plan has no operand for slots");
+  if (f.slot_dtype != DType::kInt32 && f.slot_dtype != DType::kInt64) {
+    refuse(plan, fmt::format("slots are {}: int32 and int64 are known", core::to_string(f.slot_dtype)));
+  }
+}
+
+void emit_qk_ready(Context& c) {
+  emit_qk_norm(c, c.frame.q, c.facts.q_scale);
+  emit_qk_norm(c, c.frame.k, c.facts.k_scale);
+  emit_key_query(c);
+  emit_next_state(c);
+}
+
+void decode(Context& c) {
+  emit_items(c, {&c.facts.out}, [&] {
+    emit_conv(c, conv_q(c.facts), c.frame.q);
+    emit_conv(c, conv_k(c.facts), c.frame.k);
+    emit_qk_ready(c);
+    emit_gates(c, core::Domain::kExp);
+    emit_for_heads(c, [&] {
+      emit_conv(c, conv_v(c.facts), c.frame.v);
+      emit_delta(c);
+      emit_gated_norm(c);
+    });
+  });
+}
+
+void unpack(Context& c) {
+  const Facts& f = c.facts;
+  emit_items(c, {}, [&] {
+    emit_copy_part(c, f.out_q, f.in_q);
+    emit_copy_part(c, f.out_k, f.in_k);
+    emit_for_heads(c, [&] {
+      emit_copy_part(c, f.out_v, f.in_v);
+      emit_copy_part(c, f.out_z, f.in_z);
+    });
+    emit_copy_heads(c, f.out_b, f.in_b);
+    emit_copy_heads(c, f.out_a, f.in_a);
+  });
+}
+
+void conv_update(Context& c) {
+  const Facts& f = c.facts;
+  std::vector<const Map*> outputs = {&f.out_q, &f.out_k, &f.out_v};
+  if (f.out_z.present()) outputs.push_back(&f.out_z);
+  emit_items(c, outputs, [&] {
+    emit_conv(c, conv_q(f), c.frame.q);
+    emit_store_part(c, f.out_q, c.frame.q);
+    emit_conv(c, conv_k(f), c.frame.k);
+    emit_store_part(c, f.out_k, c.frame.k);
+    emit_for_heads(c, [&] {
+      emit_conv(c, conv_v(f), c.frame.v);
+      emit_store_part(c, f.out_v, c.frame.v);
+      if (f.out_z.present()) emit_copy_part(c, f.out_z, f.in_z);
+    });
+  });
+}
+
+void gating(Context& c) {
+  emit_items(c, {}, [&] {
+    emit_gates(c, c.facts.g_handover);
+    emit_scatter_heads(c, c.facts.out_g, c.frame.decay);
+    emit_scatter_heads(c, c.facts.out_beta, c.frame.beta);
+  });
+}
+
+void delta_update(Context& c) {
+  emit_items(c, {&c.facts.out_o}, [&] {
+    emit_load_part(c, c.frame.q, c.facts.in_q);
+    emit_load_part(c, c.frame.k, c.facts.in_k);
+    emit_qk_ready(c);
+    emit_gates_handed_over(c);
+    emit_for_heads(c, [&] {
+      emit_load_part(c, c.frame.v, c.facts.in_v);
+      emit_delta(c);
+      emit_store_part(c, c.facts.out_o, c.frame.o);
+    });
+  });
+}
+
+void norm_quant(Context& c) {
+  emit_items(c, {}, [&] {
+    emit_for_heads(c, [&] {
+      emit_load_part(c, c.frame.o, c.facts.in_o);
+      emit_gated_norm(c);
+    });
+  });
+}
+
+struct Operation {
+  std::string_view name;
+  bool slots;
+  std::vector<Need> (*needs)(const Facts&);
+  void (*emit)(Context&);
+};
+
+const Operation kOperations[] = {
+    {"decode", true,
+     [](const Facts& f) {
+       return conv_needs(f) + gate_needs(f) + norm_needs(f) + std::vector<Need>{{"state", f.state, f.key_dim}};
+     },
+     decode},
+    {"unpack", false,
+     [](const Facts& f) {
+       return std::vector<Need>{{"q", f.in_q, f.key_dim},          {"k", f.in_k, f.key_dim},
+                                {"v", f.in_v, f.value_dim},        {"z", f.in_z, f.value_dim},
+                                {"b", f.in_b, 1},                  {"a", f.in_a, 1},
+                                {"handover.q", f.out_q, f.key_dim}, {"handover.k", f.out_k, f.key_dim},
+                                {"handover.v", f.out_v, f.value_dim}, {"handover.z", f.out_z, f.value_dim},
+                                {"handover.b", f.out_b, 1},        {"handover.a", f.out_a, 1}};
+     },
+     unpack},
+    {"conv_update", true,
+     [](const Facts& f) {
+       std::vector<Need> needs = conv_needs(f) + std::vector<Need>{{"handover.q", f.out_q, f.key_dim},
+                                                                   {"handover.k", f.out_k, f.key_dim},
+                                                                   {"handover.v", f.out_v, f.value_dim}};
+       if (!f.out_z.present()) return needs;
+       return needs + std::vector<Need>{{"z", f.in_z, f.value_dim}, {"handover.z", f.out_z, f.value_dim}};
+     },
+     conv_update},
+    {"gating", false,
+     [](const Facts& f) {
+       return gate_needs(f) + std::vector<Need>{{"handover.g", f.out_g, 1}, {"handover.beta", f.out_beta, 1}};
+     },
+     gating},
+    {"delta_update", true,
+     [](const Facts& f) {
+       return std::vector<Need>{{"handover.q", f.in_q, f.key_dim}, {"handover.k", f.in_k, f.key_dim},
+                                {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
+                                {"handover.beta", f.in_beta, 1},   {"state", f.state, f.key_dim},
+                                {"handover.o", f.out_o, f.value_dim}};
+     },
+     delta_update},
+    {"norm_quant", false,
+     [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant},
+};
+
+}  // namespace
+
+Kernel generate(const core::KernelPlan& plan) {
+  if (plan.target != "avx512bf16") refuse(plan, fmt::format("the target is {}: the CPU target is avx512bf16", plan.target));
+  for (const Operation& operation : kOperations) {
+    if (operation.name != plan.operation) continue;
+    check_facts(plan);
+    if (operation.slots) check_slots(plan);
+    check_maps(plan, operation.needs(plan.facts));
+    Emitter emitter;
+    Context context{emitter, plan.facts, Frame(plan.facts)};
+    operation.emit(context);
+    Emitter::Program program =
+        emitter.finish(fmt::format("{} on {}, heads {}/{}, dims {}/{}", plan.operation, plan.target, plan.facts.key_heads,
+                                   plan.facts.value_heads, plan.facts.key_dim, plan.facts.value_dim));
+    return Kernel(program.code, std::move(program.listing));
+  }
+  refuse(plan, "the operations are decode, unpack, conv_update, gating, delta_update and norm_quant");
+}
+
+}  // namespace gdn::cpu

@@ -1,0 +1,58 @@
+// A kernel of the CPU target: machine code made from a plan, in pages of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/plan.h"
+#include "gdn/args.h"
+
+namespace gdn::cpu {
+
+// Owns its pages. They are written while readable and writable only, then turned readable and executable: no page is
+// ever both writable and executable. Movable, not copyable; an empty kernel has no code.
+class Kernel {
+ public:
+  // Does items [begin, end) of rows * key_heads, item = row * key_heads + key_head. An item owns the q and k channels
+  // of its key head and everything of the value heads that read it, so calls with disjoint ranges may run at the same
+  // time. Reads and writes nothing but the operands of Args and its own stack; expects the default rounding mode.
+  using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end);
+
+  Kernel() = default;
+  // `code` is position independent and starts with the function. Throws std::runtime_error when the system gives no
+  // pages.
+  Kernel(const std::vector<std::uint8_t>& code, std::string listing);
+  Kernel(Kernel&& other) noexcept;
+  Kernel& operator=(Kernel&& other) noexcept;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+  ~Kernel();
+
+  explicit operator bool() const { return pages_ != nullptr; }
+
+  // Null for an empty kernel.
+  Function function() const;
+
+  // The machine code, constants included; the same bytes for the same plan, on any machine.
+  std::vector<std::uint8_t> code() const;
+
+  // One line an instruction: offset, bytes in hex, the emitter's own mnemonic and operands; labels and constants as
+  // lines of their own.
+  const std::string& listing() const { return listing_; }
+
+ private:
+  void release() noexcept;
+
+  void* pages_ = nullptr;
+  std::size_t size_ = 0;  // bytes of code; the mapping is rounded up to pages
+  std::string listing_;
+};
+
+// Machine code for plan.operation on plan.target ("avx512bf16"). Needs no such CPU to generate. Throws
+// std::runtime_error that names what it can't generate: another target or operation, a head dimension that is no
+// multiple of 16 or exceeds 256, a rule or a decay form it doesn't know, a part the operation needs and the plan lacks.
+Kernel generate(const core::KernelPlan& plan);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,108 @@
+#include "cpu/math.h"
+
+namespace gdn::cpu {
+namespace {
+
+// ln 2 in two pieces: n * kLn2High is exact for every exponent n of fp32.
+constexpr float kLn2High = 0.693359375f;
+constexpr float kLn2Low = -2.12194440e-4f;
+constexpr float kLog2E = 1.44269504f;
+
+// e^r on [-ln2/2, ln2/2], degree 6, interpolated at the Chebyshev nodes with the first two coefficients fixed at 1:
+// relative error 8e-9 before rounding. Highest power first.
+constexpr float kExp[] = {1.3926926911630483e-3f, 8.363773874335872e-3f, 4.166655011032689e-2f,
+                          1.666657338190147e-1f,  0.5f,                  1.0f,
+                          1.0f};
+
+// atanh(s) / s as a polynomial of s^2 on [0, 1/9], interpolated at the Chebyshev nodes: relative error 1.6e-8.
+constexpr float kAtanh[] = {1.342574903181678e-1f, 1.4118309898128883e-1f, 2.0003780322769135e-1f,
+                            3.333332016834303e-1f, 1.0f};
+
+template <std::size_t N>
+void horner(Context& c, const float (&coefficients)[N], int result, int x) {
+  c.e.vbroadcastss(zmm(result), c.e.scalar(coefficients[0]));
+  for (std::size_t i = 1; i < N; ++i) c.e.vfmadd213ps(zmm(result), zmm(x), c.e.constant(coefficients[i]));
+}
+
+// The bounds stand in the first source: the instructions return the second one when either is NaN.
+void clamp(Context& c, int x, float low, float high, int t) {
+  c.e.vbroadcastss(zmm(t), c.e.scalar(low));
+  c.e.vmaxps(zmm(x), zmm(t), zmm(x));
+  c.e.vbroadcastss(zmm(t), c.e.scalar(high));
+  c.e.vminps(zmm(x), zmm(t), zmm(x));
+}
+
+void bounded_exp(Context& c, int x, float low, float high, int t1, int t2) {
+  clamp(c, x, low, high, t1);
+  c.e.vmulps(zmm(t1), zmm(x), c.e.constant(kLog2E));
+  c.e.vrndscaleps(zmm(t1), zmm(t1), imm8(0));
+  c.e.vfnmadd231ps(zmm(x), zmm(t1), c.e.constant(kLn2High));
+  c.e.vfnmadd231ps(zmm(x), zmm(t1), c.e.constant(kLn2Low));
+  horner(c, kExp, t2, x);
+  c.e.vscalefps(zmm(x), zmm(t2), zmm(t1));
+}
+
+}  // namespace
+
+void emit_exp(Context& c, int x, int t1, int t2) { bounded_exp(c, x, -104.0f, 88.72f, t1, t2); }
+
+void emit_sigmoid(Context& c, int x, int t1, int t2) {
+  c.e.vpxord(zmm(x), zmm(x), c.e.constant_bits(0x80000000u));
+  // Up to e^87 the reciprocal is a normal number, which the approximation below needs.
+  bounded_exp(c, x, -104.0f, 87.0f, t1, t2);
+  c.e.vaddps(zmm(x), zmm(x), c.e.constant(1.0f));
+  c.e.vrcp14ps(zmm(t1), zmm(x));
+  c.e.vfnmadd213ps(zmm(x), zmm(t1), c.e.constant(1.0f));
+  c.e.vfmadd213ps(zmm(x), zmm(t1), zmm(t1));
+}
+
+void emit_activation(Context& c, core::Activation activation, int x, int t1, int t2, int t3) {
+  switch (activation) {
+    case core::Activation::kNone:
+      return;
+    case core::Activation::kSigmoid:
+      emit_sigmoid(c, x, t1, t2);
+      return;
+    case core::Activation::kSilu:
+      c.e.vmovaps(zmm(t3), zmm(x));
+      emit_sigmoid(c, x, t1, t2);
+      c.e.vmulps(zmm(x), zmm(x), zmm(t3));
+      return;
+  }
+}
+
+void emit_softplus(Context& c, double threshold, int x, int t1, int t2, int t3, int t4) {
+  // max(x, 0) + ln(1 + y) with y = e^-|x| <= 1, and ln(1 + y) = 2 atanh(y / (2 + y)): no cancellation anywhere.
+  c.e.vpord(zmm(t1), zmm(x), c.e.constant_bits(0x80000000u));
+  emit_exp(c, t1, t2, t3);
+  c.e.vaddps(zmm(t2), zmm(t1), c.e.constant(2.0f));
+  c.e.vdivps(zmm(t1), zmm(t1), zmm(t2));
+  c.e.vmulps(zmm(t2), zmm(t1), zmm(t1));
+  horner(c, kAtanh, t3, t2);
+  c.e.vaddps(zmm(t1), zmm(t1), zmm(t1));
+  c.e.vpxord(zmm(t4), zmm(t4), zmm(t4));
+  c.e.vmaxps(zmm(t4), zmm(t4), zmm(x));
+  c.e.vfmadd231ps(zmm(t4), zmm(t1), zmm(t3));
+  if (threshold > 0) {
+    constexpr std::uint8_t kGreater = 0x1e;  // ordered, quiet
+    const Opmask above(1);
+    c.e.vcmpps(above, zmm(x), c.e.constant(static_cast<float>(threshold)), kGreater);
+    c.e.vmovaps(zmm(t4) | above, zmm(x));
+  }
+  c.e.vmovaps(zmm(x), zmm(t4));
+}
+
+void emit_sum_pair(Context& c, int sums, int x, int y, int t) {
+  // 128-bit pieces: t = x0 x1 y0 y1, sums = x2 x3 y2 y3; from there on both halves fold alike.
+  c.e.vshuff64x2(zmm(t), zmm(x), zmm(y), imm8(0x44));
+  c.e.vshuff64x2(zmm(sums), zmm(x), zmm(y), imm8(0xee));
+  c.e.vaddps(zmm(sums), zmm(sums), zmm(t));
+  c.e.vshuff64x2(zmm(t), zmm(sums), zmm(sums), imm8(0xb1));
+  c.e.vaddps(zmm(sums), zmm(sums), zmm(t));
+  c.e.vpermilps(zmm(t), zmm(sums), imm8(0x4e));
+  c.e.vaddps(zmm(sums), zmm(sums), zmm(t));
+  c.e.vpermilps(zmm(t), zmm(sums), imm8(0xb1));
+  c.e.vaddps(zmm(sums), zmm(sums), zmm(t));
+}
+
+}  // namespace gdn::cpu

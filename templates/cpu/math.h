@@ -1,0 +1,27 @@
+// Elementary functions over vectors of fp32, relative error about 2e-7 unless said. NaN stays NaN.
+#pragma once
+
+#include "cpu/context.h"
+
+namespace gdn::cpu {
+
+// Registers are numbers of vector registers; `t1` to `t3` are changed and must differ from `x` and from each other.
+
+// x <- e^x. Saturates at e^-104 (zero) and at the largest finite power, about e^88.7.
+void emit_exp(Context& c, int x, int t1, int t2);
+
+// x <- 1 / (1 + e^-x). Below -87 it stays at 1.6e-38.
+void emit_sigmoid(Context& c, int x, int t1, int t2);
+
+// x <- activation(x): x * sigmoid(x), sigmoid(x), or x.
+void emit_activation(Context& c, core::Activation activation, int x, int t1, int t2, int t3);
+
+// x <- ln(1 + e^x), relative error also for results near 0; x itself above `threshold` where that is positive.
+// Changes k1.
+void emit_softplus(Context& c, double threshold, int x, int t1, int t2, int t3, int t4);
+
+// Adds up the lanes of two vectors: every lane of the low half of `sums` holds the sum of x's lanes, every lane of its
+// high half the sum of y's. `t` is changed; `sums` may be x or y.
+void emit_sum_pair(Context& c, int sums, int x, int y, int t);
+
+}  // namespace gdn::cpu

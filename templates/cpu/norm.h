@@ -1,0 +1,16 @@
+// The two norms of the layer: q and k over the key channels, o over the value channels of a head.
+#pragma once
+
+#include "cpu/context.h"
+
+namespace gdn::cpu {
+
+// Normalises the [key_dim] vector at `frame_offset` where the facts want it, multiplies by `scale` and rounds.
+void emit_qk_norm(Context& c, int frame_offset, double scale);
+
+// The gated norm of value head reg::group into facts.out: o from the frame, z and the weight from their operands.
+//   norm before gate: x = o / sqrt(mean(o^2) + eps), rounded; out = x w' act(z)
+//   gate before norm: y = o act(z); out = y / sqrt(mean(y^2) + eps), rounded, times w'
+void emit_gated_norm(Context& c);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,58 @@
+#include "cpu/support.h"
+
+#include <initializer_list>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace gdn::cpu {
+namespace {
+
+#if defined(__x86_64__)
+
+struct Leaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+Leaf leaf(unsigned number, unsigned sub) {
+  Leaf result;
+  if (__get_cpuid_count(number, sub, &result.eax, &result.ebx, &result.ecx, &result.edx) == 0) return {};
+  return result;
+}
+
+bool has(unsigned value, std::initializer_list<int> bits) {
+  for (const int bit : bits) {
+    if ((value >> bit & 1u) == 0) return false;
+  }
+  return true;
+}
+
+unsigned saved_state() {
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+// Bit numbers: Intel SDM volume 2, CPUID.
+bool avx512bf16() {
+  if (!has(leaf(1, 0).ecx, {12 /*FMA*/, 27 /*OSXSAVE*/, 28 /*AVX*/, 29 /*F16C*/})) return false;
+  if (!has(saved_state(), {1 /*XMM*/, 2 /*YMM*/, 5 /*k*/, 6 /*ZMM low*/, 7 /*ZMM high*/})) return false;
+  if (!has(leaf(7, 0).ebx, {5 /*AVX2*/, 16 /*F*/, 17 /*DQ*/, 30 /*BW*/, 31 /*VL*/})) return false;
+  return has(leaf(7, 1).eax, {5 /*AVX512_BF16*/});
+}
+
+#else
+
+bool avx512bf16() { return false; }
+
+#endif
+
+}  // namespace
+
+bool cpu_supports(std::string_view target) {
+  static const bool kAvx512Bf16 = avx512bf16();
+  return target == "avx512bf16" && kAvx512Bf16;
+}
+
+}  // namespace gdn::cpu

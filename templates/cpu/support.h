@@ -1,0 +1,12 @@
+// What this machine can run.
+#pragma once
+
+#include <string_view>
+
+namespace gdn::cpu {
+
+// Whether kernels of this CPU target ("avx512bf16") can run here: the instructions are in CPUID and the system saves
+// the registers they use (XCR0). False for a name that is no CPU target.
+bool cpu_supports(std::string_view target);
+
+}  // namespace gdn::cpu
