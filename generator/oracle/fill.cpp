@@ -1,0 +1,248 @@
+#include "oracle/fill.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "oracle/formulas.h"
+#include "oracle/parts.h"
+#include "oracle/random.h"
+
+namespace gdn::oracle {
+namespace {
+
+constexpr double kTieMargin = 0.02;  // of a last place
+constexpr double kSumMargin = 4e-6;  // of the sum of the terms' absolute values
+constexpr int kMaxTries = 200;
+constexpr int kFarHead = 3, kFarPeriod = 7;  // heads whose softplus lies beyond the threshold
+
+std::string last_word(const std::string& key) { return key.substr(key.find('.') + 1); }
+bool starts_with(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
+
+bool far_head(const Problem& problem, int head) {
+  return problem.options().strong_decay && *problem.spec().decay.form == core::DecayForm::kSoftplus &&
+         head % kFarPeriod == kFarHead;
+}
+
+// How large a head's q, k, v or o is. One head of q and another of k are as small as 2e-3, where the norm's eps shows.
+double amplitude(const Problem& problem, const std::string& part, int head) {
+  Random random(problem.options().seed, "amplitude." + part, head, 0);
+  const int key_heads = *problem.spec().heads.key;
+  if (part == "q" && head % 4 == 1) return 2e-3;
+  if (part == "k" && head % 4 == 2 % std::max(2, std::min(4, key_heads))) return 2e-3;
+  return std::ldexp(1.0, random.below(3) - 1) * random.uniform(0.7, 1.4);
+}
+
+int head_of(const PartMap& map, std::size_t index) {
+  return static_cast<int>(index / (static_cast<std::size_t>(map.key_dim) * map.value_dim * map.taps));
+}
+
+// a + dt_bias of a token.
+double draw_logit(const Problem& problem, int head, Random& random) {
+  if (far_head(problem, head)) return random.uniform(60, 120);
+  if (!problem.options().strong_decay) return random.uniform(-6, -3);
+  return *problem.spec().decay.form == core::DecayForm::kBounded ? random.uniform(-6, 1.2) : random.uniform(-5, 2.2);
+}
+
+double draw_a_log(const Problem& problem, int head, Random& random) {
+  const bool stored_negative = *problem.spec().decay.a_log == core::AStored::kNegativeExp;
+  if (far_head(problem, head)) return stored_negative ? -0.011 : -4.5;
+  if (*problem.spec().decay.form == core::DecayForm::kBounded) {
+    return stored_negative ? -random.uniform(0.7, 1.3) : random.uniform(-0.3, 0.3);
+  }
+  return stored_negative ? -random.uniform(0.37, 1.65) : random.uniform(-1, 0.5);
+}
+
+double draw_handover_decay(core::Domain domain, Random& random) {
+  if (domain == core::Domain::kExp) return random.uniform(0.02, 0.999);
+  const double g = -random.uniform(0.001, 3.9);
+  return domain == core::Domain::kLog2 ? g * 1.4426950408889634 : g;
+}
+
+// Draws an element of a head; `bias` is the head's (or channel's) dt_bias, used for a.
+using Drawer = std::function<double(int head, double bias, Random&)>;
+
+Drawer bell(double scale) {
+  return [scale](int, double, Random& random) { return scale * random.bell(); };
+}
+
+Drawer bell_by_head(const Problem& problem, const std::string& part, const PartMap& map, double scale) {
+  std::vector<double> scales;
+  for (int head = 0; head < map.heads; ++head) scales.push_back(scale * amplitude(problem, part, head));
+  return [scales](int head, double, Random& random) { return scales[static_cast<std::size_t>(head)] * random.bell(); };
+}
+
+// How the part with that key is drawn.
+Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& map) {
+  const spec::Spec& spec = problem.spec();
+  const std::string part = last_word(key);
+  if (starts_with(key, "conv_weight.") || key == "state") return bell(0.5);
+  if (starts_with(key, "conv_bias.")) return bell_by_head(problem, part, map, 0.3);
+  if (key == "a_log") return [&](int head, double, Random& random) { return draw_a_log(problem, head, random); };
+  if (key == "dt_bias") return [](int, double, Random& random) { return random.uniform(-1.5, 1.5); };
+  if (key == "norm_weight") {
+    const double centre = *spec.out_norm.weight == core::NormWeight::kW ? 1 : 0;
+    return [centre](int, double, Random& random) { return centre + random.uniform(-0.5, 0.5); };
+  }
+  if (part == "a") {
+    return [&](int head, double bias, Random& random) { return draw_logit(problem, head, random) - bias; };
+  }
+  if (part == "g")
+    return [&](int, double, Random& random) { return draw_handover_decay(*spec.decay.handover, random); };
+  if (part == "beta") {
+    return [&](int, double, Random& random) { return *spec.beta.factor * random.uniform(0.05, 0.95); };
+  }
+  if (part == "b" || part == "z") return bell(1.5);
+  return bell_by_head(problem, part, map, part == "o" ? 0.3 : 1.0);
+}
+
+Buffer& buffer_of(Problem& problem, const BoundPart& part) {
+  return problem.buffers()[static_cast<std::size_t>(part.operand)];
+}
+
+std::vector<double> load_constant(Problem& problem, const std::string& key) {
+  const BoundPart part = problem.operands().find(key);
+  if (part.operand < 0) return {};
+  const Buffer& buffer = buffer_of(problem, part);
+  return load_part(buffer.dtype, buffer.row(0), *part.map);
+}
+
+void fill_part(Problem& problem, const std::string& key, const BoundPart& part, int step) {
+  Buffer& buffer = buffer_of(problem, part);
+  const bool token = buffer.leading == Leading::kToken;
+  const std::vector<double> biases = key == "in.a" ? load_constant(problem, "dt_bias") : std::vector<double>{};
+  const bool bias_by_head = biases.size() == static_cast<std::size_t>(part.map->heads);
+  const Drawer drawer = drawer_of(problem, key, *part.map);
+  std::vector<double> values(part.map->offset.size());
+  for (std::int64_t row = 0; row < buffer.rows; ++row) {
+    if (token && problem.padding(static_cast<int>(row))) continue;  // stays NaN
+    Random random(problem.options().seed, key, row, step);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const int head = head_of(*part.map, i);
+      const double bias = biases.empty() ? 0 : biases[bias_by_head ? static_cast<std::size_t>(head) : i];
+      values[i] = drawer(head, bias, random);
+    }
+    store_part(buffer.dtype, buffer.row(row), *part.map, values);
+  }
+}
+
+// Draws a token's conv inputs again wherever the conv's output lies too near a tie of its rounding.
+void avoid_conv_ties(Problem& problem) {
+  const spec::Spec& spec = problem.spec();
+  const core::DType rounding = *spec.rounding.conv;
+  const Operands& operands = problem.operands();
+  if (rounding == core::DType::kFp32 || operands.find("conv_weight.q").operand < 0) return;
+  for (const char* name : {"q", "k", "v"}) {
+    const std::string part = name;
+    const BoundPart input = operands.at("in." + part);
+    const BoundPart window = operands.at("conv_state." + part);
+    const std::vector<double> weights = load_constant(problem, "conv_weight." + part);
+    const std::vector<double> biases = load_constant(problem, "conv_bias." + part);
+    Buffer& inputs = buffer_of(problem, input);
+    Buffer& windows = buffer_of(problem, window);
+    for (int row = 0; row < problem.rows(); ++row) {
+      if (problem.padding(row)) continue;
+      const std::vector<double> past = load_part(windows.dtype, windows.row(problem.row_slot(row)), *window.map);
+      std::vector<double> current = load_part(inputs.dtype, inputs.row(row), *input.map);
+      Random random(problem.options().seed, "ties." + part, row, problem.step());
+      for (std::size_t c = 0; c < current.size(); ++c) {
+        const double* w = weights.data() + c * static_cast<std::size_t>(*spec.conv.width);
+        const double* u = past.data() + c * static_cast<std::size_t>(*spec.conv.window);
+        const double bias = biases.empty() ? 0 : biases[c];
+        for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+          const double y = activate(*spec.conv.activation, conv_channel(spec.conv, w, u, current[c], bias));
+          const double terms = conv_magnitude(spec.conv, w, u, current[c], bias);
+          const double place = std::fabs(y) * (rounding == core::DType::kBf16 ? 0x1p-8 : 0x1p-11);
+          if (distance_from_tie(rounding, y) * place > std::max(kTieMargin * place, kSumMargin * terms)) break;
+          current[c] = round_to(inputs.dtype, amplitude(problem, part, head_of(*input.map, c)) * random.bell());
+        }
+      }
+      store_part(inputs.dtype, inputs.row(row), *input.map, current);
+    }
+  }
+}
+
+void avoid_beta_ties(Problem& problem) {
+  const spec::Spec& spec = problem.spec();
+  const core::DType rounding = *spec.rounding.beta;
+  const BoundPart input = problem.operands().find("in.b");
+  if (rounding == core::DType::kFp32 || input.operand < 0) return;
+  Buffer& inputs = buffer_of(problem, input);
+  for (int row = 0; row < problem.rows(); ++row) {
+    if (problem.padding(row)) continue;
+    std::vector<double> values = load_part(inputs.dtype, inputs.row(row), *input.map);
+    Random random(problem.options().seed, "ties.b", row, problem.step());
+    for (double& b : values) {
+      for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+        if (distance_from_tie(rounding, beta_of(spec.beta, b)) > kTieMargin) break;
+        b = round_to(inputs.dtype, 1.5 * random.bell());
+      }
+    }
+    store_part(inputs.dtype, inputs.row(row), *input.map, values);
+  }
+}
+
+int part_number(const std::string& part) {
+  const std::size_t at = std::string("qkvzba").find(part);
+  return part.size() == 1 && at != std::string::npos ? static_cast<int>(at) : 6;
+}
+
+double tag_value(const std::string& part, const PartMap& map, std::size_t index, std::int64_t row, Tag tag) {
+  std::size_t left = index;
+  const int tap = static_cast<int>(left % static_cast<std::size_t>(map.taps));
+  left /= static_cast<std::size_t>(map.taps);
+  const int value_channel = static_cast<int>(left % static_cast<std::size_t>(map.value_dim));
+  left /= static_cast<std::size_t>(map.value_dim);
+  const int key_channel = static_cast<int>(left % static_cast<std::size_t>(map.key_dim));
+  std::int64_t number = 0;
+  switch (tag) {
+    case Tag::kPart:
+      number = part_number(part);
+      break;
+    case Tag::kHead:
+      number = head_of(map, index);
+      break;
+    case Tag::kChannel:
+      number = std::max(key_channel, value_channel);
+      break;
+    case Tag::kTap:
+      number = tap;
+      break;
+    case Tag::kRow:
+      number = row;
+      break;
+  }
+  return static_cast<double>(1 + number % 256);
+}
+
+}  // namespace
+
+void fill_constants(Problem& problem) {
+  for (const auto& [key, part] : problem.operands().parts()) {
+    const Kind kind = buffer_of(problem, part).kind;
+    if (kind == Kind::kParameter || kind == Kind::kPool) fill_part(problem, key, part, 0);
+  }
+}
+
+void fill_inputs(Problem& problem) {
+  for (const auto& [key, part] : problem.operands().parts()) {
+    if (buffer_of(problem, part).kind == Kind::kInput) fill_part(problem, key, part, problem.step());
+  }
+  avoid_conv_ties(problem);
+  avoid_beta_ties(problem);
+}
+
+void fill_tags(Problem& problem, Tag tag, Kind kind) {
+  for (const auto& [key, part] : problem.operands().parts()) {
+    Buffer& buffer = buffer_of(problem, part);
+    if (buffer.kind != kind || key == "state") continue;
+    std::vector<double> values(part.map->offset.size());
+    for (std::int64_t row = 0; row < buffer.rows; ++row) {
+      if (buffer.leading == Leading::kToken && problem.padding(static_cast<int>(row))) continue;
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = tag_value(last_word(key), *part.map, i, row, tag);
+      store_part(buffer.dtype, buffer.row(row), *part.map, values);
+    }
+  }
+}
+
+}  // namespace gdn::oracle

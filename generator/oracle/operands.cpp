@@ -1,0 +1,141 @@
+#include "oracle/operands.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace gdn::oracle {
+namespace {
+
+bool starts_with(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
+
+std::string key_of(const OperandInfo& operand, const std::string& part) {
+  if (operand.kind == Kind::kInput) return "in." + part;
+  if (operand.kind == Kind::kOutput) return "out." + part;
+  for (const char* several : {"conv_weight", "conv_bias", "conv_state"}) {
+    if (starts_with(operand.name, several)) return std::string(several) + "." + part;
+  }
+  return operand.name;
+}
+
+}  // namespace
+
+Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(spec), operation_(operation) {
+  const bool has_conv_bias = *spec_.conv.bias;
+  const auto conv_parameters = [&] {
+    add_named(spec_.parameters, "conv_weight", Kind::kParameter);
+    if (has_conv_bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
+  };
+  const auto gate_parameters = [&] {
+    add_named(spec_.parameters, "a_log", Kind::kParameter);
+    add_named(spec_.parameters, "dt_bias", Kind::kParameter);
+  };
+
+  if (operation == "decode") {
+    add_inputs({"q", "k", "v", "z", "b", "a"});
+    conv_parameters();
+    gate_parameters();
+    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    add_named(spec_.pools, "conv_state", Kind::kPool);
+    add_named(spec_.pools, "state", Kind::kPool);
+    add_slots();
+    add_named(spec_.outputs, "out", Kind::kOutput);
+  } else if (operation == "unpack") {
+    add_inputs({"q", "k", "v", "z", "b", "a"});
+    add_handover({"q", "k", "v", "z", "b", "a"}, Kind::kOutput, true);
+  } else if (operation == "conv_update") {
+    add_inputs({"q", "k", "v", "z"});
+    conv_parameters();
+    add_named(spec_.pools, "conv_state", Kind::kPool);
+    add_slots();
+    add_handover({"q", "k", "v"}, Kind::kOutput);
+    add_handover({"z"}, Kind::kOutput, true);
+  } else if (operation == "gating") {
+    add_inputs({"b", "a"});
+    gate_parameters();
+    add_handover({"g", "beta"}, Kind::kOutput);
+  } else if (operation == "delta_update") {
+    add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
+    add_named(spec_.pools, "state", Kind::kPool);
+    add_slots();
+    add_handover({"o"}, Kind::kOutput);
+  } else if (operation == "norm_quant") {
+    add_handover({"o", "z"}, Kind::kInput);
+    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    add_named(spec_.outputs, "out", Kind::kOutput);
+  } else {
+    throw std::invalid_argument(fmt::format(
+        "the oracle has no operation '{}': decode, unpack, conv_update, gating, delta_update, norm_quant", operation));
+  }
+  bind();
+}
+
+void Operands::add(const std::string& name, Kind kind, const spec::Tensor& tensor, bool written, bool copies) {
+  list_.push_back({name, kind, &tensor, *tensor.dtype, written, copies});
+  maps_.push_back(interpret(spec_, tensor));
+}
+
+void Operands::add_inputs(std::initializer_list<const char*> wanted) {
+  for (const spec::Tensor& tensor : spec_.inputs) {
+    const TensorMap map = interpret(spec_, tensor);
+    const bool holds_one =
+        std::any_of(wanted.begin(), wanted.end(), [&](const char* part) { return map.part(part) != nullptr; });
+    if (holds_one) add(*tensor.name, Kind::kInput, tensor, false, false);
+  }
+}
+
+void Operands::add_handover(std::initializer_list<const char*> names, Kind kind, bool copies) {
+  for (const char* name : names) {
+    const auto it = std::find_if(spec_.handover.begin(), spec_.handover.end(),
+                                 [&](const spec::Tensor& tensor) { return *tensor.name == name; });
+    if (it == spec_.handover.end()) {
+      throw std::invalid_argument(fmt::format("operation {} needs handover.{}", operation_, name));
+    }
+    add(fmt::format("handover.{}", name), kind, *it, kind == Kind::kOutput, copies);
+  }
+}
+
+void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind) {
+  const std::string one = prefix;
+  bool found = false;
+  for (const spec::Tensor& tensor : tensors) {
+    if (*tensor.name != one && !starts_with(*tensor.name, one + "_")) continue;
+    // The conv's window holds raw inputs; the recurrent state is computed.
+    add(*tensor.name, kind, tensor, kind == Kind::kPool || kind == Kind::kOutput, one == "conv_state");
+    found = true;
+  }
+  if (!found) throw std::invalid_argument(fmt::format("operation {} needs the tensor {}", operation_, one));
+}
+
+void Operands::add_slots() {
+  slots_ = static_cast<int>(list_.size());
+  list_.push_back({"slots", Kind::kSlots, nullptr, *spec_.slots.dtype, false, false});
+  TensorMap map;
+  map.leading = Leading::kToken;
+  map.inner = 1;
+  maps_.push_back(map);
+}
+
+void Operands::bind() {
+  for (std::size_t i = 0; i < list_.size(); ++i) {
+    for (const PartMap& map : maps_[i].parts) {
+      parts_.emplace_back(key_of(list_[i], map.name), BoundPart{static_cast<int>(i), &map});
+    }
+  }
+}
+
+BoundPart Operands::find(const std::string& key) const {
+  for (const auto& [name, part] : parts_) {
+    if (name == key) return part;
+  }
+  return {};
+}
+
+BoundPart Operands::at(const std::string& key) const {
+  const BoundPart part = find(key);
+  if (part.operand < 0) throw std::invalid_argument(fmt::format("operation {} has no part {}", operation_, key));
+  return part;
+}
+
+}  // namespace gdn::oracle

@@ -1,0 +1,74 @@
+// Which operands an operation takes, in which order, and where each part of the computation lies in them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "oracle/interpret.h"
+#include "spec/spec.h"
+
+namespace gdn::oracle {
+
+enum class Kind : std::uint8_t { kInput, kParameter, kPool, kSlots, kOutput };
+
+struct OperandInfo {
+  std::string name;  // as the spec names the tensor; handover tensors as "handover.q"; "slots"
+  Kind kind = Kind::kInput;
+  const spec::Tensor* tensor = nullptr;  // null for slots
+  core::DType dtype = core::DType::kFp32;
+  bool written = false;
+  bool copies = false;  // what is written are inputs moved, not computed: it must arrive exactly
+};
+
+// A part in an operand.
+struct BoundPart {
+  int operand = -1;
+  const PartMap* map = nullptr;
+};
+
+// The operands of `operation` (decode, unpack, conv_update, gating, delta_update, norm_quant) of a spec. Keeps its own
+// copy of the spec.
+class Operands {
+ public:
+  // Throws std::invalid_argument for an unknown operation or a spec without a tensor that the operation needs.
+  Operands(const spec::Spec& spec, std::string_view operation);
+
+  Operands(const Operands&) = delete;
+  Operands& operator=(const Operands&) = delete;
+
+  const spec::Spec& spec() const { return spec_; }
+  const std::string& operation() const { return operation_; }
+  const std::vector<OperandInfo>& list() const { return list_; }
+  const TensorMap& map(int operand) const { return maps_[static_cast<std::size_t>(operand)]; }
+  bool has_slots() const { return slots_ >= 0; }
+  int slots() const { return slots_; }  // index of the slots operand, -1 if there is none
+
+  // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
+  // "dt_bias", "norm_weight", "state". find returns operand -1 when there is none, at throws std::invalid_argument.
+  BoundPart find(const std::string& key) const;
+  BoundPart at(const std::string& key) const;
+
+  // All parts with their keys, in operand order.
+  const std::vector<std::pair<std::string, BoundPart>>& parts() const { return parts_; }
+
+ private:
+  void add(const std::string& name, Kind kind, const spec::Tensor& tensor, bool written, bool copies);
+  void add_inputs(std::initializer_list<const char*> wanted);
+  void add_handover(std::initializer_list<const char*> names, Kind kind, bool copies = false);
+  void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind);
+  void add_slots();
+  void bind();
+
+  spec::Spec spec_;
+  std::string operation_;
+  std::vector<OperandInfo> list_;
+  std::vector<TensorMap> maps_;
+  std::vector<std::pair<std::string, BoundPart>> parts_;
+  int slots_ = -1;
+};
+
+}  // namespace gdn::oracle

@@ -1,0 +1,91 @@
+// A launch to be judged: every operand of one operation, filled, with its outputs poisoned.
+//
+// The values depend on seed, part and coordinates only, not on where the spec puts them: two specs of one geometry with
+// different layouts get the same numbers, each at its own place. They are far from degenerate: non-zero states, decays
+// from 0.02 to 0.999, heads whose q or k is so small that the norm's eps shows, a head whose softplus is beyond the
+// threshold, norm weights that are not one. Rows of padding hold NaN.
+//
+// Where the spec rounds the conv's output or beta to 16 bits, inputs are chosen so that the unrounded value is not
+// within a fiftieth of a last place of a tie: an fp32 kernel then rounds it the same way as the oracle, and errors stay
+// comparable with a tolerance. The norm's input o is not protected in this way.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "oracle/buffer.h"
+#include "oracle/operands.h"
+#include "spec/spec.h"
+
+namespace gdn::oracle {
+
+struct Options {
+  std::uint64_t seed = 1;
+  int rows = 4;
+  int slots = 0;         // in the pools; 0: two more than the rows need
+  int padding_rows = 0;  // of `rows`, in the middle; none in operations without slots
+  bool strong_decay = true;
+  std::int64_t extra_stride = 0;  // elements added to the row stride of every tensor whose stride is given at launch
+};
+
+// What a tagged input says: 1 + its part's number (q k v z b a), head, channel, tap or row, modulo 256 and so exact
+// in every element type.
+enum class Tag : std::uint8_t { kPart, kHead, kChannel, kTap, kRow };
+constexpr Tag kAllTags[] = {Tag::kPart, Tag::kHead, Tag::kChannel, Tag::kTap, Tag::kRow};
+
+class Problem {
+ public:
+  const spec::Spec& spec() const { return operands_->spec(); }
+  const Operands& operands() const { return *operands_; }
+  const std::string& operation() const { return operands_->operation(); }
+  const Options& options() const { return options_; }
+  int rows() const { return options_.rows; }    // Args::rows
+  int slots() const { return options_.slots; }  // Args::slots
+  int step() const { return step_; }
+
+  // In operand order.
+  std::vector<Buffer>& buffers() { return buffers_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
+
+  // By operand name. Throws std::out_of_range, listing the names, for an unknown one.
+  Buffer& buffer(std::string_view name);
+  const Buffer& buffer(std::string_view name) const;
+
+  // The slot of a row; `padding` says whether it marks a padding row. Both without meaning where there are no slots:
+  // row_slot throws std::logic_error, padding is false.
+  std::int64_t row_slot(int row) const;
+  bool padding(int row) const;
+
+  // Fresh per-token inputs, poisoned outputs; pools and slots stay as they are.
+  void next_step();
+
+ private:
+  friend Problem make_problem(const spec::Spec&, std::string_view, const Options&);
+  friend Problem make_tagged(const spec::Spec&, std::string_view, const Options&, Tag);
+  Problem(const spec::Spec& spec, std::string_view operation, const Options& options, const Tag* tag);
+  void fill_tokens();
+
+  std::shared_ptr<const Operands> operands_;
+  Options options_;
+  bool tagged_ = false;
+  Tag tag_ = Tag::kPart;
+  int step_ = 0;
+  std::vector<Buffer> buffers_;
+};
+
+// Throws std::invalid_argument for options that make no sense (no rows, fewer slots than rows, padding rows in a spec
+// that has none).
+Problem make_problem(const spec::Spec& spec, std::string_view operation, const Options& options);
+
+// The same buffers with inputs and conv windows that say where they come from, so that an element at the wrong place
+// is known by its value. Run it once for each tag.
+Problem make_tagged(const spec::Spec& spec, std::string_view operation, const Options& options, Tag tag);
+
+// The relative error that a kernel may have in this operand: 5e-3 for 16-bit types, 1e-5 for fp32, and 5e-3 for fp32
+// too where a 16-bit rounding point lies before it whose ties no choice of inputs avoids.
+double tolerance(const spec::Spec& spec, const Buffer& buffer);
+
+}  // namespace gdn::oracle

@@ -1,0 +1,257 @@
+#include "oracle/reference.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+
+#include "oracle/formulas.h"
+#include "oracle/parts.h"
+
+namespace gdn::oracle {
+namespace {
+
+using Values = std::vector<double>;
+
+class Reference {
+ public:
+  Reference(const Problem& problem, const Operands& operands, StepOrder order)
+      : problem_(problem), operands_(operands), spec_(operands.spec()), order_(order) {
+    for (const Buffer& buffer : problem.buffers()) {
+      ExpectedBuffer expected;
+      expected.image.assign(buffer.data(), buffer.data() + buffer.size_bytes());
+      expected.rows.assign(static_cast<std::size_t>(buffer.rows), RowRule::kUntouched);
+      expected.written.assign(static_cast<std::size_t>(buffer.inner), false);
+      expectation_.buffers.push_back(std::move(expected));
+    }
+  }
+
+  Expectation run() {
+    for (int row = 0; row < problem_.rows(); ++row) {
+      if (problem_.padding(row)) {
+        pad(row);
+      } else {
+        compute(row);
+      }
+    }
+    return std::move(expectation_);
+  }
+
+ private:
+  void pad(int row) {
+    if (*spec_.slots.padded_output == core::PaddedOutput::kUntouched) return;
+    for (std::size_t i = 0; i < problem_.buffers().size(); ++i) {
+      const Buffer& buffer = problem_.buffers()[i];
+      if (buffer.kind != Kind::kOutput) continue;
+      ExpectedBuffer& expected = expectation_.buffers[i];
+      expected.rows[static_cast<std::size_t>(row)] = RowRule::kZero;
+      std::memset(expected.image.data() + buffer.row_offset(row), 0,
+                  static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
+    }
+  }
+
+  void compute(int row) {
+    const std::string& operation = operands_.operation();
+    if (operation == "decode") {
+      const Values q = conv("q", row), k = conv("k", row), v = conv("v", row);
+      const Values g = decay(row), beta = betas(row);
+      const Values o = delta(row, q, k, v, g, beta);
+      put("out.out", row, gated_norm(o, get("in.z", row)));
+    } else if (operation == "unpack") {
+      for (const std::string part : {"q", "k", "v", "z", "b", "a"}) put("out." + part, row, get("in." + part, row));
+    } else if (operation == "conv_update") {
+      for (const std::string part : {"q", "k", "v"}) put("out." + part, row, conv(part, row));
+      put("out.z", row, get("in.z", row));
+    } else if (operation == "gating") {
+      Values g = decay(row);
+      for (double& x : g) x = from_ln(*spec_.decay.handover, x);
+      put("out.g", row, g);
+      put("out.beta", row, betas(row));
+    } else if (operation == "delta_update") {
+      Values g = get("in.g", row);
+      for (double& x : g) x = to_ln(*spec_.decay.handover, x);
+      put("out.o", row, delta(row, get("in.q", row), get("in.k", row), get("in.v", row), g, get("in.beta", row)));
+    } else {
+      put("out.out", row, gated_norm(get("in.o", row), get("in.z", row)));
+    }
+  }
+
+  // The conv's output of one part, activated and rounded. Moves the part's window on.
+  Values conv(const std::string& part, int row) {
+    const Values current = get("in." + part, row);
+    const Values& weights = constant("conv_weight." + part);
+    const bool has_bias = *spec_.conv.bias;
+    const std::string window_key = "conv_state." + part;
+    Values windows = get(window_key, problem_.row_slot(row));
+    const std::size_t width = static_cast<std::size_t>(*spec_.conv.width);
+    const std::size_t window = static_cast<std::size_t>(*spec_.conv.window);
+    Values out(current.size());
+    for (std::size_t c = 0; c < current.size(); ++c) {
+      double* rows = windows.data() + c * window;
+      const double bias = has_bias ? constant("conv_bias." + part)[c] : 0;
+      const double y = conv_channel(spec_.conv, weights.data() + c * width, rows, current[c], bias);
+      out[c] = round_to_point(*spec_.rounding.conv, activate(*spec_.conv.activation, y));
+      shift_window(spec_.conv, rows, current[c]);
+    }
+    put(window_key, problem_.row_slot(row), windows, shifted_rows(spec_.conv));
+    return out;
+  }
+
+  // g = ln of the decay, a number per value head (GDN) or per value head and key channel (KDA).
+  Values decay(int row) {
+    Values g = get("in.a", row);
+    const Values& a_log = constant("a_log");
+    const Values& dt_bias = constant("dt_bias");
+    const std::size_t per_head = g.size() / static_cast<std::size_t>(*spec_.heads.value);
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      const std::size_t head = i / per_head;
+      g[i] = log_decay(spec_.decay, g[i], a_log[head], dt_bias[dt_bias.size() == g.size() ? i : head]);
+    }
+    return g;
+  }
+
+  Values betas(int row) {
+    Values beta = get("in.b", row);
+    for (double& x : beta) x = round_to_point(*spec_.rounding.beta, beta_of(spec_.beta, x));
+    return beta;
+  }
+
+  // q or k of all key heads, normalised, scaled and rounded.
+  Values normalised(Values x, double scale) {
+    const int n = *spec_.dims.key;
+    for (int head = 0; head < *spec_.heads.key; ++head) {
+      double* begin = x.data() + static_cast<std::ptrdiff_t>(head) * n;
+      double squares = 0;
+      for (int c = 0; c < n; ++c) squares += begin[c] * begin[c];
+      const double factor =
+          *spec_.qk_norm.enabled ? norm_factor(*spec_.qk_norm.eps_at, *spec_.qk_norm.eps, squares, n) : 1;
+      for (int c = 0; c < n; ++c) begin[c] = round_to_point(*spec_.rounding.qk, begin[c] * factor * scale);
+    }
+    return x;
+  }
+
+  // The recurrent step of all value heads. Moves the state on; returns o, rounded.
+  Values delta(int row, const Values& raw_q, const Values& raw_k, const Values& v, const Values& g,
+               const Values& beta) {
+    const int key_dim = *spec_.dims.key, value_dim = *spec_.dims.value;
+    const Values q = normalised(raw_q, *spec_.qk_scale.q), k = normalised(raw_k, *spec_.qk_scale.k);
+    Values state = get("state", problem_.row_slot(row));
+    const std::size_t per_head = g.size() / static_cast<std::size_t>(*spec_.heads.value);
+    Values o(v.size()), g_head(static_cast<std::size_t>(key_dim));
+    for (int head = 0; head < *spec_.heads.value; ++head) {
+      for (int c = 0; c < key_dim; ++c) {
+        const std::size_t first = static_cast<std::size_t>(head) * per_head;
+        g_head[static_cast<std::size_t>(c)] = g[first + (per_head == 1 ? 0 : static_cast<std::size_t>(c))];
+      }
+      const std::ptrdiff_t key = static_cast<std::ptrdiff_t>(key_head_of(spec_, head)) * key_dim;
+      const std::ptrdiff_t value = static_cast<std::ptrdiff_t>(head) * value_dim;
+      delta_step(key_dim, value_dim, q.data() + key, k.data() + key, v.data() + value, g_head.data(),
+                 beta[static_cast<std::size_t>(head)], state.data() + value * key_dim, o.data() + value, order_);
+    }
+    put("state", problem_.row_slot(row), state);
+    for (double& x : o) x = round_to_point(*spec_.rounding.o, x);
+    return o;
+  }
+
+  Values gated_norm(Values x, const Values& z) {
+    const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
+    const Values& weight = constant("norm_weight");
+    const bool norm_first = *spec_.out_norm.norm_before_gate;
+    for (std::size_t head = 0; head * value_dim < x.size(); ++head) {
+      double* begin = x.data() + head * value_dim;
+      const double* gate = z.data() + head * value_dim;
+      double squares = 0;
+      for (std::size_t c = 0; c < value_dim; ++c) {
+        if (!norm_first) begin[c] *= gate_factor(*spec_.out_norm.gate, gate[c]);
+        squares += begin[c] * begin[c];
+      }
+      const double factor = 1 / std::sqrt(squares / static_cast<double>(value_dim) + *spec_.out_norm.eps);
+      for (std::size_t c = 0; c < value_dim; ++c) {
+        const double w = weight[weight.size() == value_dim ? c : head * value_dim + c];
+        begin[c] = round_to_point(*spec_.rounding.norm, begin[c] * factor) * weight_factor(*spec_.out_norm.weight, w);
+        if (norm_first) begin[c] *= gate_factor(*spec_.out_norm.gate, gate[c]);
+      }
+    }
+    return x;
+  }
+
+  static double round_to_point(core::DType dtype, double x) {
+    return dtype == core::DType::kFp32 ? x : round_to(dtype, x);
+  }
+
+  Values get(const std::string& key, std::int64_t row) const {
+    const BoundPart part = operands_.at(key);
+    const Buffer& buffer = problem_.buffers()[static_cast<std::size_t>(part.operand)];
+    return load_part(buffer.dtype, buffer.row(row), *part.map);
+  }
+
+  const Values& constant(const std::string& key) {
+    const auto it = constants_.find(key);
+    if (it != constants_.end()) return it->second;
+    return constants_[key] = get(key, 0);
+  }
+
+  // Writes a part of a row into the image: its first `taps` taps, or all.
+  void put(const std::string& key, std::int64_t row, const Values& values, int taps = -1) {
+    const BoundPart part = operands_.at(key);
+    const std::size_t index = static_cast<std::size_t>(part.operand);
+    const Buffer& buffer = problem_.buffers()[index];
+    ExpectedBuffer& expected = expectation_.buffers[index];
+    if (values.size() != part.map->offset.size()) {
+      throw std::invalid_argument(fmt::format("part {} of {} has {} elements, the computation gives {}", key,
+                                              buffer.name, part.map->offset.size(), values.size()));
+    }
+    const std::size_t size = core::size_of(buffer.dtype);
+    const std::size_t all_taps = static_cast<std::size_t>(part.map->taps);
+    const std::size_t first_taps = taps < 0 ? all_taps : static_cast<std::size_t>(taps);
+    std::byte* to = expected.image.data() + buffer.row_offset(row);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (all_taps > 1 && i % all_taps >= first_taps) continue;
+      const std::size_t position = static_cast<std::size_t>(part.map->offset[i]);
+      store(buffer.dtype, to + position * size, values[i]);
+      expected.written[position] = true;
+    }
+    expected.rows[static_cast<std::size_t>(row)] = RowRule::kValues;
+  }
+
+  const Problem& problem_;
+  const Operands& operands_;
+  const spec::Spec& spec_;
+  StepOrder order_;
+  Expectation expectation_;
+  std::map<std::string, Values> constants_;
+};
+
+}  // namespace
+
+Expectation expect(const Problem& problem) { return Reference(problem, problem.operands(), StepOrder::kRule).run(); }
+
+Expectation expect_as(const Problem& problem, const spec::Spec& made_for, StepOrder order) {
+  const Operands operands(made_for, problem.operation());
+  const auto& list = operands.list();
+  if (list.size() != problem.buffers().size()) {
+    throw std::invalid_argument(
+        fmt::format("{} takes {} operands, the problem has {}", *made_for.name, list.size(), problem.buffers().size()));
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const Buffer& buffer = problem.buffers()[i];
+    if (list[i].name != buffer.name || list[i].dtype != buffer.dtype ||
+        operands.map(static_cast<int>(i)).inner != buffer.inner) {
+      throw std::invalid_argument(
+          fmt::format("operand {} of {} does not fit the problem's {}", list[i].name, *made_for.name, buffer.name));
+    }
+  }
+  return Reference(problem, operands, order).run();
+}
+
+void apply(const Expectation& expectation, Problem& problem) {
+  for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
+    Buffer& buffer = problem.buffers()[i];
+    std::memcpy(buffer.data(), expectation.buffers[i].image.data(), buffer.size_bytes());
+  }
+}
+
+}  // namespace gdn::oracle
