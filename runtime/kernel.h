@@ -48,8 +48,10 @@ std::unique_ptr<Kernel> load_gpu(const Device& device, const core::KernelPlan& p
 
 // The shared object that make_host_compiler() made from a GPU source: it runs on this CPU with waves of wave_of(target)
 // threads. It is loaded from a private directory that is gone when this returns. Throws kCompileFailed when it is no
-// shared object or lacks plan.symbol.
-std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary);
+// shared object or lacks plan.symbol. `order` is that of blocks and threads: 0 forward, 1 reverse, any other number a
+// shuffle; results must not depend on it. A kernel that breaks a rule of the shim (a barrier or shuffle that some
+// threads skip, an unaligned access) throws kDeviceError at its launch, and its output is worthless then.
+std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary, unsigned order = 0);
 
 // A CPU kernel generated into memory of this process by plan.target ("avx512bf16"). Runs on `threads` threads, the
 // caller among them; 0: as many as this process may use. Throws kUnsupported when the processor can't run the target,
