@@ -59,7 +59,8 @@ class Problem {
   std::int64_t row_slot(int row) const;
   bool padding(int row) const;
 
-  // Fresh per-token inputs, poisoned outputs; pools and slots stay as they are.
+  // Fresh per-token inputs, poisoned outputs; pools and slots stay as they are. The pools' bytes are read (ties), so
+  // what a kernel wrote elsewhere is copied back before.
   void next_step();
 
  private:
