@@ -47,8 +47,9 @@ Address Emitter::broadcast(const Reg64& base, std::int64_t displacement) const {
   return CodeGenerator::ptr_b[base + displacement32(displacement)];
 }
 
-Address Emitter::indexed(const Reg64& base, const Reg64& index, int scale, std::int64_t displacement) const {
-  return CodeGenerator::ptr[base + index * scale + displacement32(displacement)];
+Address Emitter::indexed(const Reg64& base, const Reg64& index, int scale, std::int64_t displacement, int bits) const {
+  const Xbyak::AddressFrame frame(static_cast<std::uint32_t>(bits));
+  return frame[base + index * scale + displacement32(displacement)];
 }
 
 Address Emitter::gathered(const Reg64& base, const Zmm& index, int scale, std::int64_t displacement) const {
@@ -103,11 +104,15 @@ void Emitter::comment(const std::string& text) {
   lines_.push_back({CodeGenerator::getSize(), CodeGenerator::getSize(), "; " + text});
 }
 
-void Emitter::record(std::size_t begin, const char* mnemonic, const std::vector<std::string>& operands) {
-  std::string line = mnemonic;
-  if (line.back() == '_') line.pop_back();  // and_, xor_: keywords of C++ without it
-  for (std::size_t i = 0; i < operands.size(); ++i) line += (i == 0 ? " " : ", ") + operands[i];
-  lines_.push_back({begin, CodeGenerator::getSize(), std::move(line)});
+std::string Emitter::line(const char* mnemonic, const std::vector<std::string>& operands) {
+  std::string text = mnemonic;
+  if (text.back() == '_') text.pop_back();  // and_, xor_: keywords of C++ without it
+  for (std::size_t i = 0; i < operands.size(); ++i) text += (i == 0 ? " " : ", ") + operands[i];
+  return text;
+}
+
+void Emitter::refuse(const char* mnemonic, const std::vector<std::string>& operands, const char* why) {
+  throw std::logic_error(fmt::format("no encoding for `{}`: {}", line(mnemonic, operands), why));
 }
 
 std::string Emitter::number(std::int64_t value) {
@@ -139,19 +144,19 @@ std::string Emitter::text(const Address& address) const {
     const auto displacement = static_cast<std::int64_t>(static_cast<std::int32_t>(address.getDisp()));
     if (displacement != 0) inside += fmt::format(" {} {}", displacement < 0 ? '-' : '+', std::abs(displacement));
   }
-  std::string line = "[" + inside + "]";
-  if (address.isBroadcast()) line += "{1toN}";
-  if (address.getOpmaskIdx() != 0) line += fmt::format("{{k{}}}", address.getOpmaskIdx());
-  return line;
+  std::string whole = "[" + inside + "]";
+  if (address.isBroadcast()) whole += "{1toN}";
+  if (address.getOpmaskIdx() != 0) whole += fmt::format("{{k{}}}", address.getOpmaskIdx());
+  return whole;
 }
 
 Emitter::Program Emitter::finish(const std::string& title) {
   // Whole vectors first: they stay aligned to the cache line that the pool starts with.
   while (CodeGenerator::getSize() % 64 != 0) CodeGenerator::db(0);
   for (const bool whole : {true, false}) {
-    for (const auto& [bytes, mark] : pool_order_) {
+    for (const auto& [bytes, place] : pool_order_) {
       if ((bytes->size() == 64) != whole) continue;
-      bind(*mark);
+      bind(*place);
       const std::size_t begin = CodeGenerator::getSize();
       CodeGenerator::db(bytes->data(), bytes->size());
       lines_.push_back({begin, CodeGenerator::getSize(), whole ? "vector" : "dword"});
@@ -161,14 +166,14 @@ Emitter::Program Emitter::finish(const std::string& title) {
   Program program;
   program.code.assign(CodeGenerator::getCode(), CodeGenerator::getCode() + CodeGenerator::getSize());
   program.listing = fmt::format("; {}, {} bytes\n", title, program.code.size());
-  for (const Line& line : lines_) {
-    if (line.begin == line.end) {
-      program.listing += line.text + "\n";
+  for (const Line& entry : lines_) {
+    if (entry.begin == entry.end) {
+      program.listing += entry.text + "\n";
       continue;
     }
     std::string hex;
-    for (std::size_t i = line.begin; i < line.end; ++i) hex += fmt::format("{:02x}", program.code[i]);
-    program.listing += fmt::format("  {:05x}  {:<24} {}\n", line.begin, hex, line.text);
+    for (std::size_t i = entry.begin; i < entry.end; ++i) hex += fmt::format("{:02x}", program.code[i]);
+    program.listing += fmt::format("  {:05x}  {:<24} {}\n", entry.begin, hex, entry.text);
   }
   return program;
 }

@@ -47,7 +47,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   Address at(const Reg64& base, std::int64_t displacement = 0) const;
   Address at_bits(int bits, const Reg64& base, std::int64_t displacement = 0) const;
   Address broadcast(const Reg64& base, std::int64_t displacement) const;
-  Address indexed(const Reg64& base, const Reg64& index, int scale, std::int64_t displacement = 0) const;
+  Address indexed(const Reg64& base, const Reg64& index, int scale, std::int64_t displacement = 0, int bits = 0) const;
   Address gathered(const Reg64& base, const Zmm& index, int scale, std::int64_t displacement) const;
 
   // Constants, each kept once: a float or a 32-bit pattern, broadcast to a vector or as a scalar; whole vectors.
@@ -62,12 +62,10 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   void bind(Mark& mark);
   void comment(const std::string& text);
 
-#define GDN_INSTRUCTION(name)                        \
-  template <class... Operands>                       \
-  void name(const Operands&... operands) {           \
-    const std::size_t begin = CodeGenerator::getSize(); \
-    CodeGenerator::name(operands...);                \
-    record(begin, #name, {text(operands)...});       \
+#define GDN_INSTRUCTION(name)                                                                \
+  template <class... Operands>                                                               \
+  void name(const Operands&... operands) {                                                   \
+    encode([&] { CodeGenerator::name(operands...); }, #name, {text(operands)...});           \
   }
   GDN_INSTRUCTION(add)
   GDN_INSTRUCTION(and_)
@@ -134,11 +132,9 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(xor_)
 #undef GDN_INSTRUCTION
 
-#define GDN_JUMP(jump)                                              \
-  void jump(const Mark& target) {                                   \
-    const std::size_t begin = CodeGenerator::getSize();             \
-    CodeGenerator::jump(target.label, CodeGenerator::T_NEAR);       \
-    record(begin, #jump, {target.name});                            \
+#define GDN_JUMP(jump)                                                                       \
+  void jump(const Mark& target) {                                                            \
+    encode([&] { CodeGenerator::jump(target.label, CodeGenerator::T_NEAR); }, #jump, {target.name}); \
   }
   GDN_JUMP(jae)
   GDN_JUMP(jb)
@@ -162,7 +158,19 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
     std::string text;
   };
 
-  void record(std::size_t begin, const char* mnemonic, const std::vector<std::string>& operands);
+  // Runs `emit` and writes the instruction down. Throws std::logic_error with its text where no such encoding exists.
+  template <class Emit>
+  void encode(const Emit& emit, const char* mnemonic, const std::vector<std::string>& operands) {
+    const std::size_t begin = CodeGenerator::getSize();
+    try {
+      emit();
+    } catch (const Xbyak::Error& error) {
+      refuse(mnemonic, operands, error.what());
+    }
+    lines_.push_back({begin, CodeGenerator::getSize(), line(mnemonic, operands)});
+  }
+  static std::string line(const char* mnemonic, const std::vector<std::string>& operands);
+  [[noreturn]] static void refuse(const char* mnemonic, const std::vector<std::string>& operands, const char* why);
   Mark& pooled(std::vector<std::uint8_t> bytes, const std::string& name);
 
   std::string text(const Xbyak::Operand& operand) const;

@@ -130,7 +130,7 @@ void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padd
   if (c.facts.slot_dtype == core::DType::kInt64) {
     c.e.mov(slot, c.e.indexed(reg::rax, row, 8));
   } else {
-    c.e.movsxd(slot, c.e.indexed(reg::rax, row, 4));
+    c.e.movsxd(slot, c.e.indexed(reg::rax, row, 4, 0, 32));
   }
   // Unsigned: a negative index is beyond every pool.
   c.e.mov(reg::eax, c.e.at(reg::args, static_cast<std::int64_t>(offsetof(Args, slots))));

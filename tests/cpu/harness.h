@@ -1,0 +1,79 @@
+// What the tests of this folder share: specs from disk, plans for the CPU target, problems run by a kernel.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/kernel.h"
+#include "cpu/support.h"
+#include "layout/resolve.h"
+#include "oracle/compare.h"
+#include "oracle/problem.h"
+#include "oracle/reference.h"
+#include "plan/operation.h"
+#include "plan/plan.h"
+#include "spec/parser.h"
+
+namespace gdn::test {
+
+constexpr const char* kCpuTarget = "avx512bf16";
+
+// Whether native kernels can run; prints why not.
+inline bool runs_here() {
+  if (cpu::cpu_supports(kCpuTarget)) return true;
+  std::puts("[SKIP] this CPU has no AVX512-BF16");
+  return false;
+}
+
+// Every spec of the project: released models and the fuzz geometry.
+inline std::vector<std::string> all_specs() {
+  std::vector<std::string> files;
+  for (const char* folder : {"/specs", "/tests/fuzz"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(std::string(GDN_SOURCE_DIR) + folder)) {
+      if (entry.path().extension() == ".yaml") files.push_back(entry.path().string());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+inline core::KernelPlan plan_of(const spec::Spec& spec, std::string_view operation) {
+  return plan::make(layout::resolve(spec), operation, *plan::find_target(kCpuTarget)).kernel;
+}
+
+// The argument block of a problem. Operands of plan and problem stand in the same order; throws where they don't.
+inline Args args_of(oracle::Problem& problem, const core::KernelPlan& plan) {
+  if (problem.buffers().size() != plan.operands.size()) throw std::logic_error("plan and oracle differ in operands");
+  Args args{};
+  for (std::size_t i = 0; i < plan.operands.size(); ++i) {
+    oracle::Buffer& buffer = problem.buffers()[i];
+    if (buffer.name != plan.operands[i].name) {
+      throw std::logic_error("operand " + plan.operands[i].name + " is the oracle's " + buffer.name);
+    }
+    args.operand[i] = buffer.data();
+    args.stride[i] = buffer.stride;
+  }
+  args.rows = problem.rows();
+  args.slots = problem.slots();
+  return args;
+}
+
+inline std::int64_t items_of(const Args& args, const core::KernelPlan& plan) {
+  return static_cast<std::int64_t>(args.rows) * plan.facts.key_heads;
+}
+
+// One launch, judged.
+inline std::vector<oracle::Deviation> judge(const cpu::Kernel& kernel, const core::KernelPlan& plan,
+                                            oracle::Problem& problem) {
+  const oracle::Expectation expectation = oracle::expect(problem);
+  const Args args = args_of(problem, plan);
+  kernel.function()(&args, 0, items_of(args, plan));
+  return oracle::compare(expectation, problem);
+}
+
+}  // namespace gdn::test
