@@ -150,15 +150,17 @@ class DimReader {
     }
     names.push_back("channel");
     const std::string_view near = nearest(name, names);
-    return refuse(node.place, RuleId::kDimUnknown,
-                  fmt::format("{}: {} is not a dimension{}", path_, quote(node.text),
-                              near.empty() ? "; there are " + listed(names) : fmt::format("; did you mean {}?", near)));
+    return refuse(
+        node.place, RuleId::kDimUnknown,
+        fmt::format("{}: {} is not a dimension{}", path_, quote(node.text),
+                    near.empty() ? "; there are " + listed(names, "and") : fmt::format("; did you mean {}?", near)));
   }
 
   std::optional<Dim> packed(const Node& node) {
     Dim dim{{"", node.place}, false, {}};
-    bool good = !node.entries.empty();
-    if (!good) refuse(node.place, RuleId::kDimEntry, fmt::format("{}: a packed dimension has no parts", path_));
+    bool good = !node.entries.empty() && !node.incomplete;
+    if (node.entries.empty())
+      refuse(node.place, RuleId::kDimEntry, fmt::format("{}: a packed dimension has no parts", path_));
     for (const Entry& entry : node.entries) {
       Part part{{entry.key, entry.place}, {}};
       std::optional<std::vector<Dim>> dims;

@@ -193,8 +193,10 @@ class Builder : public YAML::EventHandler {
   }
 
   void add_key(Open& map, Node key) {
+    const bool refused_before = map.node.incomplete;
     map.has_key = true;
     map.drop = true;
+    map.node.incomplete = true;
     map.key_place = key.place;
     if (key.kind == Node::Kind::kRefused) return;
     if (key.kind != Node::Kind::kScalar) {
@@ -215,6 +217,7 @@ class Builder : public YAML::EventHandler {
       return;
     }
     map.drop = false;
+    map.node.incomplete = refused_before;
     map.key = std::move(key.text);
   }
 
@@ -309,7 +312,12 @@ std::optional<Node> read_document(std::string_view text, Diagnostics& diagnostic
   } catch (const Stop&) {
     if (root.kind != Node::Kind::kMap) return std::nullopt;
   } catch (const YAML::Exception& error) {
-    diagnostics.error(place_of(error.mark), id(RuleId::kYamlSyntax), fmt::format("not YAML: {}", error.msg));
+    const Place place = place_of(error.mark);
+    const std::string_view line = lines.from({place.line, 1, 1});
+    const bool tab = line.substr(0, line.find_first_not_of(" \t")).find('\t') != std::string_view::npos;
+    diagnostics.error(
+        place, id(RuleId::kYamlSyntax),
+        fmt::format("not YAML: {}{}", error.msg, tab ? "; the line is indented with a tab: use spaces" : ""));
     return std::nullopt;
   }
   if (root.kind != Node::Kind::kMap) {

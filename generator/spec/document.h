@@ -24,6 +24,7 @@ struct Node {
   bool quoted = false;         // of a scalar: "x", 'x' or a block scalar
   std::vector<Node> items;     // of a list
   std::vector<Entry> entries;  // of a map, in the order of the file, each key once
+  bool incomplete = false;     // a map that had a key which was refused and left out
 
   const Entry* find(std::string_view key) const;
 };

@@ -106,7 +106,7 @@ class SpecReader {
       if (key.name == name && homes.empty()) return fmt::format("; it belongs to {}", key.section);
     }
     if (!homes.empty() && homes.size() <= 3) return fmt::format("; did you mean {}?", listed(homes));
-    return section.empty() ? std::string() : fmt::format("; there are {}", listed(known));
+    return section.empty() ? std::string() : fmt::format("; there are {}", listed(known, "and"));
   }
 
   void match_top() {
@@ -181,16 +181,16 @@ class SpecReader {
 
   void report_missing(const Key& key, std::string_view home) {
     const Place place = home.empty() ? Place{} : top_.find(home)->place;
-    const std::string why = key.applies_text.empty() ? "" : fmt::format(" where {}", key.applies_text);
-    error(place, RuleId::kKeyMissing,
-          fmt::format("{} is missing: a spec has no defaults{}; it is {}", key.path, why, key.help));
+    const std::string where = key.applies_text.empty() ? "" : fmt::format(" where {}", key.applies_text);
+    error(
+        place, RuleId::kKeyMissing,
+        fmt::format("{} is missing and has no default{}: write {} ({})", key.path, where, wanted_text(key), key.help));
   }
 
   void read_later(const LaterKey& key) {
     const Entry* entry = top_.find(key.path);
     if (!entry) {
-      error({}, RuleId::kKeyMissing,
-            fmt::format("{} is missing: a spec has no defaults; write {}: none", key.path, key.path));
+      error({}, RuleId::kKeyMissing, fmt::format("{} is missing and has no default: write none", key.path));
     } else if (entry->value.kind == Node::Kind::kEmpty) {
       error(entry->place, RuleId::kYamlEmpty, fmt::format("{} has no value: write none", key.path));
     } else if (entry->value.kind != Node::Kind::kRefused && entry->value.text != "none") {
@@ -268,7 +268,7 @@ class SpecReader {
     std::set<std::string_view> reported;
     for (const std::string_view name : missing_) {
       if (!reported.insert(name).second) continue;
-      error({}, RuleId::kKeyMissing, fmt::format("section {} is missing: a spec has no defaults", name));
+      error({}, RuleId::kKeyMissing, fmt::format("section {} is missing and has no default", name));
     }
   }
 

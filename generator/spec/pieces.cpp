@@ -45,7 +45,7 @@ std::vector<Piece> pieces_of(const SectionKey& section, const TensorKey& key, co
 
   const std::string path = path_of(section, tensor);
   if (!packed) {
-    Piece piece{path, tensor.dims_place, key.holds, {}};
+    Piece piece{path, tensor.dims_place, key.holds, &tensor, {}};
     if (packable) {
       const std::optional<Holds> holds = holds_of(key, *tensor.name);
       if (!holds) return {};
@@ -59,7 +59,7 @@ std::vector<Piece> pieces_of(const SectionKey& section, const TensorKey& key, co
   for (const Part& part : packed->parts) {
     const std::optional<Holds> holds = holds_of(key, *part.name);
     if (!holds) continue;
-    Piece piece{fmt::format("{}, part {}", path, *part.name), part.name.place, *holds, {}};
+    Piece piece{fmt::format("{}, part {}", path, *part.name), part.name.place, *holds, &tensor, {}};
     for (const Dim& dim : tensor.dims) {
       if (&dim == packed) {
         for (const Dim& inner : part.dims) piece.dims.push_back(&inner);

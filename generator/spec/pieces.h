@@ -17,6 +17,7 @@ struct Piece {
   std::string label;  // "inputs.qkvz, part v" or "pools.state"
   Place place;        // of the part's name, or of the tensor's list
   Holds holds = Holds::kKeyChannels;
+  const Tensor* tensor = nullptr;
   std::vector<const Dim*> dims;
 };
 

@@ -47,32 +47,6 @@ bool looks_boolean(std::string_view text) {
   return false;
 }
 
-std::string wanted_text(const Key& key) {
-  switch (key.type) {
-    case ValueType::kInteger:
-      return "a whole number";
-    case ValueType::kReal:
-      return "a number";
-    case ValueType::kRealOrNone:
-      return "a number or none";
-    case ValueType::kScale:
-      return "a number, key_dim^-0.5 or key_dim^-0.25";
-    case ValueType::kBoolean:
-      return "true or false";
-    case ValueType::kText:
-      return "text";
-    case ValueType::kWord:
-    case ValueType::kDtype: {
-      std::vector<std::string_view> words;
-      for (const Word& word : key.words) {
-        if (!word.later) words.push_back(word.text);
-      }
-      return words.size() == 1 ? std::string(words[0]) : "one of " + listed(words);
-    }
-  }
-  return "a value";
-}
-
 class ScalarReader {
  public:
   ScalarReader(const Key& key, const Node& node, std::string_view path, Diagnostics& diagnostics)
@@ -243,6 +217,32 @@ std::optional<double> decimal(std::string_view text) {
   return value;
 }
 
+std::string wanted_text(const Key& key) {
+  switch (key.type) {
+    case ValueType::kInteger:
+      return "a whole number";
+    case ValueType::kReal:
+      return "a number";
+    case ValueType::kRealOrNone:
+      return "a number or none";
+    case ValueType::kScale:
+      return "a number, key_dim^-0.5 or key_dim^-0.25";
+    case ValueType::kBoolean:
+      return "true or false";
+    case ValueType::kText:
+      return "text";
+    case ValueType::kWord:
+    case ValueType::kDtype: {
+      std::vector<std::string_view> words;
+      for (const Word& word : key.words) {
+        if (!word.later) words.push_back(word.text);
+      }
+      return words.size() <= 2 ? listed(words) : "one of " + listed(words);
+    }
+  }
+  return "a value";
+}
+
 bool expect_scalar(const Node& node, std::string_view path, std::string_view wanted, Place key_place,
                    Diagnostics& diagnostics) {
   switch (node.kind) {
@@ -269,10 +269,10 @@ std::optional<Value> read_value(const Key& key, const Node& node, std::string_vi
   return ScalarReader(key, node, path, diagnostics).read();
 }
 
-std::string listed(const std::vector<std::string_view>& words) {
+std::string listed(const std::vector<std::string_view>& words, std::string_view last) {
   std::string result;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) result += i + 1 == words.size() ? " or " : ", ";
+    if (i > 0) result += i + 1 == words.size() ? fmt::format(" {} ", last) : ", ";
     result += words[i];
   }
   return result;

@@ -26,8 +26,11 @@ bool expect_scalar(const Node& node, std::string_view path, std::string_view wan
 // A finite decimal number: optional minus, digits without leading zero, optional fraction, optional exponent.
 std::optional<double> decimal(std::string_view text);
 
+// What the key's type takes, for a message: "a whole number", "grouped or tiled", "one of silu, sigmoid or none".
+std::string wanted_text(const Key& key);
+
 // "a, b or c".
-std::string listed(const std::vector<std::string_view>& words);
+std::string listed(const std::vector<std::string_view>& words, std::string_view last = "or");
 
 // The candidate with the smallest edit distance to `word`, transposed letters counting once; empty when none is near.
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);

@@ -46,6 +46,8 @@ bool is_cpp_keyword(std::string_view text) {
   return false;
 }
 
+bool is_symbol_name(std::string_view text) { return is_identifier(text) && !is_cpp_keyword(text); }
+
 void check_version(const Spec& spec, Diagnostics& diagnostics) {
   if (!known(spec.version) || *spec.version == 1) return;
   diagnostics.error(spec.version.place, id(RuleId::kVersion),
@@ -54,7 +56,7 @@ void check_version(const Spec& spec, Diagnostics& diagnostics) {
 
 void check_name_identifier(const Spec& spec, Diagnostics& diagnostics) {
   if (!known(spec.name)) return;
-  if (is_identifier(*spec.name) && !is_cpp_keyword(*spec.name)) return;
+  if (is_symbol_name(*spec.name)) return;
   diagnostics.error(spec.name.place, id(RuleId::kNameIdentifier),
                     fmt::format("name = {} can't be part of a symbol: use lower-case letters, digits and single "
                                 "underscores, starting with a letter, at most 63, no C++ keyword",
@@ -64,10 +66,10 @@ void check_name_identifier(const Spec& spec, Diagnostics& diagnostics) {
 void check_name_file(const Spec& spec, Diagnostics& diagnostics) {
   if (!known(spec.name) || spec.file.empty() || spec.file[0] == '<' || spec.file == "-") return;
   const std::string base = spec.file.substr(spec.file.find_last_of('/') + 1);
-  if (base == *spec.name + ".yaml") return;
+  if (base == *spec.name + ".yaml" || !is_symbol_name(*spec.name)) return;
   diagnostics.error(spec.name.place, id(RuleId::kNameFile),
-                    fmt::format("name = {} but the file is {}: they must agree, the file being named name.yaml",
-                                quote(*spec.name), quote(base)));
+                    fmt::format("name = {0} but the file is {1}: change the name, or the file's to {0}.yaml",
+                                *spec.name, quote(base)));
 }
 
 void check_rule_kda(const Spec& spec, Diagnostics& diagnostics) {

@@ -231,6 +231,7 @@ void check_dims_foreign(const Spec& spec, Diagnostics& diagnostics) {
 }
 
 void check_dims_missing(const Spec& spec, Diagnostics& diagnostics) {
+  Once once;
   for_each_piece(spec, [&](const TensorKey& key, const Piece& piece) {
     std::vector<std::string> missing;
     if (has_value_heads(piece.holds) && !find_dim(piece, "value_head")) {
@@ -240,9 +241,7 @@ void check_dims_missing(const Spec& spec, Diagnostics& diagnostics) {
       if (key_head && !group) missing.push_back("group (or value_head in place of key_head)");
       if (!key_head && group) missing.push_back("key_head (or value_head in place of group)");
     }
-    std::vector<std::string_view> wanted = own_dims(piece.holds);
-    if (key.tap) wanted.push_back("tap");
-    for (const std::string_view name : wanted) {
+    for (const std::string_view name : own_dims(piece.holds)) {
       if (!find_dim(piece, name)) missing.emplace_back(name);
     }
     for (const std::string& name : missing) {
@@ -250,6 +249,12 @@ void check_dims_missing(const Spec& spec, Diagnostics& diagnostics) {
           piece.place, id(RuleId::kDimsMissing),
           fmt::format("{}: {} is missing: its dimensions are {}", piece.label, name, all_dims_text(key, piece.holds)));
     }
+    // The taps are the whole tensor's: missing in all its parts, they are missing once.
+    const Place list = piece.tensor->dims_place;
+    if (!key.tap || find_dim(piece, "tap") || !once.first(list, "tap")) return;
+    diagnostics.error(
+        list, id(RuleId::kDimsMissing),
+        fmt::format("{}: tap is missing: its dimensions are {}", piece.label, all_dims_text(key, piece.holds)));
   });
 }
 

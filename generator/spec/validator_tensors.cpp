@@ -48,11 +48,11 @@ const Tensor* find_any(const std::vector<Tensor>& tensors, std::string_view base
 std::vector<std::pair<const Tensor*, Place>> holders(const Spec& spec, std::string_view part) {
   std::vector<std::pair<const Tensor*, Place>> result;
   for (const Tensor& tensor : spec.inputs) {
-    const Dim* packed = packed_dim(tensor);
-    if (!packed && *tensor.name == part) result.emplace_back(&tensor, tensor.name.place);
-    if (!packed) continue;
-    for (const Part& inside : packed->parts) {
-      if (*inside.name == part) result.emplace_back(&tensor, inside.name.place);
+    if (!packed_dim(tensor) && *tensor.name == part) result.emplace_back(&tensor, tensor.name.place);
+    for (const Dim& dim : tensor.dims) {
+      for (const Part& inside : dim.parts) {
+        if (*inside.name == part) result.emplace_back(&tensor, inside.name.place);
+      }
     }
   }
   return result;
