@@ -24,12 +24,19 @@ bool far_head(const Problem& problem, int head) {
          head % kFarPeriod == kFarHead;
 }
 
-// How large a head's q, k, v or o is. One head of q and another of k are as small as 2e-3, where the norm's eps shows.
+// How large a head's q, k, v or o is. Of two or more key heads one of q and one of k is as small as 2e-3, where the
+// norm's eps shows. Without a norm, k is about one long after conv and activation, so that a state does not grow.
 double amplitude(const Problem& problem, const std::string& part, int head) {
+  const spec::Spec& spec = problem.spec();
   Random random(problem.options().seed, "amplitude." + part, head, 0);
-  const int key_heads = *problem.spec().heads.key;
-  if (part == "q" && head % 4 == 1) return 2e-3;
-  if (part == "k" && head % 4 == 2 % std::max(2, std::min(4, key_heads))) return 2e-3;
+  const bool of_keys = part == "q" || part == "k";
+  if (of_keys && !*spec.qk_norm.enabled) {
+    const double length = problem.operation() == "delta_update" ? 1 : 3;
+    return length / std::sqrt(static_cast<double>(*spec.dims.key)) * random.uniform(0.8, 1.2);
+  }
+  const int key_heads = *spec.heads.key;
+  if (part == "q" && key_heads > 1 && head % 4 == 1) return 2e-3;
+  if (part == "k" && key_heads > 1 && head % 4 == (key_heads > 2 ? 2 : 0)) return 2e-3;
   return std::ldexp(1.0, random.below(3) - 1) * random.uniform(0.7, 1.4);
 }
 
@@ -37,11 +44,13 @@ int head_of(const PartMap& map, std::size_t index) {
   return static_cast<int>(index / (static_cast<std::size_t>(map.key_dim) * map.value_dim * map.taps));
 }
 
-// a + dt_bias of a token.
-double draw_logit(const Problem& problem, int head, Random& random) {
-  if (far_head(problem, head)) return random.uniform(60, 120);
+// a + dt_bias of a head of a row. A third of them forgets nearly all, wherever the numbers fall: there a prediction
+// from the undecayed state is plainly wrong.
+double draw_logit(const Problem& problem, int head, std::int64_t row, Random& random) {
   if (!problem.options().strong_decay) return random.uniform(-6, -3);
-  return *problem.spec().decay.form == core::DecayForm::kBounded ? random.uniform(-6, 1.2) : random.uniform(-5, 2.2);
+  if (far_head(problem, head)) return random.uniform(60, 120);
+  const double most = *problem.spec().decay.form == core::DecayForm::kBounded ? 1.2 : 2.2;
+  return (head + row) % 3 == 0 ? random.uniform(most - 0.8, most) : random.uniform(-5, most);
 }
 
 double draw_a_log(const Problem& problem, int head, Random& random) {
@@ -59,40 +68,63 @@ double draw_handover_decay(core::Domain domain, Random& random) {
   return domain == core::Domain::kLog2 ? g * 1.4426950408889634 : g;
 }
 
-// Draws an element of a head; `bias` is the head's (or channel's) dt_bias, used for a.
-using Drawer = std::function<double(int head, double bias, Random&)>;
+// Where a row's numbers come from: a stream of the part's own, and one that q and k have in common.
+struct Draws {
+  std::int64_t row;
+  Random own, shared;
+};
 
-Drawer bell(double scale) {
-  return [scale](int, double, Random& random) { return scale * random.bell(); };
+// Draws an element of a head; `bias` is the head's (or channel's) dt_bias, used for a.
+using Drawer = std::function<double(int head, double bias, Draws&)>;
+
+std::vector<double> amplitudes(const Problem& problem, const std::string& part, const PartMap& map, double scale) {
+  std::vector<double> scales;
+  for (int head = 0; head < map.heads; ++head) scales.push_back(scale * amplitude(problem, part, head));
+  return scales;
+}
+
+Drawer bell(double centre, double scale) {
+  return [centre, scale](int, double, Draws& draws) { return centre + scale * draws.own.bell(); };
 }
 
 Drawer bell_by_head(const Problem& problem, const std::string& part, const PartMap& map, double scale) {
-  std::vector<double> scales;
-  for (int head = 0; head < map.heads; ++head) scales.push_back(scale * amplitude(problem, part, head));
-  return [scales](int head, double, Random& random) { return scales[static_cast<std::size_t>(head)] * random.bell(); };
+  const std::vector<double> scales = amplitudes(problem, part, map, scale);
+  return [scales](int head, double, Draws& draws) { return scales[static_cast<std::size_t>(head)] * draws.own.bell(); };
+}
+
+// q and k: half of what is drawn is common to both, so that q and k point in similar directions and what a step does
+// along k shows in its output at any key_dim.
+Drawer alike_by_head(const Problem& problem, const std::string& part, const PartMap& map) {
+  const std::vector<double> scales = amplitudes(problem, part, map, 1);
+  return [scales](int head, double, Draws& draws) {
+    return scales[static_cast<std::size_t>(head)] * (0.75 * draws.shared.bell() + 0.66 * draws.own.bell());
+  };
 }
 
 // How the part with that key is drawn.
 Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& map) {
   const spec::Spec& spec = problem.spec();
   const std::string part = last_word(key);
-  if (starts_with(key, "conv_weight.") || key == "state") return bell(0.5);
+  if (starts_with(key, "conv_weight.")) return bell(0.35, 0.35);
+  if (key == "state") return bell(0, 0.5);
   if (starts_with(key, "conv_bias.")) return bell_by_head(problem, part, map, 0.3);
-  if (key == "a_log") return [&](int head, double, Random& random) { return draw_a_log(problem, head, random); };
-  if (key == "dt_bias") return [](int, double, Random& random) { return random.uniform(-1.5, 1.5); };
+  if (key == "a_log") return [&](int head, double, Draws& draws) { return draw_a_log(problem, head, draws.own); };
+  if (key == "dt_bias") return [](int, double, Draws& draws) { return draws.own.uniform(-1.5, 1.5); };
   if (key == "norm_weight") {
     const double centre = *spec.out_norm.weight == core::NormWeight::kW ? 1 : 0;
-    return [centre](int, double, Random& random) { return centre + random.uniform(-0.5, 0.5); };
+    return [centre](int, double, Draws& draws) { return centre + draws.own.uniform(-0.5, 0.5); };
   }
   if (part == "a") {
-    return [&](int head, double bias, Random& random) { return draw_logit(problem, head, random) - bias; };
+    return [&](int head, double bias, Draws& draws) { return draw_logit(problem, head, draws.row, draws.own) - bias; };
   }
-  if (part == "g")
-    return [&](int, double, Random& random) { return draw_handover_decay(*spec.decay.handover, random); };
+  if (part == "g") {
+    return [&](int, double, Draws& draws) { return draw_handover_decay(*spec.decay.handover, draws.own); };
+  }
   if (part == "beta") {
-    return [&](int, double, Random& random) { return *spec.beta.factor * random.uniform(0.05, 0.95); };
+    return [&](int, double, Draws& draws) { return *spec.beta.factor * draws.own.uniform(0.05, 0.95); };
   }
-  if (part == "b" || part == "z") return bell(1.5);
+  if (part == "b" || part == "z") return bell(0, 1.5);
+  if (part == "q" || part == "k") return alike_by_head(problem, part, map);
   return bell_by_head(problem, part, map, part == "o" ? 0.3 : 1.0);
 }
 
@@ -112,15 +144,16 @@ void fill_part(Problem& problem, const std::string& key, const BoundPart& part, 
   const bool token = buffer.leading == Leading::kToken;
   const std::vector<double> biases = key == "in.a" ? load_constant(problem, "dt_bias") : std::vector<double>{};
   const bool bias_by_head = biases.size() == static_cast<std::size_t>(part.map->heads);
+  const std::string common = key.substr(0, key.find('.')) + ".qk";
   const Drawer drawer = drawer_of(problem, key, *part.map);
   std::vector<double> values(part.map->offset.size());
   for (std::int64_t row = 0; row < buffer.rows; ++row) {
     if (token && problem.padding(static_cast<int>(row))) continue;  // stays NaN
-    Random random(problem.options().seed, key, row, step);
+    Draws draws{row, Random(problem.options().seed, key, row, step), Random(problem.options().seed, common, row, step)};
     for (std::size_t i = 0; i < values.size(); ++i) {
       const int head = head_of(*part.map, i);
       const double bias = biases.empty() ? 0 : biases[bias_by_head ? static_cast<std::size_t>(head) : i];
-      values[i] = drawer(head, bias, random);
+      values[i] = drawer(head, bias, draws);
     }
     store_part(buffer.dtype, buffer.row(row), *part.map, values);
   }
