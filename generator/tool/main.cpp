@@ -20,6 +20,9 @@ int main(int argc, char** argv) {
   add_emit(program, exit_code);
   add_check(program, exit_code);
   add_list(program, exit_code);
+  add_verify(program, exit_code);
+  add_bench(program, exit_code);
+  add_demo(program, exit_code);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

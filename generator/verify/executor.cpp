@@ -6,7 +6,7 @@
 #include <map>
 
 #include "compile/compiler.h"
-#include "compile/files.h"
+#include "compile/headers.h"
 #include "device/device.h"
 #include "emit/source.h"
 #include "error.h"
@@ -60,7 +60,9 @@ class ShimExecutor : public Executor {
     return fmt::format("host shim, waves of {}", runtime::wave_of(target_.name));
   }
   std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
-    const runtime::Binary binary = compiler_->compile(source_of(planned), planned.kernel.target);
+    runtime::Source source = source_of(planned);
+    for (const runtime::Header& header : runtime::host_headers()) source.headers.push_back(header);
+    const runtime::Binary binary = compiler_->compile(source, planned.kernel.target);
     return std::make_unique<HostKernel>(runtime::load_host(planned.kernel, binary), binary.seconds);
   }
 

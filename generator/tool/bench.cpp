@@ -1,0 +1,107 @@
+// gdn-gen bench: the time of decode launches beside the floor.
+#include "verify/bench.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "emit/tree.h"
+#include "error.h"
+#include "tool/command.h"
+
+namespace gdn::tool {
+namespace {
+
+struct Options {
+  std::vector<std::string> specs;
+  std::vector<int> batches = {1, 4, 16, 64, 256};
+  std::string on = "cuda", json, commit = "not given";
+};
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm date{};
+  gmtime_r(&now, &date);
+  return fmt::format("{:04}-{:02}-{:02}", date.tm_year + 1900, date.tm_mon + 1, date.tm_mday);
+}
+
+double rounded(double value) {
+  // Four significant digits are more than a timing has.
+  return std::stod(fmt::format("{:.4g}", value));
+}
+
+nlohmann::ordered_json document(const verify::Bench& bench, const Options& options) {
+  std::string command = "gdn-gen bench";
+  for (const std::string& spec : options.specs) command += " " + spec;
+  command += fmt::format(" --on {} --batch {}", options.on, fmt::join(options.batches, ","));
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const verify::BenchRow& row : bench.rows) {
+    rows.push_back({{"spec", row.spec},
+                    {"operation", row.operation},
+                    {"target", row.target},
+                    {"on", row.on},
+                    {"batch", row.batch},
+                    {"state_dtype", row.state_dtype},
+                    {"time_us", rounded(row.time_us)},
+                    {"bytes", row.bytes},
+                    {"gb_per_s", rounded(row.gb_per_s)},
+                    {"floor_us", rounded(row.floor_us)},
+                    {"ratio", rounded(row.ratio)}});
+  }
+  return {{"format", 1},           {"commit", options.commit},  {"command", command},
+          {"device", bench.device}, {"date", today()},          {"gb_per_s", rounded(bench.copy_gb_per_s)},
+          {"rows", std::move(rows)}};
+}
+
+}  // namespace
+
+void add_bench(CLI::App& program, int&) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("bench", "Time decode launches with cold states and print them beside the floor");
+  command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
+  command->add_option("--on", options->on, "cuda (graph replay) or cpu")
+      ->check(CLI::IsMember({"cuda", "cpu"}))
+      ->capture_default_str();
+  command->add_option("--batch", options->batches, "batch sizes")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command->add_option("--json", options->json, "write the figures to this file too");
+  command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
+  command->callback([options] {
+    verify::Bench all;
+    fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "state", "batch", "time us",
+               "GB/s", "floor us", "ratio");
+    try {
+      for (const std::string& name : options->specs) {
+        const Loaded loaded = load(name);
+        const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
+        verify::Bench bench = verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell);
+        for (const verify::BenchRow& row : bench.rows) {
+          fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.target,
+                     row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+        }
+        std::fflush(stdout);
+        // One floor for the whole file: the first measurement of the copy bandwidth.
+        if (all.rows.empty()) {
+          all = std::move(bench);
+          continue;
+        }
+        for (verify::BenchRow& row : bench.rows) {
+          row.floor_us *= bench.copy_gb_per_s / all.copy_gb_per_s;
+          row.ratio = row.time_us / row.floor_us;
+          all.rows.push_back(std::move(row));
+        }
+      }
+    } catch (const runtime::Error& error) {
+      throw Failure(kCannotJudge, error.what());
+    }
+    fmt::print("{}; copy {:.0f} GB/s counting bytes read and written\n", all.device, all.copy_gb_per_s);
+    if (!options->json.empty()) emit::write_file(options->json, document(all, *options).dump(1) + "\n");
+  });
+}
+
+}  // namespace gdn::tool

@@ -1,0 +1,43 @@
+// How long one decode launch takes when nothing of its state is in a cache, and how far that is from the floor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "layout/layout.h"
+#include "plan/plan.h"
+#include "spec/spec.h"
+
+namespace gdn::verify {
+
+struct BenchRow {
+  std::string spec, operation, target, on, state_dtype;
+  int batch = 0;
+  double time_us = 0;      // median of one launch
+  std::int64_t bytes = 0;  // every operand once: see floor_bytes
+  double gb_per_s = 0;     // bytes / time
+  double floor_us = 0;     // bytes / copy bandwidth
+  double ratio = 0;        // time / floor
+};
+
+struct Bench {
+  std::string device;
+  double copy_gb_per_s = 0;  // measured in the same run: a large copy, bytes read and written
+  std::vector<BenchRow> rows;
+};
+
+// The fewest bytes that a launch of `rows` rows can move: inputs, slots and parameters read once, outputs written once,
+// the recurrent state read and written once, and of each conv window the width - 1 rows that the step needs read and
+// written once.
+std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
+
+// `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
+// still in the L2 cache when its layer comes round again; random slots; the median over replays. CPU: calls over a pool
+// of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being measured.
+// Throws runtime::Error where the place is not to be had.
+Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
+                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell);
+
+}  // namespace gdn::verify
