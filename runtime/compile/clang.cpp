@@ -79,7 +79,7 @@ class Clang final : public Compiler {
     step(arguments, dir, source, options, binary);
     step({clang, "--target=amdgcn-amd-amdhsa", "-mcpu=" + target, kObjectVersion, "kernel.s", "-o", "kernel.hsaco"},
          dir, source, options, binary);
-    const std::string bytes = dir.read("kernel.hsaco");
+    const std::string bytes = dir.has("kernel.hsaco") ? dir.read("kernel.hsaco") : std::string();
     binary.bytes.assign(bytes.begin(), bytes.end());
     if (!is_elf(binary.bytes, Machine::kAmdGpu)) {
       throw Error(Code::kCompileFailed, fmt::format("{} returned {} bytes that are no AMD GPU code object for {}:\n{}",

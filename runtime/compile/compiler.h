@@ -52,6 +52,9 @@ class Compiler {
 // Options::time_limit does not apply: the compiler is a library in this process.
 std::unique_ptr<Compiler> make_nvrtc(std::vector<std::string> candidates = {});
 
+// What make_nvrtc() tries.
+std::vector<std::string> nvrtc_candidates();
+
 // hiprtc by dlopen in a child process for each compilation, since it aborts its process on an architecture that it
 // doesn't know. Empty candidates: $GDN_HIPRTC alone where set; else libhiprtc.so and libamdhip64.so with the endings
 // .7, .6, .5 and none. Throws kMissingLibrary.

@@ -65,7 +65,7 @@ class HostCompiler final : public Compiler {
       throw Error(result.timed_out ? Code::kTimedOut : Code::kCompileFailed,
                   fmt::format("{} failed on {} ({}):\n{}", program_, source.name, result.ending(), binary.log));
     }
-    const std::string bytes = dir.read("kernel.so");
+    const std::string bytes = dir.has("kernel.so") ? dir.read("kernel.so") : std::string();
     binary.bytes.assign(bytes.begin(), bytes.end());
     if (!is_elf(binary.bytes, host_machine())) {
       throw Error(Code::kCompileFailed, fmt::format("{} returned {} bytes that are no shared object for {}:\n{}",

@@ -73,37 +73,6 @@ void add_site(std::vector<std::string>& candidates, const fs::path& site) {
   add_folder(candidates, site / "nvidia/cuda_nvrtc/lib");
 }
 
-std::vector<std::string> default_candidates() {
-  const std::string own = environment("GDN_NVRTC");
-  if (!own.empty()) return {own};
-  std::vector<std::string> candidates(std::begin(kNames), std::end(kNames));
-  std::vector<fs::path> toolkits = subfolders("/usr/local", "cuda");
-  for (const char* variable : {"CUDA_PATH", "CUDA_HOME"}) {
-    const std::string toolkit = environment(variable);
-    if (!toolkit.empty()) toolkits.insert(toolkits.begin(), toolkit);
-  }
-  for (const fs::path& toolkit : toolkits) {
-    add_folder(candidates, toolkit / "lib64");
-    add_folder(candidates, toolkit / "lib");
-  }
-  const std::string site = environment("GDN_PYTHON_SITE");
-  if (!site.empty()) add_site(candidates, site);
-  const std::string toolchain = environment("GDN_TOOLCHAIN_DIR");
-  if (!toolchain.empty()) {
-    // A plain unpacked package, or a Python environment, in the folder or one below it.
-    std::vector<fs::path> roots = subfolders(toolchain, "");
-    roots.insert(roots.begin(), toolchain);
-    for (const fs::path& root : roots) {
-      add_folder(candidates, root);
-      add_folder(candidates, root / "lib");
-      add_folder(candidates, root / "lib64");
-      add_site(candidates, root);
-      for (const fs::path& python : subfolders(root / "lib", "python")) add_site(candidates, python / "site-packages");
-    }
-  }
-  return candidates;
-}
-
 // "sm_90a" -> 90; 0 for anything else.
 int number_of(std::string_view target) {
   if (target.substr(0, 3) != "sm_") return 0;
@@ -217,8 +186,39 @@ class Nvrtc final : public Compiler {
 
 }  // namespace
 
+std::vector<std::string> nvrtc_candidates() {
+  const std::string own = environment("GDN_NVRTC");
+  if (!own.empty()) return {own};
+  std::vector<std::string> candidates(std::begin(kNames), std::end(kNames));
+  std::vector<fs::path> toolkits = subfolders("/usr/local", "cuda");
+  for (const char* variable : {"CUDA_PATH", "CUDA_HOME"}) {
+    const std::string toolkit = environment(variable);
+    if (!toolkit.empty()) toolkits.insert(toolkits.begin(), toolkit);
+  }
+  for (const fs::path& toolkit : toolkits) {
+    add_folder(candidates, toolkit / "lib64");
+    add_folder(candidates, toolkit / "lib");
+  }
+  const std::string site = environment("GDN_PYTHON_SITE");
+  if (!site.empty()) add_site(candidates, site);
+  const std::string toolchain = environment("GDN_TOOLCHAIN_DIR");
+  if (!toolchain.empty()) {
+    // A plain unpacked package, or a Python environment, in the folder or one below it.
+    std::vector<fs::path> roots = subfolders(toolchain, "");
+    roots.insert(roots.begin(), toolchain);
+    for (const fs::path& root : roots) {
+      add_folder(candidates, root);
+      add_folder(candidates, root / "lib");
+      add_folder(candidates, root / "lib64");
+      add_site(candidates, root);
+      for (const fs::path& python : subfolders(root / "lib", "python")) add_site(candidates, python / "site-packages");
+    }
+  }
+  return candidates;
+}
+
 std::unique_ptr<Compiler> make_nvrtc(std::vector<std::string> candidates) {
-  if (candidates.empty()) candidates = default_candidates();
+  if (candidates.empty()) candidates = nvrtc_candidates();
   return std::make_unique<Nvrtc>(candidates);
 }
 

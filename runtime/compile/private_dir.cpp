@@ -49,6 +49,11 @@ fs::path PrivateDir::write(const std::string& name, std::string_view bytes) cons
   return path;
 }
 
+bool PrivateDir::has(const std::string& name) const {
+  std::error_code error;
+  return fs::is_regular_file(path_ / name, error);
+}
+
 std::string PrivateDir::read(const std::string& name) const {
   std::ifstream file(path_ / name, std::ios::binary);
   std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};

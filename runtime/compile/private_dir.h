@@ -21,6 +21,8 @@ class PrivateDir {
   // kSystem when the disk is full or refuses. Returns the path.
   std::filesystem::path write(const std::string& name, std::string_view bytes) const;
 
+  bool has(const std::string& name) const;
+
   // The whole file; throws kSystem when it can't be read.
   std::string read(const std::string& name) const;
 

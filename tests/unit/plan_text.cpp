@@ -1,0 +1,219 @@
+// to_text and parse_plan are inverse, field by field, and refuse what is not a plan.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/plan.h"
+#include "support/catch.h"
+
+namespace {
+
+using namespace gdn::core;
+
+// A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
+static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
+static_assert(sizeof(Facts) == 144 + 32 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
+static_assert(sizeof(LaunchRule) == 12, "LaunchRule has another field: see plan.cpp and this test");
+
+std::vector<Map*> maps_of(Facts& f) {
+  return {&f.in_q,     &f.in_k,     &f.in_v,     &f.in_z,     &f.in_b,   &f.in_a,   &f.in_g,   &f.in_beta,
+          &f.in_o,     &f.out_q,    &f.out_k,    &f.out_v,    &f.out_z,  &f.out_b,  &f.out_a,  &f.out_g,
+          &f.out_beta, &f.out_o,    &f.out,      &f.weight_q, &f.weight_k, &f.weight_v, &f.bias_q, &f.bias_k,
+          &f.bias_v,   &f.window_q, &f.window_k, &f.window_v, &f.state,  &f.a_log,  &f.dt_bias, &f.norm_w};
+}
+
+// Every field differs from its default, and no two numbers are alike.
+KernelPlan full_plan() {
+  KernelPlan plan;
+  plan.symbol = "gdn_small_decode_sm_90a";
+  plan.spec = "small";
+  plan.spec_file = "specs/small.yaml";
+  plan.operation = "decode";
+  plan.target = "sm_90a";
+  plan.identity = make_identity("decode\nwith a second line, a \\ and a\rreturn");
+  plan.launch = {256, 16, 4096};
+  plan.choices = {{"threads", 256}, {"rows_per_pass", -4}};
+  for (int i = 0; i < 3; ++i) {
+    Operand operand;
+    operand.name = "operand " + std::to_string(i);
+    operand.role = static_cast<Role>(i + 1);
+    operand.access = static_cast<Access>(i);
+    operand.dtype = static_cast<DType>(i + 1);
+    operand.leading = static_cast<Leading>(i);
+    operand.launch_stride = i != 1;
+    operand.inner = (std::int64_t{1} << 40) + i;
+    operand.align = 16 + i;
+    operand.optional = i == 1;
+    if (i != 2) operand.layout = make_identity("layout " + std::to_string(i));
+    plan.operands.push_back(operand);
+  }
+  Facts& f = plan.facts;
+  f.rule = Rule::kKda;
+  f.key_heads = 2;
+  f.value_heads = 6;
+  f.group = 3;
+  f.pairing = Pairing::kTiled;
+  f.key_dim = 32;
+  f.value_dim = 48;
+  f.conv_width = 4;
+  f.conv_activation = Activation::kSigmoid;
+  f.conv_bias = true;
+  f.taps_oldest_first = false;
+  f.window = 5;
+  f.anchor = Anchor::kLast;
+  f.qk_norm = false;
+  f.qk_eps = 1e-6;
+  f.qk_eps_at = EpsAt::kMax;
+  f.q_scale = 0.1;
+  f.k_scale = -1.0 / 3;
+  f.decay_form = DecayForm::kBounded;
+  f.softplus_threshold = 20;
+  f.decay_bound = -5.5;
+  f.a_stored = AStored::kNegativeExp;
+  f.g_handover = Domain::kLog2;
+  f.beta_factor = 2;
+  f.norm_eps = 5e-324;
+  f.norm_weight = NormWeight::kTwiceOnePlusW;
+  f.norm_gate = Activation::kSilu;
+  f.norm_before_gate = false;
+  f.round_conv = DType::kBf16;
+  f.round_qk = DType::kFp16;
+  f.round_beta = DType::kE4m3fn;
+  f.round_o = DType::kE4m3fnuz;
+  f.round_norm = DType::kBf16;
+  f.slot_dtype = DType::kInt64;
+  f.padding = Padding::kZeroOrNegative;
+  f.padded_output = PaddedOutput::kUntouched;
+  f.slots_operand = 7;
+  std::int64_t number = 100;
+  for (Map* map : maps_of(f)) {
+    map->operand = static_cast<int>(number % 24);
+    map->dtype = DType::kFp16;
+    map->heads = number % 2 == 0 ? HeadKind::kKey : HeadKind::kValue;
+    for (std::int64_t* field : {&map->offset, &map->key_head_stride, &map->group_stride, &map->inner_stride,
+                                &map->outer_stride, &map->tap_stride, &map->run, &map->align}) {
+      *field = ++number;
+    }
+  }
+  return plan;
+}
+
+TEST_CASE("a plan comes back from its text with every field") {
+  KernelPlan plan = full_plan();
+  const std::string text = to_text(plan);
+  KernelPlan back = parse_plan(text);
+  CHECK(to_text(back) == text);
+
+  CHECK(back.symbol == plan.symbol);
+  CHECK(back.spec == plan.spec);
+  CHECK(back.spec_file == plan.spec_file);
+  CHECK(back.operation == plan.operation);
+  CHECK(back.target == plan.target);
+  CHECK(back.identity.id == plan.identity.id);
+  CHECK(back.identity.text == plan.identity.text);
+  CHECK(std::memcmp(&back.launch, &plan.launch, sizeof(plan.launch)) == 0);
+  CHECK(back.choices == plan.choices);
+  REQUIRE(back.operands.size() == plan.operands.size());
+  for (std::size_t i = 0; i < plan.operands.size(); ++i) {
+    const Operand &a = plan.operands[i], &b = back.operands[i];
+    CHECK(a.name == b.name);
+    CHECK(a.role == b.role);
+    CHECK(a.access == b.access);
+    CHECK(a.dtype == b.dtype);
+    CHECK(a.leading == b.leading);
+    CHECK(a.launch_stride == b.launch_stride);
+    CHECK(a.inner == b.inner);
+    CHECK(a.align == b.align);
+    CHECK(a.optional == b.optional);
+    CHECK(a.layout.id == b.layout.id);
+    CHECK(a.layout.text == b.layout.text);
+  }
+  Facts &a = plan.facts, &b = back.facts;
+  CHECK(a.qk_eps == b.qk_eps);  // to the bit
+  CHECK(a.q_scale == b.q_scale);
+  CHECK(a.k_scale == b.k_scale);
+  CHECK(a.norm_eps == b.norm_eps);
+  CHECK(a.decay_bound == b.decay_bound);
+  CHECK(a.slot_dtype == b.slot_dtype);
+  const std::vector<Map*> before = maps_of(a), after = maps_of(b);
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    CHECK(before[i]->operand == after[i]->operand);
+    CHECK(before[i]->heads == after[i]->heads);
+    CHECK(before[i]->tap_stride == after[i]->tap_stride);
+    CHECK(before[i]->align == after[i]->align);
+  }
+}
+
+// A field that the text left out would not change it.
+TEST_CASE("each byte of the facts that means something shows in the text") {
+  const KernelPlan plan = full_plan();
+  const std::string text = to_text(plan);
+  const auto differs = [&](auto change) {
+    KernelPlan changed = plan;
+    change(changed);
+    return to_text(changed) != text;
+  };
+  CHECK(differs([](KernelPlan& p) { p.facts.rule = Rule::kGdn; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.pairing = Pairing::kGrouped; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.conv_bias = false; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.taps_oldest_first = true; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.anchor = Anchor::kFirst; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.qk_norm = true; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.g_handover = Domain::kExp; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.norm_before_gate = true; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.round_o = DType::kFp32; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.padded_output = PaddedOutput::kZero; }));
+  for (std::size_t i = 0; i < 32; ++i) {
+    CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->outer_stride = 7; }));
+    CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->operand = -1; }));
+  }
+}
+
+TEST_CASE("an empty plan and absent parts come back too") {
+  const KernelPlan plan;
+  const std::string text = to_text(plan);
+  CHECK(text.find("in_q: absent\n") != std::string::npos);
+  KernelPlan back = parse_plan(text);
+  CHECK(to_text(back) == text);
+  CHECK_FALSE(back.facts.state.present());
+}
+
+std::string refusal(const std::string& text) {
+  try {
+    parse_plan(text);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST_CASE("what is no plan is refused with its line") {
+  const std::string good = to_text(full_plan());
+  REQUIRE(refusal(good) == "accepted");
+  const auto with = [&good](const std::string& old_text, const std::string& new_text) {
+    std::string text = good;
+    const std::size_t at = text.find(old_text);
+    REQUIRE(at != std::string::npos);
+    return refusal(text.replace(at, old_text.size(), new_text));
+  };
+  CHECK_THAT(refusal(""), Catch::Contains("line 1"));
+  CHECK_THAT(with("plan: 1", "plan: 2"), Catch::Contains("line 1: format 2"));
+  CHECK_THAT(with("symbol:", "simbol:"), Catch::Contains("line 2"));
+  CHECK_THAT(with("threads: 256", "threads: 256x"), Catch::Contains("no number"));
+  CHECK_THAT(with("threads: 256", "threads: 99999999999"), Catch::Contains("no number"));
+  CHECK_THAT(with("pairing: tiled", "pairing: tilde"), Catch::Contains("no value of `pairing`"));
+  CHECK_THAT(with("round_conv: bf16", "round_conv: bf17"), Catch::Contains("no dtype"));
+  CHECK_THAT(with("layout 0", "layout 9"), Catch::Contains("altered"));
+  CHECK_THAT(with("operands: 3", "operands: 2"), Catch::Contains("choices"));
+  CHECK_THAT(with("operands: 3", "operands: 4000000000"), Catch::Contains("more than"));
+  CHECK_THAT(with("tap=", "tip="), Catch::Contains("tap="));
+  CHECK_THAT(with("\\nwith", "\\twith"), Catch::Contains("escape"));
+  CHECK_THAT(refusal(good + "more\n"), Catch::Contains("after the end"));
+  // Cut anywhere, it is no plan: no cut reads as a shorter one.
+  for (std::size_t length = 0; length < good.size(); length += 7) {
+    INFO(length);
+    CHECK(refusal(good.substr(0, length)) != "accepted");
+  }
+}
+
+}  // namespace
