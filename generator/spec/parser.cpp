@@ -234,10 +234,10 @@ class SpecReader {
     if (expect_map(entry, path)) {
       const Matched matched = match(entry.value, path, {"dtype", "dims"});
       if (const Entry* dtype = matched.find("dtype")) {
-        read_dtype(*dtype, path, tensor);
+        read_dtype(*dtype, path, *tensor_key(section.name, name), tensor);
       } else {
         error(entry.place, RuleId::kKeyMissing,
-              fmt::format("{}.dtype is missing: write dtype: bf16, fp16 or fp32", path));
+              fmt::format("{}.dtype is missing: write how its elements are stored, such as bf16", path));
       }
       if (const Entry* dims = matched.find("dims")) {
         std::optional<std::vector<Dim>> list = read_dims(dims->value, path, name, dims->place, diagnostics_);
@@ -253,15 +253,19 @@ class SpecReader {
     (spec_.*section.tensors).push_back(std::move(tensor));
   }
 
-  void read_dtype(const Entry& entry, const std::string& path, Tensor& tensor) {
-    static const Key& kAnyDtype = [&]() -> const Key& {
-      for (const Key& key : keys()) {
-        if (key.type == ValueType::kDtype) return key;
-      }
-      throw std::logic_error("no key of the table is a dtype");
-    }();
-    const auto value = read_value(kAnyDtype, entry.value, path + ".dtype", entry.place, diagnostics_);
-    if (value) tensor.dtype = {static_cast<core::DType>(value->integer), value->place};
+  // Any dtype of the language is read; whether the tensor may have it is the validator's rule.
+  void read_dtype(const Entry& entry, const std::string& path, const TensorKey& key, Tensor& tensor) {
+    Names legal;
+    for (const core::DType dtype : dtypes(key.dtypes)) legal.push_back(core::to_string(dtype));
+    if (!expect_scalar(entry.value, path + ".dtype", listed(legal), entry.place, diagnostics_)) return;
+    if (const auto dtype = core::parse_dtype(entry.value.text)) {
+      tensor.dtype = {*dtype, entry.value.place};
+      return;
+    }
+    const std::string_view near = nearest(entry.value.text, legal);
+    error(entry.value.place, RuleId::kValueWord,
+          fmt::format("{}.dtype = {} must be {}{}", path, quote(entry.value.text), listed(legal),
+                      near.empty() ? std::string() : fmt::format("; did you mean {}?", near)));
   }
 
   void report_missing_sections() {
