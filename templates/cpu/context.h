@@ -39,6 +39,7 @@ struct Frame {
     staged = take(64);
     key_query = take(4);
     old_stack = take(8);
+    old_mxcsr = take(4);
     next_state = take(8);
     size = (size + 63) / 64 * 64;
   }
@@ -51,6 +52,7 @@ struct Frame {
   int staged = 0;             // one vector on its way to or from memory that no vector instruction reaches
   int key_query = 0;          // dot product of the normalised k and q
   int old_stack = 0;          // the caller's stack pointer
+  int old_mxcsr = 0;          // the caller's floating-point control
   int next_state = 0;         // address of the state that the next item begins with
 
  private:

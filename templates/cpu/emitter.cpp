@@ -81,6 +81,10 @@ Address Emitter::scalar(float value) {
   return CodeGenerator::dword[CodeGenerator::rip + pooled(bytes_of(std::array{bits}), fmt::format("f_{}", value)).label];
 }
 
+Address Emitter::scalar_bits(std::uint32_t value) {
+  return CodeGenerator::dword[CodeGenerator::rip + pooled(bytes_of(std::array{value}), fmt::format("x_{:08x}", value)).label];
+}
+
 Address Emitter::vector(const std::array<std::uint32_t, 16>& lanes) {
   return CodeGenerator::ptr[CodeGenerator::rip + pooled(bytes_of(lanes), "dwords").label];
 }

@@ -54,6 +54,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   Address constant(float value);
   Address constant_bits(std::uint32_t value);
   Address scalar(float value);
+  Address scalar_bits(std::uint32_t value);
   Address vector(const std::array<std::uint32_t, 16>& lanes);
   Address vector(const std::array<std::uint16_t, 32>& lanes);
 
@@ -103,6 +104,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(vfnmadd213ps)
   GDN_INSTRUCTION(vfnmadd231ps)
   GDN_INSTRUCTION(vgatherdps)
+  GDN_INSTRUCTION(vldmxcsr)
   GDN_INSTRUCTION(vmaxps)
   GDN_INSTRUCTION(vmaxss)
   GDN_INSTRUCTION(vminps)
@@ -128,6 +130,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(vscatterdps)
   GDN_INSTRUCTION(vshuff64x2)
   GDN_INSTRUCTION(vsqrtss)
+  GDN_INSTRUCTION(vstmxcsr)
   GDN_INSTRUCTION(vzeroupper)
   GDN_INSTRUCTION(xor_)
 #undef GDN_INSTRUCTION

@@ -17,7 +17,8 @@ class Kernel {
  public:
   // Does items [begin, end) of rows * key_heads, item = row * key_heads + key_head. An item owns the q and k channels
   // of its key head and everything of the value heads that read it, so calls with disjoint ranges may run at the same
-  // time. Reads and writes nothing but the operands of Args and its own stack; expects the default rounding mode.
+  // time. Reads and writes nothing but the operands of Args and its own stack. Sets its own floating-point modes (round
+  // to nearest even, subnormal fp32 numbers count as zero) and restores the caller's.
   using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end);
 
   Kernel() = default;
