@@ -63,11 +63,9 @@
 
 #endif
 
-namespace gdn {
+#include "gdn/element.h"  // behind the qualifiers: it uses GDN_HD
 
-// Raised whenever the members that a body expects of a facts type, or the operands' order, change: an emitted file
-// asserts that it was made for this version. core::kTemplateAbi is the generator's copy.
-constexpr int kTemplateAbi = 1;
+namespace gdn {
 
 // ---- threads --------------------------------------------------------------------------------------------------------
 

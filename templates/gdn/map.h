@@ -14,15 +14,6 @@
 
 namespace gdn {
 
-// A part that the operation does not have. Its members let discarded code compile; nothing reads them.
-struct Absent {
-  using Element = float;
-  static constexpr bool kPresent = false;
-  static constexpr int kOperand = 0;
-  GDN_HD static constexpr int base(int) { return 0; }
-  static constexpr int kRun = 1, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 1;
-};
-
 // ---- heads ----------------------------------------------------------------------------------------------------------
 
 // The value head that is number g of the group of a key head.

@@ -7,14 +7,6 @@
 
 namespace gdn {
 
-// Storage of 16-bit floating-point numbers. Structs and not the vendors' types: those need headers.
-struct Bf16 {
-  unsigned short bits;
-};
-struct Fp16 {
-  unsigned short bits;
-};
-
 // How an element is held in memory (Bits), and its conversions. Both conversions round to nearest, ties to even.
 template <class E>
 struct Number;
