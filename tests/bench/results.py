@@ -23,6 +23,7 @@ import argparse
 import json
 import math
 import pathlib
+import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -75,6 +76,8 @@ def read(path):
     check_keys(path.name, value, FILE_KEYS)
     if value["format"] != FORMAT:
         raise BadResult(f"{path.name}: format {value['format']}, expected {FORMAT}")
+    if not re.fullmatch("[0-9a-f]{7,40}", value["commit"]):
+        raise BadResult(f"{path.name}: '{value['commit']}' is not a git commit")
     if not value["gb_per_s"] > 0:
         raise BadResult(f"{path.name}: 'gb_per_s' is not a positive number: {value['gb_per_s']!r}")
     if not value["rows"]:

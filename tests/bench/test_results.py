@@ -66,6 +66,7 @@ class Results(unittest.TestCase):
             "unknown key": changed("speedup", 9.0),
             "other format": changed("format", 2, in_row=False),
             "no rows": changed("rows", [], in_row=False),
+            "commit not given": changed("commit", "not given", in_row=False),
             "no commit": changed("commit", None, in_row=False),
         }
         for name, file in cases.items():
