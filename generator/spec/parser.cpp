@@ -81,12 +81,14 @@ class SpecReader {
       if (!found) strangers.push_back(&entry);
     }
     for (const Entry* entry : strangers) {
-      const std::string_view near = nearest(entry->key, known);
+      // Hints are for people: a file with more mistakes than are kept gets none for the rest.
+      const bool shown = diagnostics_.dropped() == 0;
+      const std::string_view near = shown ? nearest(entry->key, known) : std::string_view();
       std::string hint;
       if (!near.empty()) {
         hint = fmt::format("; did you mean {}?", near);
         if (!matched.find(near)) matched.entries.emplace_back(near, entry);
-      } else {
+      } else if (shown) {
         hint = elsewhere(entry->key, section, known);
       }
       error(entry->place, RuleId::kKeyUnknown,

@@ -6,6 +6,8 @@
 //   golden/<case>.txt                                  what render() says
 //
 // GDN_UPDATE_GOLDENS=1 writes the goldens instead of comparing them.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -86,7 +88,7 @@ void add_files(Rendered& rendered) {
     CHECK_FALSE(load(file, diagnostics, &text));
     return render(diagnostics, shown, text);
   };
-  const fs::path folder = fs::temp_directory_path() / "gdn_error_goldens";
+  const fs::path folder = fs::temp_directory_path() / ("gdn_error_goldens." + std::to_string(::getpid()));
   fs::create_directories(folder);
   rendered["file.read"] = loaded((folder / "no_such_spec.yaml").string(), "no_such_spec.yaml");
   rendered["file.read--directory"] = loaded(folder.string(), "specs");

@@ -70,8 +70,8 @@ TEST_CASE("released models have the sizes of their configurations") {
 
 TEST_CASE("each number of a released spec says where it comes from") {
   // The head of a spec has no numbers; what the parts hand over is one choice of the engine, said once.
-  const std::set<std::string> exempt = {"gdn_gen", "name",     "model",        "rule",
-                                        "inputs",  "handover", "output_quant", "speculative", "outputs"};
+  const std::set<std::string> exempt = {"gdn_gen",  "name",         "model",       "rule",   "inputs",
+                                        "handover", "output_quant", "speculative", "outputs"};
   for (const std::string& file : test::released_specs()) {
     INFO(file);
     std::istringstream lines(test::read_text(file));
