@@ -11,21 +11,21 @@
 namespace gdn::runtime {
 
 enum class Code : std::uint8_t {
-  kBadArgument,      // wrong number of operands, a null pointer, rows < 1, ...
-  kDtypeMismatch,    // a view of another element type than the kernel was made for
-  kLayoutMismatch,   // a view whose stated layout is not the kernel's
-  kSizeMismatch,     // too few rows, another number of slots or inner elements
-  kStrideMismatch,   // inner dimensions not dense, or a leading stride that the kernel can't take
-  kAlignment,        // base address or leading stride not a multiple of the operand's alignment
-  kOverlap,          // an operand that the kernel writes shares memory with another one
-  kSlotOutOfRange,   // a slot index neither in the pool nor padding
-  kSlotRepeated,     // two rows of a launch on one slot
-  kMissingLibrary,   // a shared library, compiler or tool that is not there
-  kUnsupported,      // the library, compiler, device or processor can't do this target
-  kCompileFailed,    // the compiler refused the source, crashed, or returned something that is no binary
-  kTimedOut,         // the compiler was killed at its time limit
-  kDeviceError,      // the driver returned an error
-  kSystem,           // the operating system refused: no memory, no disk, no permission
+  kBadArgument,     // wrong number of operands, a null pointer, rows < 1, ...
+  kDtypeMismatch,   // a view of another element type than the kernel was made for
+  kLayoutMismatch,  // a view whose stated layout is not the kernel's
+  kSizeMismatch,    // too few rows, another number of slots or inner elements
+  kStrideMismatch,  // inner dimensions not dense, or a leading stride that the kernel can't take
+  kAlignment,       // base address or leading stride not a multiple of the operand's alignment
+  kOverlap,         // an operand that the kernel writes shares memory with another one
+  kSlotOutOfRange,  // a slot index neither in the pool nor padding
+  kSlotRepeated,    // two rows of a launch on one slot
+  kMissingLibrary,  // a shared library, compiler or tool that is not there
+  kUnsupported,     // the library, compiler, device or processor can't do this target
+  kCompileFailed,   // the compiler refused the source, crashed, or returned something that is no binary
+  kTimedOut,        // the compiler was killed at its time limit
+  kDeviceError,     // the driver returned an error
+  kSystem,          // the operating system refused: no memory, no disk, no permission
 };
 
 // "bad_argument", "layout_mismatch", ...

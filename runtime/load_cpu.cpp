@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
 
 #include "cpu/kernel.h"
@@ -26,21 +28,35 @@ cpu::Kernel generate(const core::KernelPlan& plan) {
   }
 }
 
+// Kernels of a model follow each other: they share one set of threads, which ends with the last of them.
+std::shared_ptr<WorkerPool> pool_of(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<WorkerPool>> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::weak_ptr<WorkerPool>& known = pools[threads];
+  std::shared_ptr<WorkerPool> pool = known.lock();
+  if (pool == nullptr) {
+    pool = std::make_shared<WorkerPool>(threads);
+    known = pool;
+  }
+  return pool;
+}
+
 class CpuKernel final : public Kernel {
  public:
-  CpuKernel(const core::KernelPlan& plan, int threads) : Kernel(plan), code_(generate(plan)), pool_(threads) {}
+  CpuKernel(const core::KernelPlan& plan, int threads) : Kernel(plan), code_(generate(plan)), pool_(pool_of(threads)) {}
 
   bool on_host() const override { return true; }
 
  private:
   void start(const Args& args, Stream) const override {
     const cpu::Kernel::Function function = code_.function();
-    pool_.run(std::int64_t{args.rows} * plan().launch.blocks_per_row,
-              [function, &args](std::int64_t begin, std::int64_t end) { function(&args, begin, end); });
+    pool_->run(std::int64_t{args.rows} * plan().launch.blocks_per_row,
+               [function, &args](std::int64_t begin, std::int64_t end) { function(&args, begin, end); });
   }
 
   cpu::Kernel code_;
-  mutable WorkerPool pool_;
+  std::shared_ptr<WorkerPool> pool_;
 };
 
 }  // namespace

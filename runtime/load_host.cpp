@@ -20,9 +20,8 @@ class HostKernel final : public Kernel {
  public:
   HostKernel(const core::KernelPlan& plan, const Binary& binary, unsigned order) : Kernel(plan), order_(order) {
     if (!is_elf(binary.bytes, host_machine())) {
-      throw Error(Code::kCompileFailed,
-                  fmt::format("{}: {} bytes that are no shared object of this machine", plan.symbol,
-                              binary.bytes.size()));
+      throw Error(Code::kCompileFailed, fmt::format("{}: {} bytes that are no shared object of this machine",
+                                                    plan.symbol, binary.bytes.size()));
     }
     const PrivateDir dir;
     const std::string path =
@@ -30,10 +29,11 @@ class HostKernel final : public Kernel {
     library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) {
       const char* reason = dlerror();
-      throw Error(Code::kCompileFailed,
-                  fmt::format("{}: its shared object can't be loaded: {}. If the folder forbids execution, set TMPDIR to "
-                              "one that allows it",
-                              plan.symbol, reason == nullptr ? "no reason given" : reason));
+      throw Error(
+          Code::kCompileFailed,
+          fmt::format("{}: its shared object can't be loaded: {}. If the folder forbids execution, set TMPDIR to "
+                      "one that allows it",
+                      plan.symbol, reason == nullptr ? "no reason given" : reason));
     }
     launch_ = reinterpret_cast<HostLaunchFunction>(dlsym(library_, "gdn_host_launch"));
     kernel_ = reinterpret_cast<HostKernelFunction>(dlsym(library_, plan.symbol.c_str()));

@@ -91,8 +91,7 @@ class Clang final : public Compiler {
 
  private:
   // -nogpuinc, -nogpulib: neither the ROCm headers nor its device libraries are needed.
-  static constexpr const char* kFlags[] = {"--offload-device-only", "--no-gpu-bundle-output", "-nogpuinc",
-                                           "-nogpulib"};
+  static constexpr const char* kFlags[] = {"--offload-device-only", "--no-gpu-bundle-output", "-nogpuinc", "-nogpulib"};
   // The one that every ROCm from 5.0 on loads; clang 22 would write 6.
   static constexpr const char* kObjectVersion = "-mcode-object-version=5";
 

@@ -15,15 +15,15 @@ namespace gdn::runtime {
 using Header = std::pair<std::string, std::string>;
 
 struct Source {
-  std::string name;             // as diagnostics show it: "qwen3_next_80b_decode.cu"
+  std::string name;  // as diagnostics show it: "qwen3_next_80b_decode.cu"
   std::string text;
   std::vector<Header> headers;  // found by `#include "name"`; compilers that read files get them in a private directory
 };
 
 struct Options {
-  std::vector<std::string> extra;           // further arguments of the compiler, in order, after this project's own
-  bool no_cache = false;                    // measure a true compilation: leave the compiler's own cache out
-  bool assembly = false;                    // fill Binary::assembly where the compiler can
+  std::vector<std::string> extra;  // further arguments of the compiler, in order, after this project's own
+  bool no_cache = false;           // measure a true compilation: leave the compiler's own cache out
+  bool assembly = false;           // fill Binary::assembly where the compiler can
   std::chrono::milliseconds time_limit{120000};  // of a compiler in a process of its own; it is killed then
 };
 
@@ -47,9 +47,9 @@ class Compiler {
 };
 
 // NVRTC of CUDA 12 or 13 by dlopen. `candidates` are tried in order: file names that the dynamic loader resolves, or
-// paths. Empty: $GDN_NVRTC alone where set; else the loader's, lib64 of $CUDA_HOME, $CUDA_PATH and /usr/local/cuda*, and
-// the lib folders of PyPI's packages below $GDN_PYTHON_SITE and $GDN_TOOLCHAIN_DIR. Throws kMissingLibrary naming everything it tried.
-// Options::time_limit does not apply: the compiler is a library in this process.
+// paths. Empty: $GDN_NVRTC alone where set; else the loader's, lib64 of $CUDA_HOME, $CUDA_PATH and /usr/local/cuda*,
+// and the lib folders of PyPI's packages below $GDN_PYTHON_SITE and $GDN_TOOLCHAIN_DIR. Throws kMissingLibrary naming
+// everything it tried. Options::time_limit does not apply: the compiler is a library in this process.
 std::unique_ptr<Compiler> make_nvrtc(std::vector<std::string> candidates = {});
 
 // What make_nvrtc() tries.

@@ -144,8 +144,7 @@ class Hiprtc final : public Compiler {
                               "clang-22 (gfx950)",
                               version(), target, fmt::join(names, ", ")));
     }
-    const ProcessResult result =
-        run_forked([&] { return compile_here(source, target, options); }, options.time_limit);
+    const ProcessResult result = run_forked([&] { return compile_here(source, target, options); }, options.time_limit);
     if (!result.ok()) {
       throw Error(result.timed_out ? Code::kTimedOut : Code::kCompileFailed,
                   fmt::format("{} failed on {} for {} ({}):\n{}", version(), source.name, target, result.ending(),

@@ -132,8 +132,8 @@ class Nvrtc final : public Compiler {
     }
     const auto start = std::chrono::steady_clock::now();
     Program program = nullptr;
-    expect(api_.create(&program, source.text.c_str(), source.name.c_str(), static_cast<int>(names.size()),
-                       texts.data(), names.data()),
+    expect(api_.create(&program, source.text.c_str(), source.name.c_str(), static_cast<int>(names.size()), texts.data(),
+                       names.data()),
            "nvrtcCreateProgram", source);
     const auto destroy = [this](Program* owned) { api_.destroy(owned); };
     const std::unique_ptr<Program, decltype(destroy)> owner(&program, destroy);

@@ -43,8 +43,8 @@ fs::path PrivateDir::write(const std::string& name, std::string_view bytes) cons
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
   if (!file) {
-    throw Error(Code::kSystem, fmt::format("can't write {}: is the disk full? Set TMPDIR to another folder",
-                                           path.string()));
+    throw Error(Code::kSystem,
+                fmt::format("can't write {}: is the disk full? Set TMPDIR to another folder", path.string()));
   }
   return path;
 }

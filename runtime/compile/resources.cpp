@@ -9,6 +9,8 @@
 #include <regex>
 
 #include "compile/elf.h"
+#include "compile/private_dir.h"
+#include "compile/process.h"
 #include "error.h"
 
 namespace gdn::runtime {
@@ -73,16 +75,16 @@ Resources from_metadata(const std::vector<std::uint8_t>& bytes, const std::strin
       resources.spill_bytes = 4 * (kernel.value(".vgpr_spill_count", 0) + kernel.value(".sgpr_spill_count", 0));
       resources.stack_bytes = kernel.value(".private_segment_fixed_size", 0);
       resources.shared_bytes = kernel.value(".group_segment_fixed_size", 0);
-      resources.has_scratch = resources.stack_bytes > 0 || resources.spill_bytes > 0 ||
-                              kernel.value(".uses_dynamic_stack", false);
+      resources.has_scratch =
+          resources.stack_bytes > 0 || resources.spill_bytes > 0 || kernel.value(".uses_dynamic_stack", false);
       return resources;
     }
   }
   fail(symbol, "the code object's metadata");
 }
 
-// Whether a line of assembly is an instruction that begins so: "  flat_load_dword v1, ...". Directives begin with a dot,
-// comments with a semicolon, and labels at the margin.
+// Whether a line of assembly is an instruction that begins so: "  flat_load_dword v1, ...". Directives begin with a
+// dot, comments with a semicolon, and labels at the margin.
 bool has_instruction(const std::string& assembly, std::string_view start) {
   std::size_t at = 0;
   while ((at = assembly.find(start, at)) != std::string::npos) {
@@ -95,6 +97,27 @@ bool has_instruction(const std::string& assembly, std::string_view start) {
 }
 
 }  // namespace
+
+std::string disassembly(const Binary& binary) {
+  std::string program;
+  for (const char* name : {"llvm-objdump-22", "llvm-objdump-19", "/usr/lib/llvm-22/bin/llvm-objdump",
+                           "/usr/lib/llvm-19/bin/llvm-objdump", "/opt/rocm/llvm/bin/llvm-objdump", "llvm-objdump"}) {
+    program = find_program(name);
+    if (!program.empty()) break;
+  }
+  if (program.empty()) {
+    throw Error(Code::kMissingLibrary, "no llvm-objdump that knows AMD's GPUs was found. Install llvm-19");
+  }
+  const PrivateDir dir;
+  dir.write("kernel.hsaco", {reinterpret_cast<const char*>(binary.bytes.data()), binary.bytes.size()});
+  const ProcessResult result =
+      run_process({program, "-d", "--no-show-raw-insn", "kernel.hsaco"}, dir.path().string(), std::chrono::seconds(60));
+  if (!result.ok()) {
+    throw Error(Code::kCompileFailed, fmt::format("{} can't read {} bytes of a code object ({}): {}", program,
+                                                  binary.bytes.size(), result.ending(), result.errors));
+  }
+  return result.output;
+}
 
 Resources resources_of(const Binary& binary, const std::string& symbol) {
   if (!is_elf(binary.bytes, Machine::kAmdGpu)) return from_log(binary.log, symbol);

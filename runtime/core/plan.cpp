@@ -46,13 +46,9 @@ constexpr std::array<Word<Domain>, 5> words(Domain) {
            {Domain::kExp, "exp"},
            {Domain::kSigmoid, "sigmoid"}}};
 }
-constexpr std::array<Word<Anchor>, 2> words(Anchor) {
-  return {{{Anchor::kFirst, "first"}, {Anchor::kLast, "last"}}};
-}
+constexpr std::array<Word<Anchor>, 2> words(Anchor) { return {{{Anchor::kFirst, "first"}, {Anchor::kLast, "last"}}}; }
 constexpr std::array<Word<Padding>, 3> words(Padding) {
-  return {{{Padding::kNone, "none"},
-           {Padding::kNegative, "negative"},
-           {Padding::kZeroOrNegative, "zero_or_negative"}}};
+  return {{{Padding::kNone, "none"}, {Padding::kNegative, "negative"}, {Padding::kZeroOrNegative, "zero_or_negative"}}};
 }
 constexpr std::array<Word<PaddedOutput>, 2> words(PaddedOutput) {
   return {{{PaddedOutput::kZero, "zero"}, {PaddedOutput::kUntouched, "untouched"}}};

@@ -11,7 +11,7 @@
 namespace gdn::runtime {
 namespace {
 
-constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
+constexpr int kNoDevice = 100;                                                            // CUDA_ERROR_NO_DEVICE
 constexpr int kWarpSize = 10, kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76;  // CUdevice_attribute
 
 struct Driver {
@@ -104,9 +104,10 @@ class CudaApi final : public GpuApi {
     if (driver_.init_result == 0) driver_.device_count(&count);
     if (driver_.init_result != 0 && driver_.init_result != kNoDevice) fail(driver_.init_result, "cuInit");
     if (ordinal < 0 || ordinal >= count) {
-      throw Error(Code::kUnsupported, fmt::format("there is no CUDA device {}: the driver shows {} (CUDA_VISIBLE_DEVICES "
-                                                  "may hide some)",
-                                                  ordinal, count));
+      throw Error(Code::kUnsupported,
+                  fmt::format("there is no CUDA device {}: the driver shows {} (CUDA_VISIBLE_DEVICES "
+                              "may hide some)",
+                              ordinal, count));
     }
     expect(driver_.device_get(&device_, ordinal), "cuDeviceGet");
     char name[256] = {};

@@ -9,16 +9,16 @@
 namespace gdn::runtime {
 namespace {
 
-constexpr unsigned kNonBlocking = 1;     // CU_STREAM_NON_BLOCKING, hipStreamNonBlocking
-constexpr int kThreadLocalCapture = 1;   // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
-constexpr int kDynamicSharedBytes = 8;   // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
+constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING, hipStreamNonBlocking
+constexpr int kThreadLocalCapture = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
+constexpr int kDynamicSharedBytes = 8;      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
 constexpr int kFreeSharedBytes = 48 << 10;  // needs no attribute
 
 }  // namespace
 
 void GpuApi::fail(int result, const char* what) const {
-  throw Error(Code::kDeviceError, fmt::format("{} failed on {} {} ({}): {}", what, info_.api, info_.ordinal,
-                                              info_.name, error_text(result)));
+  throw Error(Code::kDeviceError, fmt::format("{} failed on {} {} ({}): {}", what, info_.api, info_.ordinal, info_.name,
+                                              error_text(result)));
 }
 
 Buffer::Buffer(std::shared_ptr<const GpuApi> api, std::size_t bytes) : api_(std::move(api)), bytes_(bytes) {

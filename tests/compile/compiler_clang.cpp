@@ -101,7 +101,8 @@ TEST_CASE("a compiler that hangs, crashes or returns garbage is an error") {
   CHECK(hung.code == Code::kTimedOut);
   CHECK(hung.has("killed after"));
 
-  const std::string crashes = fake_program(dir, "crashes", ask + "echo 'PLEASE submit a bug report' >&2; kill -SEGV $$");
+  const std::string crashes =
+      fake_program(dir, "crashes", ask + "echo 'PLEASE submit a bug report' >&2; kill -SEGV $$");
   const auto crashed = thrown_by([&] { make_clang({crashes})->compile(small_hip_source(), "gfx942"); });
   CHECK(crashed.code == Code::kCompileFailed);
   CHECK(crashed.has("signal 11"));

@@ -16,11 +16,22 @@ TEST_CASE("a kernel compiles to a code object for gfx90a") {
   CHECK(hiprtc->name() == "hiprtc");
   CHECK_THAT(hiprtc->version(), Catch::Contains("HIP "));
   REQUIRE(hiprtc->knows("gfx90a"));
-  const Binary binary = hiprtc->compile(small_hip_source(), "gfx90a");
+  Binary binary = hiprtc->compile(small_hip_source(), "gfx90a");
   CHECK(is_elf(binary.bytes, Machine::kAmdGpu));
+  binary.assembly = disassembly(binary);
+  CHECK_THAT(binary.assembly, Catch::Contains("\tglobal_store_dword"));
   const Resources resources = resources_of(binary, "scale");
   CHECK(resources.registers > 0);
   CHECK_FALSE(resources.has_scratch);
+  CHECK_FALSE(resources.has_flat);
+
+  Source source = small_hip_source();
+  source.text = "extern \"C\" __attribute__((global)) void scale(void* to) { **(float* volatile*)to = 1.0f; }\n";
+  binary = hiprtc->compile(source, "gfx90a");
+  binary.assembly = disassembly(binary);
+  CHECK(resources_of(binary, "scale").has_flat);
+  binary.bytes.resize(50);
+  CHECK(thrown_by([&] { disassembly(binary); }).code == Code::kCompileFailed);
 }
 
 TEST_CASE("an error's text arrives from the child") {

@@ -57,7 +57,10 @@ core::KernelPlan exchange_plan(const std::string& target) {
 
 std::vector<View> views_of(std::vector<float>& in, std::vector<float>& out, int rows) {
   const auto view = [rows](std::vector<float>& buffer) {
-    return View{buffer.data(), core::DType::kFp32, {rows, kThreads * kHeads}, {kThreads * kHeads, 1},
+    return View{buffer.data(),
+                core::DType::kFp32,
+                {rows, kThreads * kHeads},
+                {kThreads * kHeads, 1},
                 core::make_identity("fp32 [token, 256]")};
   };
   return {view(in), view(out)};

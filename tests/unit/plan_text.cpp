@@ -16,10 +16,10 @@ static_assert(sizeof(Facts) == 144 + 32 * sizeof(Map), "Facts has another field:
 static_assert(sizeof(LaunchRule) == 12, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
-  return {&f.in_q,     &f.in_k,     &f.in_v,     &f.in_z,     &f.in_b,   &f.in_a,   &f.in_g,   &f.in_beta,
-          &f.in_o,     &f.out_q,    &f.out_k,    &f.out_v,    &f.out_z,  &f.out_b,  &f.out_a,  &f.out_g,
-          &f.out_beta, &f.out_o,    &f.out,      &f.weight_q, &f.weight_k, &f.weight_v, &f.bias_q, &f.bias_k,
-          &f.bias_v,   &f.window_q, &f.window_k, &f.window_v, &f.state,  &f.a_log,  &f.dt_bias, &f.norm_w};
+  return {&f.in_q,     &f.in_k,     &f.in_v,     &f.in_z,     &f.in_b,     &f.in_a,     &f.in_g,    &f.in_beta,
+          &f.in_o,     &f.out_q,    &f.out_k,    &f.out_v,    &f.out_z,    &f.out_b,    &f.out_a,   &f.out_g,
+          &f.out_beta, &f.out_o,    &f.out,      &f.weight_q, &f.weight_k, &f.weight_v, &f.bias_q,  &f.bias_k,
+          &f.bias_v,   &f.window_q, &f.window_k, &f.window_v, &f.state,    &f.a_log,    &f.dt_bias, &f.norm_w};
 }
 
 // Every field differs from its default, and no two numbers are alike.

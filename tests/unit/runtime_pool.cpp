@@ -25,7 +25,8 @@ TEST_CASE("every item is done once, in parts as even as they can be") {
         ++calls;
         for (std::int64_t size = end - begin, old = longest; size > old && !longest.compare_exchange_weak(old, size);) {
         }
-        for (std::int64_t size = end - begin, old = shortest; size < old && !shortest.compare_exchange_weak(old, size);) {
+        for (std::int64_t size = end - begin, old = shortest;
+             size < old && !shortest.compare_exchange_weak(old, size);) {
         }
         for (std::int64_t i = begin; i < end; ++i) ++done[static_cast<std::size_t>(i)];
       });

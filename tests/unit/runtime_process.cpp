@@ -35,8 +35,8 @@ TEST_CASE("a program's output, errors and status arrive") {
 }
 
 TEST_CASE("much output on both streams does not block") {
-  const ProcessResult result = run_process(
-      {"/bin/sh", "-c", "head -c 3000000 /dev/zero >&2; head -c 20000000 /dev/zero"}, "", seconds(60));
+  const ProcessResult result =
+      run_process({"/bin/sh", "-c", "head -c 3000000 /dev/zero >&2; head -c 20000000 /dev/zero"}, "", seconds(60));
   CHECK(result.ok());
   CHECK(result.errors.size() == 3000000);
   CHECK(result.output.size() == std::size_t{16} << 20);
@@ -131,9 +131,12 @@ TEST_CASE("a temporary folder that can't be had is an error with the fix") {
 }
 
 TEST_CASE("a library that is not there is an error that names what was tried") {
-  const auto thrown = thrown_by([] { Library("the thing", {"libnot-there.so.1", "/nonexistent/lib.so"}, "Install it."); });
+  const auto thrown = thrown_by([] {
+    Library("the thing", {"libnot-there.so.1", "/nonexistent/lib.so"}, "Install it.");
+  });
   CHECK(thrown.code == Code::kMissingLibrary);
-  for (const char* word : {"the thing", "libnot-there.so.1", "/nonexistent/lib.so", "Install it."}) CHECK(thrown.has(word));
+  for (const char* word : {"the thing", "libnot-there.so.1", "/nonexistent/lib.so", "Install it."})
+    CHECK(thrown.has(word));
 
   const Library math("the math library", {"libnot-there.so.1", "libm.so.6"}, "");
   CHECK_THAT(math.path(), Catch::Contains("libm.so.6"));
