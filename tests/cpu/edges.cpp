@@ -1,0 +1,277 @@
+// At the edges: memory that ends right behind an operand, odd addresses, slots out of range, several threads, numbers
+// that are none.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <thread>
+
+#include "harness.h"
+#include "support/catch.h"
+
+using namespace gdn;
+
+namespace {
+
+// The bytes of a buffer in pages of their own between two pages that nobody may touch, flush with one of them.
+class Fenced {
+ public:
+  Fenced(const oracle::Buffer& buffer, bool at_end) : size_(buffer.size_bytes()) {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t inside = (size_ + page - 1) / page * page;
+    mapped_ = inside + 2 * page;
+    void* const pages = ::mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) throw std::runtime_error("no pages for a fenced operand");
+    all_ = static_cast<std::byte*>(pages);
+    if (::mprotect(all_ + page, inside, PROT_READ | PROT_WRITE) != 0) throw std::runtime_error("no fence");
+    data_ = all_ + page + (at_end ? inside - size_ : 0);
+    std::memcpy(data_, buffer.data(), size_);
+  }
+  Fenced(Fenced&& other) noexcept
+      : all_(std::exchange(other.all_, nullptr)), data_(other.data_), size_(other.size_), mapped_(other.mapped_) {}
+  Fenced(const Fenced&) = delete;
+  Fenced& operator=(const Fenced&) = delete;
+  ~Fenced() {
+    if (all_ != nullptr) ::munmap(all_, mapped_);
+  }
+
+  void* data() const { return data_; }
+  void copy_to(oracle::Buffer& buffer) const { std::memcpy(buffer.data(), data_, size_); }
+
+ private:
+  std::byte* all_ = nullptr;
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0, mapped_ = 0;
+};
+
+bool has_slots(std::string_view operation) {
+  return operation == "decode" || operation == "conv_update" || operation == "delta_update";
+}
+
+bool pads(const spec::Spec& spec) { return *spec.slots.padding != core::Padding::kNone; }
+
+spec::Spec fuzz_spec() { return spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml"); }
+
+// All bytes of a problem's operands.
+std::vector<std::vector<std::byte>> bytes_of(const oracle::Problem& problem) {
+  std::vector<std::vector<std::byte>> all;
+  for (const oracle::Buffer& buffer : problem.buffers()) {
+    all.emplace_back(buffer.data(), buffer.data() + buffer.size_bytes());
+  }
+  return all;
+}
+
+void set_slot(oracle::Problem& problem, int row, std::int64_t slot) {
+  oracle::Buffer& slots = problem.buffer("slots");
+  if (slots.dtype == core::DType::kInt64) {
+    std::memcpy(slots.row(row), &slot, 8);
+  } else {
+    const auto narrow = static_cast<std::int32_t>(slot);
+    std::memcpy(slots.row(row), &narrow, 4);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("nothing is read before the first or behind the last element of an operand") {
+  if (!test::runs_here()) return;
+  for (const std::string& file : test::all_specs()) {
+    const spec::Spec spec = spec::load_or_throw(file);
+    for (const std::string_view operation : plan::operations()) {
+      const core::KernelPlan plan = test::plan_of(spec, operation);
+      const cpu::Kernel kernel = cpu::generate(plan);
+      for (const bool at_end : {false, true}) {
+        oracle::Options options;
+        options.rows = 2;
+        options.slots = 3;
+        oracle::Problem problem = oracle::make_problem(spec, operation, options);
+        const oracle::Expectation expectation = oracle::expect(problem);
+        Args args = test::args_of(problem, plan);
+        std::vector<Fenced> operands;
+        for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
+          operands.emplace_back(problem.buffers()[i], at_end);
+          args.operand[i] = operands.back().data();
+        }
+        kernel.function()(&args, 0, test::items_of(args, plan));
+        for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
+        const auto deviations = oracle::compare(expectation, problem);
+        INFO(file << " " << operation << "\n" << oracle::describe(deviations));
+        CHECK(oracle::all_good(deviations));
+      }
+    }
+  }
+}
+
+TEST_CASE("any split of the items gives the bytes of one call, from two threads at once too") {
+  if (!test::runs_here()) return;
+  for (const std::string& file : test::all_specs()) {
+    const spec::Spec spec = spec::load_or_throw(file);
+    for (const std::string_view operation : plan::operations()) {
+      const core::KernelPlan plan = test::plan_of(spec, operation);
+      const cpu::Kernel kernel = cpu::generate(plan);
+      oracle::Options options;
+      options.rows = 5;
+      if (has_slots(operation) && pads(spec)) options.padding_rows = 1;
+      const oracle::Problem fresh = oracle::make_problem(spec, operation, options);
+      const std::int64_t items = static_cast<std::int64_t>(options.rows) * plan.facts.key_heads;
+
+      oracle::Problem whole = fresh;
+      const Args all = test::args_of(whole, plan);
+      kernel.function()(&all, 0, items);
+
+      oracle::Problem single = fresh;
+      const Args one = test::args_of(single, plan);
+      for (std::int64_t item = items; item-- > 0;) kernel.function()(&one, item, item + 1);
+      kernel.function()(&one, items, items);  // nothing to do
+      kernel.function()(&one, 3, 3);
+
+      oracle::Problem split = fresh;
+      const Args two = test::args_of(split, plan);
+      const std::int64_t middle = items / 2 - 1;
+      std::thread other([&] { kernel.function()(&two, middle, items); });
+      kernel.function()(&two, 0, middle);
+      other.join();
+
+      INFO(file << " " << operation);
+      CHECK(bytes_of(whole) != bytes_of(fresh));
+      CHECK(bytes_of(single) == bytes_of(whole));
+      CHECK(bytes_of(split) == bytes_of(whole));
+    }
+  }
+}
+
+TEST_CASE("a slot outside of the pools is a padding row") {
+  if (!test::runs_here()) return;
+  for (const std::string& file : test::all_specs()) {
+    const spec::Spec spec = spec::load_or_throw(file);
+    if (!pads(spec)) continue;
+    for (const std::string_view operation : {"decode", "conv_update", "delta_update"}) {
+      const core::KernelPlan plan = test::plan_of(spec, operation);
+      const cpu::Kernel kernel = cpu::generate(plan);
+      oracle::Options options;
+      options.rows = 4;
+      options.padding_rows = 2;
+      oracle::Problem problem = oracle::make_problem(spec, operation, options);
+      std::vector<std::int64_t> beyond = {problem.slots(), std::numeric_limits<std::int32_t>::max(), -1,
+                                          std::numeric_limits<std::int32_t>::min()};
+      if (plan.facts.slot_dtype == core::DType::kInt64) {
+        beyond.push_back(std::int64_t{1} << 32);
+        beyond.push_back(std::numeric_limits<std::int64_t>::max());
+      }
+      for (const std::int64_t slot : beyond) {
+        oracle::Problem run = problem;
+        const oracle::Expectation expectation = oracle::expect(run);
+        const std::vector<std::byte> slots(run.buffer("slots").data(),
+                                           run.buffer("slots").data() + run.buffer("slots").size_bytes());
+        for (int row = 0; row < options.rows; ++row) {
+          if (run.padding(row)) set_slot(run, row, slot);
+        }
+        const Args args = test::args_of(run, plan);
+        kernel.function()(&args, 0, test::items_of(args, plan));
+        std::memcpy(run.buffer("slots").data(), slots.data(), slots.size());
+        const auto deviations = oracle::compare(expectation, run);
+        INFO(file << " " << operation << " slot " << slot << "\n" << oracle::describe(deviations));
+        CHECK(oracle::all_good(deviations));
+      }
+    }
+  }
+}
+
+TEST_CASE("operands at addresses that are multiples of their element only") {
+  if (!test::runs_here()) return;
+  const spec::Spec spec = fuzz_spec();
+  for (const std::string_view operation : plan::operations()) {
+    const core::KernelPlan plan = test::plan_of(spec, operation);
+    const cpu::Kernel kernel = cpu::generate(plan);
+    oracle::Problem problem = oracle::make_problem(spec, operation, {});
+    const oracle::Expectation expectation = oracle::expect(problem);
+    Args args = test::args_of(problem, plan);
+    std::vector<std::vector<std::byte>> moved;
+    for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
+      oracle::Buffer& buffer = problem.buffers()[i];
+      const std::size_t shift = core::size_of(buffer.dtype) * (2 * i + 1);
+      moved.emplace_back(buffer.size_bytes() + 64 + shift);
+      const auto start = reinterpret_cast<std::uintptr_t>(moved.back().data());
+      std::byte* const data = moved.back().data() + (64 - start % 64) % 64 + shift;
+      std::memcpy(data, buffer.data(), buffer.size_bytes());
+      args.operand[i] = data;
+    }
+    kernel.function()(&args, 0, test::items_of(args, plan));
+    for (std::size_t i = 0; i < moved.size(); ++i) {
+      oracle::Buffer& buffer = problem.buffers()[i];
+      std::memcpy(buffer.data(), args.operand[i], buffer.size_bytes());
+    }
+    const auto deviations = oracle::compare(expectation, problem);
+    INFO(operation << "\n" << oracle::describe(deviations));
+    CHECK(oracle::all_good(deviations));
+  }
+}
+
+TEST_CASE("code runs from any address: it is position independent") {
+  if (!test::runs_here()) return;
+  const spec::Spec spec = fuzz_spec();
+  const core::KernelPlan plan = test::plan_of(spec, "decode");
+  const cpu::Kernel original = cpu::generate(plan);
+  const cpu::Kernel copy(original.code(), "");
+  REQUIRE(copy.function() != original.function());
+  oracle::Problem problem = oracle::make_problem(spec, "decode", {});
+  const auto deviations = test::judge(copy, plan, problem);
+  INFO(oracle::describe(deviations));
+  CHECK(oracle::all_good(deviations));
+}
+
+TEST_CASE("a NaN in one row's input stays in that row and shows in its output") {
+  if (!test::runs_here()) return;
+  const spec::Spec spec = fuzz_spec();
+  const core::KernelPlan plan = test::plan_of(spec, "decode");
+  const cpu::Kernel kernel = cpu::generate(plan);
+  const auto nans = [](const oracle::Buffer& out, int row) {
+    int count = 0;
+    for (std::int64_t i = 0; i < out.inner; ++i) {
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, out.row(row) + 2 * i, 2);
+      count += (bits & 0x7fffu) > 0x7f80u ? 1 : 0;
+    }
+    return count;
+  };
+  // Element 0 of qkvz is q, 2 * 32 is v of the first head, 2 * 32 + 3 * 48 is z; ba begins with b and then a.
+  const struct {
+    const char* operand;
+    int element;
+    int touched;  // elements of out
+  } cases[] = {{"qkvz", 0, 3 * 48}, {"qkvz", 64, 48}, {"qkvz", 64 + 144, 1}, {"ba", 0, 48}, {"ba", 3, 48}};
+  for (const auto& one : cases) {
+    oracle::Problem problem = oracle::make_problem(spec, "decode", {});
+    const std::uint16_t nan = 0x7fc0;
+    std::memcpy(problem.buffer(one.operand).row(1) + 2 * one.element, &nan, 2);
+    const Args args = test::args_of(problem, plan);
+    kernel.function()(&args, 0, test::items_of(args, plan));
+    INFO(one.operand << " " << one.element);
+    CHECK(nans(problem.buffer("out"), 0) == 0);
+    CHECK(nans(problem.buffer("out"), 1) == one.touched);
+    CHECK(nans(problem.buffer("out"), 2) == 0);
+  }
+}
+
+TEST_CASE("the caller's floating-point modes come back, and don't matter") {
+  if (!test::runs_here()) return;
+  const spec::Spec spec = fuzz_spec();
+  const core::KernelPlan plan = test::plan_of(spec, "decode");
+  const cpu::Kernel kernel = cpu::generate(plan);
+  const oracle::Problem fresh = oracle::make_problem(spec, "decode", {});
+  oracle::Problem usual = fresh, odd = fresh;
+  Args args = test::args_of(usual, plan);
+  kernel.function()(&args, 0, test::items_of(args, plan));
+  args = test::args_of(odd, plan);
+  const unsigned before = __builtin_ia32_stmxcsr();
+  const unsigned toward_zero = 0x1f80u | 0x6000u;
+  __builtin_ia32_ldmxcsr(toward_zero);
+  kernel.function()(&args, 0, test::items_of(args, plan));
+  const unsigned after = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before);
+  CHECK(after == toward_zero);
+  CHECK(bytes_of(odd) == bytes_of(usual));
+}

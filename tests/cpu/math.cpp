@@ -1,0 +1,165 @@
+// The elementary functions of the generators, against double precision.
+#include "cpu/math.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "cpu/kernel.h"
+#include "cpu/memory.h"
+#include "harness.h"
+#include "support/catch.h"
+
+using namespace gdn;
+
+namespace {
+
+// 16 floats from the first argument to the second, through `body` on zmm0.
+class Function16 {
+ public:
+  template <class Body>
+  explicit Function16(const Body& body) {
+    cpu::Emitter emitter;
+    core::Facts facts;
+    facts.key_dim = facts.value_dim = 16;
+    facts.group = 1;
+    cpu::Context context{emitter, facts, cpu::Frame(facts)};
+    const cpu::Reg64 from(7), to(6);
+    emitter.vmovups(cpu::zmm(0), emitter.at(from));
+    body(context);
+    emitter.vmovups(emitter.at(to), cpu::zmm(0));
+    emitter.vzeroupper();
+    emitter.ret();
+    auto program = emitter.finish("test");
+    kernel_ = cpu::Kernel(program.code, std::move(program.listing));
+  }
+
+  std::vector<float> operator()(std::vector<float> x) const {
+    const std::size_t size = x.size();
+    x.resize((size + 15) / 16 * 16);
+    using Call = void (*)(const float*, float*);
+    const auto function = kernel_.function();
+    Call call = nullptr;
+    std::memcpy(&call, &function, sizeof(call));
+    for (std::size_t i = 0; i < x.size(); i += 16) call(&x[i], &x[i]);
+    x.resize(size);
+    return x;
+  }
+
+ private:
+  cpu::Kernel kernel_;
+};
+
+std::vector<float> points(float from, float to, int count) {
+  std::vector<float> x;
+  for (int i = 0; i <= count; ++i) x.push_back(from + (to - from) * static_cast<float>(i) / static_cast<float>(count));
+  return x;
+}
+
+template <class Reference>
+double worst(const std::vector<float>& x, const std::vector<float>& y, const Reference& reference) {
+  double error = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double want = reference(static_cast<double>(x[i]));
+    error = std::max(error, std::fabs(y[i] - want) / std::fabs(want));
+  }
+  return error;
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }
+
+const float kNan = std::numeric_limits<float>::quiet_NaN();
+const float kInfinity = std::numeric_limits<float>::infinity();
+
+}  // namespace
+
+TEST_CASE("exp, sigmoid, silu and softplus are good to a few units of the last place") {
+  if (!test::runs_here()) return;
+  const Function16 exponential([](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
+  const Function16 logistic([](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
+  const Function16 silu([](cpu::Context& c) { cpu::emit_activation(c, core::Activation::kSilu, 0, 1, 2, 3); });
+  const Function16 plus([](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
+
+  auto x = points(-87, 88, 200000);
+  CHECK(worst(x, exponential(x), [](double t) { return std::exp(t); }) < 3e-7);
+  x = points(-86, 100, 200000);
+  CHECK(worst(x, logistic(x), sigmoid) < 4e-7);
+  CHECK(worst(x, plus(x), softplus) < 4e-7);
+  for (float& value : x) value += 0.01f;  // silu(0) = 0 has no relative error
+  CHECK(worst(x, silu(x), [](double t) { return t * sigmoid(t); }) < 5e-7);
+}
+
+TEST_CASE("elementary functions at their ends") {
+  if (!test::runs_here()) return;
+  const Function16 exponential([](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
+  const Function16 logistic([](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
+  const Function16 plus([](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
+  const Function16 above([](cpu::Context& c) { cpu::emit_softplus(c, 20, 0, 1, 2, 3, 4); });
+
+  const std::vector<float> x = {kNan, -kInfinity, kInfinity, 0.0f, -1e30f, 1e30f};
+  auto y = exponential(x);
+  CHECK(std::isnan(y[0]));
+  CHECK(y[1] < 1e-40f);
+  CHECK(std::isfinite(y[2]));
+  CHECK(y[2] > 3e38f);
+  CHECK(y[3] == 1.0f);
+  CHECK(y[4] < 1e-40f);
+
+  y = logistic(x);
+  CHECK(std::isnan(y[0]));
+  CHECK(y[1] < 2e-38f);
+  CHECK(y[2] == 1.0f);
+  CHECK(y[3] == 0.5f);
+  CHECK(y[4] < 2e-38f);
+  CHECK(y[5] == 1.0f);
+
+  y = plus(x);
+  CHECK(std::isnan(y[0]));
+  CHECK(y[1] < 1e-40f);
+  CHECK(y[2] == kInfinity);
+  CHECK(y[3] == Approx(std::log(2.0)).epsilon(1e-6));
+  CHECK(y[5] == 1e30f);
+
+  // At the threshold the exact form still holds; above it x itself.
+  const float next = std::nextafter(20.0f, 30.0f);
+  y = above({20.0f, next, kNan, 5.0f});
+  CHECK(y[0] == Approx(softplus(20)).epsilon(1e-7));
+  CHECK(y[1] == next);
+  CHECK(std::isnan(y[2]));
+  CHECK(y[3] == Approx(softplus(5)).epsilon(1e-6));
+}
+
+TEST_CASE("the two halves of a pair of sums") {
+  if (!test::runs_here()) return;
+  const Function16 sums([](cpu::Context& c) {
+    c.e.vmulps(cpu::zmm(1), cpu::zmm(0), cpu::zmm(0));
+    cpu::emit_sum_pair(c, 0, 0, 1, 2);
+  });
+  std::vector<float> x;
+  for (int i = 0; i < 16; ++i) x.push_back(static_cast<float>(i + 1));
+  const auto y = sums(x);
+  for (std::size_t i = 0; i < 16; ++i) CHECK(y[i] == (i < 8 ? 136.0f : 1496.0f));
+}
+
+TEST_CASE("bf16 is rounded to nearest even, and flushed below the smallest normal number") {
+  if (!test::runs_here()) return;
+  const Function16 round([](cpu::Context& c) { cpu::round_to(c, 0, core::DType::kBf16); });
+  const auto bits = [](std::uint32_t pattern) {
+    float value = 0;
+    std::memcpy(&value, &pattern, 4);
+    return value;
+  };
+  const auto y = round({bits(0x3f808000), bits(0x3f818000), bits(0x3f808001), bits(0x3f807fff), bits(0x7f7fffff),
+                        bits(0xff800000), kNan, bits(0x00800000), bits(0x00400000), bits(0x80400000)});
+  CHECK(y[0] == bits(0x3f800000));
+  CHECK(y[1] == bits(0x3f820000));
+  CHECK(y[2] == bits(0x3f810000));
+  CHECK(y[3] == bits(0x3f800000));
+  CHECK(y[4] == kInfinity);
+  CHECK(y[5] == -kInfinity);
+  CHECK(std::isnan(y[6]));
+  CHECK(y[7] == bits(0x00800000));
+  CHECK(y[8] == 0.0f);
+  CHECK(y[9] == 0.0f);
+}

@@ -1,0 +1,157 @@
+// The Kernel class: pages, ownership, what generate() refuses, and what a listing says.
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <type_traits>
+
+#include "harness.h"
+#include "support/catch.h"
+
+using namespace gdn;
+
+namespace {
+
+core::KernelPlan fuzz_plan(std::string_view operation) {
+  return test::plan_of(spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml"), operation);
+}
+
+// Lines of /proc/self/maps whose pages can be written and executed.
+int writable_and_executable() {
+  std::ifstream maps("/proc/self/maps");
+  int count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    std::istringstream words(line);
+    std::string range, rights;
+    words >> range >> rights;
+    if (rights.size() == 4 && rights[1] == 'w' && rights[2] == 'x') ++count;
+  }
+  return count;
+}
+
+std::string refusal(const core::KernelPlan& plan) {
+  try {
+    cpu::generate(plan);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "nothing refused";
+}
+
+}  // namespace
+
+TEST_CASE("no page is writable and executable, during generation and after it") {
+  const core::KernelPlan plan = fuzz_plan("decode");
+  std::atomic<bool> stop{false};
+  std::atomic<int> found{0}, looks{0};
+  std::thread watcher([&] {
+    while (!stop) {
+      found += writable_and_executable();
+      ++looks;
+    }
+  });
+  while (looks == 0) std::this_thread::yield();
+  for (int i = 0; i < 50; ++i) {
+    const cpu::Kernel kernel = cpu::generate(plan);
+    CHECK(writable_and_executable() == 0);
+  }
+  stop = true;
+  watcher.join();
+  CHECK(found == 0);
+}
+
+TEST_CASE("a plan always gives the same bytes and the same listing") {
+  for (const std::string_view operation : plan::operations()) {
+    const cpu::Kernel first = cpu::generate(fuzz_plan(operation));
+    const cpu::Kernel second = cpu::generate(fuzz_plan(operation));
+    CHECK(first.code() == second.code());
+    CHECK(first.listing() == second.listing());
+    CHECK(first.function() != second.function());
+  }
+  CHECK(cpu::generate(fuzz_plan("decode")).code() != cpu::generate(fuzz_plan("delta_update")).code());
+}
+
+TEST_CASE("a kernel moves and owns its pages once") {
+  static_assert(!std::is_copy_constructible_v<cpu::Kernel> && !std::is_copy_assignable_v<cpu::Kernel>);
+  cpu::Kernel kernel = cpu::generate(fuzz_plan("gating"));
+  const auto code = kernel.code();
+  const auto function = kernel.function();
+  cpu::Kernel moved = std::move(kernel);
+  CHECK_FALSE(kernel);
+  CHECK(kernel.function() == nullptr);
+  CHECK(kernel.code().empty());
+  CHECK(moved.function() == function);
+  cpu::Kernel assigned = cpu::generate(fuzz_plan("unpack"));
+  assigned = std::move(moved);
+  CHECK(assigned.function() == function);
+  CHECK(assigned.code() == code);
+}
+
+TEST_CASE("a listing accounts for every byte of the code") {
+  for (const std::string_view operation : plan::operations()) {
+    const cpu::Kernel kernel = cpu::generate(fuzz_plan(operation));
+    const std::vector<std::uint8_t> code = kernel.code();
+    std::istringstream lines(kernel.listing());
+    std::size_t next = 0;
+    int instructions = 0;
+    for (std::string line; std::getline(lines, line);) {
+      if (line.rfind("  ", 0) != 0) continue;  // labels and comments
+      std::istringstream words(line);
+      std::string offset, hex, mnemonic;
+      words >> offset >> hex >> mnemonic;
+      const std::size_t begin = std::stoul(offset, nullptr, 16);
+      // Between the last instruction and the constants lie zeros.
+      for (; next < begin; ++next) CHECK(code.at(next) == 0);
+      REQUIRE(next == begin);
+      for (std::size_t i = 0; i + 1 < hex.size(); i += 2, ++next) {
+        REQUIRE(code.at(next) == std::stoul(hex.substr(i, 2), nullptr, 16));
+      }
+      CHECK_FALSE(mnemonic.empty());
+      ++instructions;
+    }
+    CHECK(next == code.size());
+    CHECK(instructions > 50);
+  }
+}
+
+TEST_CASE("a listing names instructions, operands, marks and constants") {
+  const std::string listing = cpu::generate(fuzz_plan("decode")).listing();
+  for (const char* text : {"; decode on avx512bf16, heads 2/6, dims 32/48", "\nitem:\n", "\npadded:\n", "prefetcht1 [r9",
+                           "vmovups [r8 + 64], zmm1", "vrcp14ps zmm", "[rip + f_1]{1toN}", "jb item", "; gated norm"}) {
+    INFO(text);
+    CHECK(listing.find(text) != std::string::npos);
+  }
+  CHECK(listing.find("0x7f") == std::string::npos);  // no address of this process
+}
+
+TEST_CASE("what can't be generated is refused by name") {
+  const auto changed = [](auto change) {
+    core::KernelPlan plan = fuzz_plan("decode");
+    change(plan);
+    return refusal(plan);
+  };
+  using core::KernelPlan;
+  const auto contains = [](const std::string& text, const char* part) {
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  contains(changed([](KernelPlan& p) { p.target = "sm_90a"; }), "the target is sm_90a");
+  contains(changed([](KernelPlan& p) { p.operation = "prefill"; }), "the operations are decode,");
+  contains(changed([](KernelPlan& p) { p.facts.rule = core::Rule::kKda; }), "kda");
+  contains(changed([](KernelPlan& p) { p.facts.key_dim = 40; }), "a head dimension of 40");
+  contains(changed([](KernelPlan& p) { p.facts.value_dim = 272; }), "a head dimension of 272");
+  contains(changed([](KernelPlan& p) { p.facts.in_z.operand = -1; }), "no operand for z");
+  contains(changed([](KernelPlan& p) { p.facts.state.operand = -1; }), "no operand for state");
+  contains(changed([](KernelPlan& p) { p.facts.state.dtype = core::DType::kE4m3fn; }), "state is e4m3fn");
+  contains(changed([](KernelPlan& p) { p.facts.in_v.run = 32; }), "v has 32 elements a head, 48 are needed");
+  contains(changed([](KernelPlan& p) { p.facts.slots_operand = -1; }), "no operand for slots");
+  contains(changed([](KernelPlan& p) { p.facts.group = 4; }), "6 value heads are not 2 key heads times 4");
+  contains(changed([](KernelPlan& p) { p.facts.window = 2; }), "a window of 2 rows can't hold 3 inputs");
+  contains(changed([](KernelPlan& p) { p.facts.window_q.inner_stride = std::int64_t{1} << 40; }), "beyond what");
+}
+
+TEST_CASE("no CPU target of another name is supported") {
+  CHECK_FALSE(cpu::cpu_supports("sm_90a"));
+  CHECK_FALSE(cpu::cpu_supports(""));
+}
