@@ -34,6 +34,14 @@ std::string_view to_string(Code code) {
       return "device_error";
     case Code::kSystem:
       return "system";
+    case Code::kNotBuilt:
+      return "not_built";
+    case Code::kTruncated:
+      return "truncated";
+    case Code::kAltered:
+      return "altered";
+    case Code::kOtherVersion:
+      return "other_version";
   }
   return "?";
 }

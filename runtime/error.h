@@ -26,6 +26,10 @@ enum class Code : std::uint8_t {
   kTimedOut,        // the compiler was killed at its time limit
   kDeviceError,     // the driver returned an error
   kSystem,          // the operating system refused: no memory, no disk, no permission
+  kNotBuilt,        // GDN_JIT=off, and the kernel was not built ahead of time
+  kTruncated,       // a bundle that ends too early
+  kAltered,         // a bundle whose bytes are not those that were written
+  kOtherVersion,    // a bundle of another version of this project
 };
 
 // "bad_argument", "layout_mismatch", ...
