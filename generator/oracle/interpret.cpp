@@ -198,7 +198,7 @@ std::string describe(const spec::Spec& spec, const spec::Tensor& tensor, std::in
     if (at.value_head != -1) {
       const int key_head = key_head_of(spec, at.value_head);
       int group = 0;
-      while (value_head_of(spec, key_head, group) != at.value_head) ++group;
+      while (group + 1 < groups(spec) && value_head_of(spec, key_head, group) != at.value_head) ++group;
       text += fmt::format(", value head {} (key head {}, group {})", at.value_head, key_head, group);
     } else if (at.key_head != -1) {
       text += fmt::format(", key head {}", at.key_head);

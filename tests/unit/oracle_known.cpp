@@ -80,6 +80,49 @@ TEST_CASE("a small decode, number by number", "[oracle]") {
   }
 }
 
+// Both orders of norm and gate, with an eps that shows: from the same other program.
+TEST_CASE("a small output norm, number by number", "[oracle]") {
+  for (const bool norm_first : {true, false}) {
+    CAPTURE(norm_first);
+    Choice choice{{1, 2, 2, 3}};
+    choice.activations = core::DType::kFp32;
+    spec::Spec spec = make_spec(choice);
+    spec.out_norm.eps.value = 0.5;
+    spec.out_norm.weight.value = core::NormWeight::kTwiceOnePlusW;
+    spec.out_norm.gate.value = core::Activation::kSigmoid;
+    spec.out_norm.norm_before_gate.value = norm_first;
+    Options options;
+    options.rows = 1;
+    Problem p = make_problem(spec, "norm_quant", options);
+    put(p, "in.o", 0, simple(1, 6));
+    put(p, "in.z", 0, simple(2, 6));
+    put(p, "norm_weight", 0, simple(3, 3));
+    apply(expect(p), p);
+    check_near(get(p, "out.out", 0), norm_first ? std::vector<double>{-0.777267005, -0.843192734, -0.927352528,
+                                                                      0.347785325, 0.032831454, -0.978685986}
+                                                : std::vector<double>{-1.056841244, -1.146479720, -1.260910849,
+                                                                      0.702176481, 0.066286508, -1.975961123});
+  }
+}
+
+// The error is ||got - want|| / ||want||: every element twice as large is an error of one, not of a half.
+TEST_CASE("the error is relative to what was wanted", "[oracle]") {
+  Choice choice;
+  choice.activations = core::DType::kFp32;
+  Problem p = make_problem(make_spec(choice), "norm_quant", {});
+  const Expectation expected = expect(p);
+  apply(expected, p);
+  for (int row = 0; row < p.rows(); ++row) {
+    std::vector<double> out = get(p, "out.out", row);
+    for (double& x : out) x *= 2;
+    put(p, "out.out", row, out);
+  }
+  const auto deviations = compare(expected, p);
+  REQUIRE(deviations.size() == 1);
+  CHECK(deviations[0].error == Approx(1).epsilon(1e-12));
+  CHECK(deviations[0].got == 2 * deviations[0].want);
+}
+
 // Each rounding point of a spec acts, and acts where it says.
 TEST_CASE("rounding points", "[oracle]") {
   Choice choice;
