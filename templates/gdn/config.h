@@ -228,13 +228,21 @@ typedef unsigned Word4 __attribute__((ext_vector_type(4)));
 template <int kBytes>
 struct Access;
 template <>
-struct Access<2> { using Type __attribute__((may_alias)) = unsigned short; };
+struct Access<2> {
+  using Type __attribute__((may_alias)) = unsigned short;
+};
 template <>
-struct Access<4> { using Type __attribute__((may_alias)) = unsigned; };
+struct Access<4> {
+  using Type __attribute__((may_alias)) = unsigned;
+};
 template <>
-struct Access<8> { using Type __attribute__((may_alias)) = Word2; };
+struct Access<8> {
+  using Type __attribute__((may_alias)) = Word2;
+};
 template <>
-struct Access<16> { using Type __attribute__((may_alias)) = Word4; };
+struct Access<16> {
+  using Type __attribute__((may_alias)) = Word4;
+};
 
 template <int kBytes, class Words>
 GDN_DEVICE Raw<kBytes> to_raw(Words words) {

@@ -99,7 +99,8 @@ template <class F>
 struct WindowRows {
   static constexpr int kHistory = F::kConvWidth - 1;
   static constexpr bool kLast = F::kAnchor == Anchor::kLast;
-  static_assert(F::kWindow >= kHistory && kHistory >= 1, "a window holds the inputs that the convolution looks back at");
+  static_assert(F::kWindow >= kHistory && kHistory >= 1,
+                "a window holds the inputs that the convolution looks back at");
   // Of a longer window anchored last, row 0 falls out unread.
   static constexpr int kFirstRead = kLast && F::kWindow > kHistory ? 1 : 0;
   static constexpr int kRead = (kLast ? F::kWindow : kHistory) - kFirstRead;
@@ -155,8 +156,8 @@ GDN_DEVICE void convolve_head(const Args& args, int row, long long slot, int hea
     for (int c = 0; c < kChannels; ++c) {
       float sum = 0.0f;
       if constexpr (F::kConvBias) {
-        sum = load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) +
-                                               (channel + c) * Bias::kInnerStride);
+        sum =
+            load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + (channel + c) * Bias::kInnerStride);
       }
       GDN_UNROLL
       for (int age = 0; age < kWidth; ++age) {

@@ -1,5 +1,6 @@
 // conv_update: the convolution of one token, with activation, and the shift of its window; z comes along as it is.
-// Padding rows leave the windows alone; their outputs are zero or untouched. Grid: x = rows, y = key heads.
+// Padding rows, and rows whose slot is not in the pools, leave the windows alone (row_fate in map.h). Grid: x = rows,
+// y = key heads.
 #pragma once
 
 #include "gdn/conv.h"
@@ -35,15 +36,15 @@ GDN_DEVICE void conv_update(const Args& args) {
   const int row = block_row();
   const int key_head = block_head();
   const long long slot = slot_of<F>(args, row);
-  if (is_padding<F>(slot)) {
-    if constexpr (F::kPaddedOutput == PaddedOutput::kZero) {
-      clear_head<F, Q>(part<Q>(args, row), key_head);
-      clear_head<F, K>(part<K>(args, row), key_head);
-      for (int g = 0; g < F::kGroup; ++g) {
-        const int head = value_head<F>(key_head, g);
-        clear_head<F, V>(part<V>(args, row), head);
-        if constexpr (Z::kPresent) clear_head<F, Z>(part<Z>(args, row), head);
-      }
+  const RowFate fate = row_fate<F>(args, slot);
+  if (!fate.computed) {
+    if (!fate.filled) return;
+    fill_head<F, Q>(part<Q>(args, row), key_head, fate.filler);
+    fill_head<F, K>(part<K>(args, row), key_head, fate.filler);
+    for (int g = 0; g < F::kGroup; ++g) {
+      const int head = value_head<F>(key_head, g);
+      fill_head<F, V>(part<V>(args, row), head, fate.filler);
+      if constexpr (Z::kPresent) fill_head<F, Z>(part<Z>(args, row), head, fate.filler);
     }
     return;
   }

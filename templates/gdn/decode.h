@@ -2,6 +2,7 @@
 //
 //   operands  the projections' rows, conv weights, gate parameters, norm weight, conv windows and recurrent states
 //             (both updated in place, by slot), slot index per row, out
+//   rows      padding rows and rows whose slot is not in the pools: see row_fate in map.h
 //   grid      x = rows, y = key heads; block (row, j) owns the channels of q_j, k_j and of the value heads that read
 //             key head j, so no two blocks share a window or a state
 #pragma once
@@ -27,11 +28,10 @@ GDN_DEVICE void decode(const Args& args) {
   const int row = block_row();
   const int key_head = block_head();
   const long long slot = slot_of<F>(args, row);
-  if (is_padding<F>(slot)) {
-    if constexpr (F::kPaddedOutput == PaddedOutput::kZero) {
-      for (int g = 0; g < F::kGroup; ++g) {
-        clear_head<F, typename F::Out>(part<typename F::Out>(args, row), value_head<F>(key_head, g));
-      }
+  const RowFate fate = row_fate<F>(args, slot);
+  if (!fate.computed) {
+    for (int g = 0; fate.filled && g < F::kGroup; ++g) {
+      fill_head<F, typename F::Out>(part<typename F::Out>(args, row), value_head<F>(key_head, g), fate.filler);
     }
     return;
   }

@@ -66,10 +66,10 @@ class DeltaRows {
 
   // Rows that a lane has in flight: the plan's wish, but within 32 registers and no more than there are.
   static constexpr int kTeams = F::kThreads / kLanes;
-  static constexpr int kRegistersOfRow = kPieces * Raw<kWidth * static_cast<int>(sizeof(Element))>::kWords;
-  static constexpr int kRows = larger(
-      1, smaller(smaller(F::kRowsPerPass, 32 / larger(kRegistersOfRow, kPieces * kWidth / 2)),
-                 ceil_div(kValueDim, kTeams)));
+  static constexpr int kRegistersOfRow = kPieces * Raw<kWidth* static_cast<int>(sizeof(Element))>::kWords;
+  static constexpr int kRows =
+      larger(1, smaller(smaller(F::kRowsPerPass, 32 / larger(kRegistersOfRow, kPieces* kWidth / 2)),
+                        ceil_div(kValueDim, kTeams)));
   static constexpr int kRowsOfPass = kTeams * kRows;
   static constexpr bool kWholePass = kValueDim % kRowsOfPass == 0;
 
@@ -180,8 +180,7 @@ class DeltaRows {
         }
       }
       if (row_inside && lane_ == r % kLanes) {
-        shared.o[head * kValueDim + value_channel] =
-            rounded<typename F::RoundO>(decay * sums[2 * r + 1] + u * product);
+        shared.o[head * kValueDim + value_channel] = rounded<typename F::RoundO>(decay * sums[2 * r + 1] + u * product);
       }
     }
   }
@@ -262,9 +261,7 @@ class DeltaColumns {
     return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head_)) + value_channel();
   }
 
-  GDN_DEVICE bool inside(int r) const {
-    return column_inside() && (kWholeKeys || team_ + r * kTeams < kKeyDim);
-  }
+  GDN_DEVICE bool inside(int r) const { return column_inside() && (kWholeKeys || team_ + r * kTeams < kKeyDim); }
 
   GDN_DEVICE void read() {
     if (head_ >= turn_.heads) return;
@@ -319,10 +316,10 @@ class DeltaColumns {
 
   Elements<Element> state_;
   DeltaTurn turn_;
-  int lane_;       // along the value channels of a slab
-  int team_;       // which key channels
-  int head_ = 0;   // of this turn
-  int slab_;       // of that head
+  int lane_;      // along the value channels of a slab
+  int team_;      // which key channels
+  int head_ = 0;  // of this turn
+  int slab_;      // of that head
   Piece piece_[kRows];
 };
 
@@ -338,7 +335,6 @@ struct DeltaChoice<true, F> {
 // Columns where the value channels are adjacent in memory; rows serve every other layout, element by element where
 // neither channel is.
 template <class F>
-using Delta =
-    typename DeltaChoice<(F::State::kOuterStride == 1 && F::State::kInnerStride != 1), F>::Type;
+using Delta = typename DeltaChoice<(F::State::kOuterStride == 1 && F::State::kInnerStride != 1), F>::Type;
 
 }  // namespace gdn

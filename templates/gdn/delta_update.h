@@ -1,6 +1,6 @@
 // delta_update: the delta rule of one token on convolved q, k, v and computed gates; q and k are normalised, scaled and
-// rounded here. States are updated in place, by slot. Padding rows leave the states alone; their o is zero or
-// untouched. Grid: x = rows, y = key heads.
+// rounded here. States are updated in place, by slot. Padding rows, and rows whose slot is not in the pools, leave the
+// states alone (row_fate in map.h). Grid: x = rows, y = key heads.
 #pragma once
 
 #include "gdn/delta.h"
@@ -14,11 +14,10 @@ GDN_DEVICE void delta_update(const Args& args) {
   const int row = block_row();
   const int key_head = block_head();
   const long long slot = slot_of<F>(args, row);
-  if (is_padding<F>(slot)) {
-    if constexpr (F::kPaddedOutput == PaddedOutput::kZero) {
-      for (int g = 0; g < F::kGroup; ++g) {
-        clear_head<F, Output>(part<Output>(args, row), value_head<F>(key_head, g));
-      }
+  const RowFate fate = row_fate<F>(args, slot);
+  if (!fate.computed) {
+    for (int g = 0; fate.filled && g < F::kGroup; ++g) {
+      fill_head<F, Output>(part<Output>(args, row), value_head<F>(key_head, g), fate.filler);
     }
     return;
   }

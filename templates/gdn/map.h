@@ -48,7 +48,7 @@ GDN_DEVICE long long slot_of(const Args& args, int row) {
   return to_global<typename F::Slot>(args.operand[F::kSlotsOperand])[row];
 }
 
-// Whether a slot index marks a row that only fills up the batch: its pools must be neither read nor written.
+// Whether a slot index marks a row that only fills up the batch.
 template <class F>
 GDN_DEVICE bool is_padding(long long slot) {
   if constexpr (F::kPadding == Padding::kNegative) {
@@ -58,6 +58,23 @@ GDN_DEVICE bool is_padding(long long slot) {
   } else {
     return false;
   }
+}
+
+// What becomes of a row. A row that is not computed reads and writes no pool; its output rows are filled with `filler`
+// or left as they are.
+struct RowFate {
+  bool computed;
+  bool filled;
+  float filler;
+};
+
+// Padding gives zeros or nothing, by the spec. A slot that is neither padding nor in the pools is the caller's mistake:
+// a kernel can't report it, but it can keep out of memory that is not its own and say so in its output, with NaN.
+template <class F>
+GDN_DEVICE RowFate row_fate(const Args& args, long long slot) {
+  if (is_padding<F>(slot)) return {false, F::kPaddedOutput == PaddedOutput::kZero, 0.0f};
+  if (slot < 0 || slot >= args.slots) return {false, true, float_of(0x7fc00000u)};
+  return {true, false, 0.0f};
 }
 
 // ---- runs of elements -----------------------------------------------------------------------------------------------
@@ -75,12 +92,12 @@ GDN_HD constexpr int access_width(int align, int run) {
 template <class M>
 GDN_HD constexpr int inner_width() {
   if (M::kInnerStride != 1) return 1;
-  return access_width<typename M::Element>(smaller(M::kAlign, smaller(power_of_two_in(M::kOuterStride),
-                                                                      power_of_two_in(M::kTapStride))),
-                                           M::kRun);
+  return access_width<typename M::Element>(
+      smaller(M::kAlign, smaller(power_of_two_in(M::kOuterStride), power_of_two_in(M::kTapStride))), M::kRun);
 }
 
-// kCount neighbouring elements, at an address that is a multiple of kAlign elements, in accesses as wide as that allows.
+// kCount neighbouring elements, at an address that is a multiple of kAlign elements, in accesses as wide as that
+// allows.
 template <class E, int kCount, int kAlign>
 GDN_DEVICE void load_run(Elements<E> from, float (&x)[kCount]) {
   constexpr int kWidth = access_width<E>(kAlign, kCount);
@@ -108,15 +125,16 @@ GDN_DEVICE void store_run(Elements<E> to, const float (&x)[kCount]) {
 
 // ---- whole parts ----------------------------------------------------------------------------------------------------
 
-// One head of a per-token output set to zero by all threads of the block.
+// One head of a per-token output set to one value by all threads of the block.
 template <class F, class M>
-GDN_DEVICE void clear_head(Elements<typename M::Element> row, int head) {
+GDN_DEVICE void fill_head(MapElements<M> row, int head, float value) {
   constexpr int kWidth = inner_width<M>();
-  Pack<typename M::Element, kWidth> zero;
-  zero.clear();
-  const Elements<typename M::Element> to = row + M::base(head);
+  const MapElements<M> to = row + M::base(head);
   for (int i = thread_id() * kWidth; i < M::kRun; i += F::kThreads * kWidth) {
-    store_pack<typename M::Element, kWidth>(to + i * M::kInnerStride, zero);
+    float x[kWidth];
+    GDN_UNROLL
+    for (int j = 0; j < kWidth; ++j) x[j] = value;
+    store_run<typename M::Element, kWidth, kWidth>(to + i * M::kInnerStride, x);
   }
 }
 

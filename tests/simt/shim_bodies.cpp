@@ -14,7 +14,9 @@
 namespace {
 
 template <class F>
-void decode(gdn::Args args) { gdn::decode<F>(args); }
+void decode(gdn::Args args) {
+  gdn::decode<F>(args);
+}
 void unpack(gdn::Args args) { gdn::unpack<shim::Unpack>(args); }
 void conv_update(gdn::Args args) { gdn::conv_update<shim::ConvUpdate>(args); }
 void gating(gdn::Args args) { gdn::gating<shim::Gating>(args); }
@@ -35,7 +37,9 @@ shim::Verdict run(unsigned order) {
 }
 
 template <class F>
-shim::Verdict run_decode(unsigned order) { return run<F, decode<F>>(order); }
+shim::Verdict run_decode(unsigned order) {
+  return run<F, decode<F>>(order);
+}
 
 const Row kTable[] = {
     {"decode", run_decode<shim::Decode>, kFp32},
@@ -78,4 +82,19 @@ TEST_CASE("the reference tells a wrong kernel from a right one") {
   CHECK((tiled.error > 0.05 || !tiled.fault.empty()));
   const shim::Verdict anchored = shim::Check<shim::DecodeLongWindow>(1).run(decode<shim::DecodeLongLast>, 0);
   CHECK(anchored.fault == "window of v: not the shifted window");
+}
+
+TEST_CASE("a slot outside the pools touches no pool and shows as NaN") {
+  for (const int slot : {6, 1000000000, -2000000000}) {
+    CAPTURE(slot);
+    shim::Check<shim::DecodeOtherNumbers> check(3);
+    if (slot > 0) check.stray(1, slot);  // a negative slot is padding here
+    CHECK(check.run(decode<shim::DecodeOtherNumbers>, 0).fault == "");
+    shim::Check<shim::ConvUpdate> conv(4);
+    if (slot > 0) conv.stray(3, slot);
+    CHECK(conv.run(conv_update, 0).fault == "");
+    shim::Check<shim::DecodeNoPadding> strict(5);
+    strict.stray(0, slot);
+    CHECK(strict.run(decode<shim::DecodeNoPadding>, 1).fault == "");
+  }
 }

@@ -143,6 +143,9 @@ struct DecodeOtherNumbers : Decode {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kThreads = 192, kRowsPerPass = 8;
 };
+struct DecodeNoPadding : Decode {
+  static constexpr gdn::Padding kPadding = gdn::Padding::kNone;
+};
 // Value heads tiled over key heads.
 struct DecodeTiled : Decode {
   static constexpr gdn::Pairing kPairing = gdn::Pairing::kTiled;

@@ -95,9 +95,7 @@ void lanes_disagree(gdn::Args) {
   }
 }
 void no_partner(gdn::Args) { gdn::shuffle_xor<gdn::kWaveSize / 2>(0); }
-void misaligned(gdn::Args args) {
-  gdn::load<16>(static_cast<float*>(args.operand[0]) + 1);
-}
+void misaligned(gdn::Args args) { gdn::load<16>(static_cast<float*>(args.operand[0]) + 1); }
 void too_much_shared(gdn::Args) {
   struct Shared {
     float x[17000];
@@ -174,8 +172,9 @@ TEST_CASE("what would hang or fault on a GPU ends the launch with a reason") {
     const char* reason;
   };
   const Row table[] = {
-      {half_skip_barrier, 64, "block (0, 0) is deadlocked: 57 threads wait at a barrier (first: 7), 0 in a shuffle (first: "
-                              "-1), 7 have returned (first: 0)"},
+      {half_skip_barrier, 64,
+       "block (0, 0) is deadlocked: 57 threads wait at a barrier (first: 7), 0 in a shuffle (first: "
+       "-1), 7 have returned (first: 0)"},
       {wave_meets_barrier_and_shuffle, gdn::kWaveSize, "1 threads wait at a barrier (first: 3)"},
       {lanes_disagree, gdn::kWaveSize, "meet in different shuffles, over distances"},
       {no_partner, gdn::kWaveSize / 2, "has no partner"},
@@ -201,8 +200,8 @@ TEST_CASE("16-bit conversions are exact one way and round to nearest even the ot
     const int exponent = static_cast<int>(bits >> 10 & 0x1f);
     const float fraction = static_cast<float>(bits & 0x3ff) / 1024.0f;
     const float sign = bits & 0x8000 ? -1.0f : 1.0f;
-    const float want = exponent == 0    ? sign * std::ldexp(fraction, -14)
-                       : exponent < 0x1f ? sign * std::ldexp(1 + fraction, exponent - 15)
+    const float want = exponent == 0      ? sign * std::ldexp(fraction, -14)
+                       : exponent < 0x1f  ? sign * std::ldexp(1 + fraction, exponent - 15)
                        : fraction == 0.0f ? sign * infinity
                                           : std::numeric_limits<float>::quiet_NaN();
     const float got = gdn::half_to_float(half);
@@ -214,11 +213,11 @@ TEST_CASE("16-bit conversions are exact one way and round to nearest even the ot
       REQUIRE(gdn::float_to_half(got) == half);
     }
   }
-  CHECK(gdn::float_to_half(1.0f + 0x1p-11f) == 0x3c00);          // a tie goes to even
+  CHECK(gdn::float_to_half(1.0f + 0x1p-11f) == 0x3c00);  // a tie goes to even
   CHECK(gdn::float_to_half(1.0f + 3 * 0x1p-11f) == 0x3c02);
   CHECK(gdn::float_to_half(65519.9f) == 0x7bff);
   CHECK(gdn::float_to_half(65520.0f) == 0x7c00);
-  CHECK(gdn::float_to_half(0x1p-25f) == 0);                      // half of the smallest denormal
+  CHECK(gdn::float_to_half(0x1p-25f) == 0);  // half of the smallest denormal
   CHECK(gdn::float_to_half(0x1.002p-25f) == 1);
   CHECK(gdn::float_to_bf16(1.0f + 0x1p-8f) == 0x3f80);
   CHECK(gdn::float_to_bf16(1.0f + 3 * 0x1p-8f) == 0x3f82);

@@ -157,11 +157,14 @@ class Check {
       using Slot = typename F::Slot;
       Operand& slots = before_.operand[F::kSlotsOperand];
       slots.bytes.resize(sizeof(Slot) * kRows);
-      for (int r = 0; r < kRows; ++r) {
-        const Slot slot = static_cast<Slot>(slot_of(r));
-        std::memcpy(slots.bytes.data() + sizeof(Slot) * r, &slot, sizeof(Slot));
-      }
+      for (int r = 0; r < kRows; ++r) put_slot(r, slot_of(r));
     }
+  }
+
+  // Gives a row a slot that is not in the pools: its outputs must be NaN and no pool touched for it.
+  void stray(int row, int slot) {
+    stray_row_ = row;
+    put_slot(row, slot);
   }
 
   // Row 2 is padding where the facts know padding.
@@ -194,6 +197,14 @@ class Check {
   }
 
  private:
+  void put_slot(int row, int value) {
+    const typename F::Slot slot = value;
+    std::memcpy(before_.operand[F::kSlotsOperand].bytes.data() + sizeof(slot) * static_cast<std::size_t>(row), &slot,
+                sizeof(slot));
+  }
+
+  bool skipped(int row) const { return padding(row) || row == stray_row_; }
+
   // visit(map, leading, heads, outers, taps, scale, offset) for every part; scale 0: an output.
   template <class Visit>
   void for_layout(Visit&& visit) {
@@ -358,12 +369,13 @@ class Check {
     }
     for (int v = 0; v < V; ++v) {
       const double w = before_.template get<typename F::NormW>(0, 0, v);
-      const double weight = F::kNormWeight == gdn::NormWeight::kW ? w
-                            : F::kNormWeight == gdn::NormWeight::kOnePlusW ? 1 + w : 2 * (1 + w);
+      const double weight = F::kNormWeight == gdn::NormWeight::kW          ? w
+                            : F::kNormWeight == gdn::NormWeight::kOnePlusW ? 1 + w
+                                                                           : 2 * (1 + w);
       const double gate =
           F::kNormBeforeGate && F::kNormGate != gdn::Activation::kNone ? activation(F::kNormGate, t.z[h][v]) : 1;
-      t.out[h][v] = round_to<typename F::RoundNorm>(x[v] / std::sqrt(sum / V + static_cast<double>(F::kNormEps))) *
-                    weight * gate;
+      t.out[h][v] =
+          round_to<typename F::RoundNorm>(x[v] / std::sqrt(sum / V + static_cast<double>(F::kNormEps))) * weight * gate;
     }
   }
 
@@ -377,7 +389,9 @@ class Check {
         for (int h = 0; h < heads; ++h) {
           for (int c = 0; c < M::kRun; ++c) {
             const double got = after_.template get<M>(row, h, c);
-            if (!padding(row)) {
+            if (row == stray_row_) {
+              if (!std::isnan(got)) verdict.fault = std::string(what) + ": a row without a slot is not NaN";
+            } else if (!padding(row)) {
               const double want = expected(tokens_[static_cast<std::size_t>(row)], h, c);
               difference += (got - want) * (got - want), norm += want * want;
             } else if (F::kPaddedOutput == gdn::PaddedOutput::kZero) {
@@ -400,7 +414,7 @@ class Check {
     if constexpr (M::kPresent) {
       double difference = 0, norm = 0;
       for (int row = 0; row < kRows; ++row) {
-        if (padding(row)) continue;
+        if (skipped(row)) continue;
         for (int h = 0; h < heads; ++h) {
           for (int c = 0; c < M::kRun; ++c) {
             for (int v = 0; v < outers; ++v) {
@@ -451,6 +465,7 @@ class Check {
     }
   }
 
+  int stray_row_ = -1;
   Data before_, after_;
   std::vector<Token> tokens_;
 };

@@ -16,7 +16,8 @@
 #include <ucontext.h>
 #endif
 
-namespace gdn_host __attribute__((visibility("hidden"))) {
+#pragma GCC visibility push(hidden)
+namespace gdn_host {
 
 #if defined(__x86_64__)
 
@@ -124,3 +125,4 @@ class Stacks {
 };
 
 }  // namespace gdn_host
+#pragma GCC visibility pop

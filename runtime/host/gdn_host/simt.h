@@ -16,8 +16,8 @@
 //     launch with a message instead of hanging or passing by luck; so do lanes that shuffle over different distances
 //   - shared memory is filled with NaN before each block
 //   - a memory access must be aligned to its size
-// One launch at a time per library; no global constructor, no thread. Memory accesses pass through read and write, and
-// barriers through one function: a race detector has its places.
+// One launch at a time per library. The kernels' memory accesses pass through read and write, and their barriers through
+// one function: a race detector has its places.
 #pragma once
 
 #include <cstdarg>
@@ -35,7 +35,8 @@
 #endif
 
 // Everything is hidden: two libraries in one process, one with waves of 32 and one of 64, must not share a symbol.
-namespace gdn_host __attribute__((visibility("hidden"))) {
+#pragma GCC visibility push(hidden)
+namespace gdn_host {
 
 constexpr int kWave = GDN_HOST_WAVE;
 constexpr int kMaxThreads = 1024;
@@ -365,7 +366,7 @@ inline unsigned short float_to_half(float x) {
   const unsigned sign = (bits >> 16) & 0x8000u;
   const unsigned magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<unsigned short>(sign | 0x7e00u);
-  if (magnitude >= 0x477ff000u) return static_cast<unsigned short>(sign | 0x7c00u);  // 65520 and above round to infinity
+  if (magnitude >= 0x477ff000u) return static_cast<unsigned short>(sign | 0x7c00u);  // 65520 and above
   if (magnitude < 0x38800000u) {
     // Below 2^-14: a multiple of 2^-24. Adding 1/2 leaves just those bits of the sum, rounded by the hardware.
     const unsigned sum = bit_cast<unsigned>(bit_cast<float>(magnitude) + 0.5f);
@@ -376,6 +377,7 @@ inline unsigned short float_to_half(float x) {
 }
 
 }  // namespace gdn_host
+#pragma GCC visibility pop
 
 extern "C" {
 
@@ -386,9 +388,9 @@ typedef int (*GdnHostLaunch)(GdnHostKernel kernel, const gdn::Args* args, int gr
 // Runs a kernel of this library for every thread of the grid. order: 0 forward, 1 blocks and threads from the last to
 // the first, any other number a shuffle of both. Returns 0, or 1 with the reason in `message`.
 __attribute__((weak, used, visibility("default"))) int gdn_host_launch(GdnHostKernel kernel, const gdn::Args* args,
-                                                                        int grid_x, int grid_y, int threads,
-                                                                        unsigned order, char* message,
-                                                                        std::size_t message_bytes) {
+                                                                       int grid_x, int grid_y, int threads,
+                                                                       unsigned order, char* message,
+                                                                       std::size_t message_bytes) {
   return gdn_host::machine.launch(kernel, *args, grid_x, grid_y, threads, order, message, message_bytes);
 }
 
