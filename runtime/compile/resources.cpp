@@ -66,19 +66,22 @@ nlohmann::json metadata_of(const std::vector<std::uint8_t>& bytes) {
 }
 
 Resources from_metadata(const std::vector<std::uint8_t>& bytes, const std::string& symbol) {
-  const nlohmann::json metadata = metadata_of(bytes);
-  if (metadata.is_object() && metadata.contains("amdhsa.kernels")) {
-    for (const auto& kernel : metadata["amdhsa.kernels"]) {
-      if (kernel.value(".name", "") != symbol) continue;
+  try {
+    const nlohmann::json metadata = metadata_of(bytes);
+    for (const auto& kernel : metadata.at("amdhsa.kernels")) {
+      if (kernel.at(".name") != symbol) continue;
       Resources resources;
-      resources.registers = kernel.value(".vgpr_count", 0);
-      resources.spill_bytes = 4 * (kernel.value(".vgpr_spill_count", 0) + kernel.value(".sgpr_spill_count", 0));
-      resources.stack_bytes = kernel.value(".private_segment_fixed_size", 0);
-      resources.shared_bytes = kernel.value(".group_segment_fixed_size", 0);
+      resources.registers = kernel.at(".vgpr_count");
+      resources.spill_bytes =
+          4 * (kernel.at(".vgpr_spill_count").get<int>() + kernel.at(".sgpr_spill_count").get<int>());
+      resources.stack_bytes = kernel.at(".private_segment_fixed_size");
+      resources.shared_bytes = kernel.at(".group_segment_fixed_size");
       resources.has_scratch =
           resources.stack_bytes > 0 || resources.spill_bytes > 0 || kernel.value(".uses_dynamic_stack", false);
       return resources;
     }
+  } catch (const nlohmann::json::exception&) {
+    // Other metadata than the specification's: nothing is known then.
   }
   fail(symbol, "the code object's metadata");
 }
