@@ -37,7 +37,7 @@ test_packages=(catch2 python3 clang-19 lld-19 llvm-19 clang-format-19 clang-tidy
 pip_packages=(python3 python3-pip ca-certificates)
 # gfx950 needs clang 20 or newer. Debian 12 has 22 (bookworm-security), Ubuntu 24.04 has 20; the newest one is taken.
 new_clangs=(22 21 20)
-# Where hiprtc is split off (ROCm 5.7, Ubuntu 24.04), its built-in headers are a package that libamdhip64-5 only suggests.
+# The headers that hiprtc builds in: a package that libamdhip64-5 does not depend on.
 hiprtc_headers=libhiprtc-builtins5
 
 installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2> /dev/null | sed -n 's/^ii *//p')

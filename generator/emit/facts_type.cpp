@@ -71,7 +71,7 @@ std::string sum(const std::vector<std::string>& terms) {
 
 // The body of base(head), in the shortest form that the strides allow.
 std::string base_formula(const Facts& facts, const Map& map) {
-  const std::string offset = fmt::format("{}", map.offset);
+  std::string offset = fmt::format("{}", map.offset);
   if (map.heads == core::HeadKind::kNone) return offset;
   if (map.heads == core::HeadKind::kKey) return sum({offset, times("key_head", map.key_head_stride)});
   const bool grouped = facts.pairing == core::Pairing::kGrouped;

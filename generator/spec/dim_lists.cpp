@@ -18,7 +18,7 @@ Dim plain(std::string_view name, Place place, bool at_launch = false) {
   return {{std::string(name), place}, at_launch, {}};
 }
 
-Part part(std::string_view name, std::vector<std::string_view> dims, Place place) {
+Part part(std::string_view name, const std::vector<std::string_view>& dims, Place place) {
   Part result{{std::string(name), place}, {}};
   for (const std::string_view dim : dims) result.dims.push_back(plain(dim, place));
   return result;
@@ -59,7 +59,7 @@ Dim projection(std::string_view name, bool interleaved, Place place) {
         dims = {interleaved ? "group" : "value_head"};
         break;
     }
-    dim.parts.push_back(part(letter, std::move(dims), place));
+    dim.parts.push_back(part(letter, dims, place));
   }
   return dim;
 }

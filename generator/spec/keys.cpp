@@ -133,8 +133,10 @@ Applies is(const Located<T>& leaf, bool answer) {
 }
 
 // Finds a leaf in a Spec, const or not.
+// NOLINTBEGIN(bugprone-macro-parentheses): a member path takes none
 #define GDN_AT(leaf) \
   [](auto& s) -> auto& { return s.leaf; }
+// NOLINTEND(bugprone-macro-parentheses)
 
 std::vector<Key> make_keys() {
   using namespace core;
