@@ -54,7 +54,8 @@
 #else
 
 #define GDN_HD
-#define GDN_DEVICE inline
+// Hidden: libraries of two wave sizes, or of two targets of one spec, hold functions of the same names.
+#define GDN_DEVICE inline __attribute__((visibility("hidden")))
 #define GDN_GLOBAL
 #define GDN_UNROLL
 // The entry point keeps its name and its one argument; gdn_host_launch (gdn_host/simt.h) runs it for every thread.

@@ -1,8 +1,8 @@
 // Fibers: stacks of their own on one operating-system thread, switched by hand.
 //
 // On x86-64 a switch saves the six registers that the System V calling convention asks a callee to keep, and takes a
-// few nanoseconds; elsewhere ucontext does it, slower. The floating-point control words are not saved: kernels leave
-// them alone.
+// few nanoseconds; elsewhere, and with -DGDN_HOST_UCONTEXT, ucontext does it, slower. The floating-point control words
+// are not saved: kernels leave them alone.
 #pragma once
 
 #include <sys/mman.h>
@@ -12,14 +12,14 @@
 #include <cstdint>
 #include <vector>
 
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(GDN_HOST_UCONTEXT)
 #include <ucontext.h>
 #endif
 
 #pragma GCC visibility push(hidden)
 namespace gdn_host {
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GDN_HOST_UCONTEXT)
 
 // Keeps the running context's stack pointer in *from and continues at `to`. GCC may otherwise look inside, see no
 // register touched, and keep values in registers across the call.
