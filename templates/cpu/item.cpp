@@ -97,12 +97,8 @@ void emit_pointer(Context& c, const Reg64& target, const Map& map, Row row, cons
     c.e.imul(reg::rax, row == Row::kToken ? at.row : at.slot);
     c.e.lea(target, c.e.indexed(target, reg::rax, static_cast<int>(size)));
   }
-  if (map.heads != HeadKind::kNone && c.facts.key_heads > 1) {
-    add_product(c, target, at.key_head, map.key_head_stride * size);
-  }
-  if (map.heads == HeadKind::kValue && c.facts.group > 1 && !at.first_group) {
-    add_product(c, target, reg::group, map.group_stride * size);
-  }
+  if (map.heads != HeadKind::kNone) add_product(c, target, at.key_head, map.key_head_stride * size);
+  if (map.heads == HeadKind::kValue && !at.first_group) add_product(c, target, reg::group, map.group_stride * size);
   emit_advance(c, target, map.offset * size);
 }
 
