@@ -18,6 +18,7 @@ namespace {
 struct Options {
   std::vector<std::string> specs;
   std::vector<int> batches = {1, 4, 16, 64, 256};
+  int ranks = 1;
   std::string on = "cuda", json, commit = "not given";
 };
 
@@ -37,6 +38,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
   std::string command = "gdn-gen bench";
   for (const std::string& spec : options.specs) command += " " + spec;
   command += fmt::format(" --on {} --batch {}", options.on, fmt::join(options.batches, ","));
+  if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const verify::BenchRow& row : bench.rows) {
     rows.push_back({{"spec", row.spec},
@@ -71,13 +73,14 @@ void add_bench(CLI::App& program, int&) {
       ->capture_default_str();
   command->add_option("--json", options->json, "write the figures to this file too");
   command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
+  add_ranks(*command, options->ranks);
   command->callback([options] {
     verify::Bench all;
     fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "state", "batch", "time us",
                "GB/s", "floor us", "ratio");
     try {
       for (const std::string& name : options->specs) {
-        const Loaded loaded = load(name);
+        const Loaded loaded = load(name, options->ranks);
         const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
         verify::Bench bench = verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell);
         for (const verify::BenchRow& row : bench.rows) {

@@ -11,15 +11,17 @@ namespace gdn::tool {
 void add_check(CLI::App& program, int& exit_code) {
   struct Options {
     std::string specs = "specs", generated = "generated";
+    int ranks = 1;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
       "check", "Compare the generated tree with specs x operations x targets: changed, missing and orphaned files");
   command->add_option("SPECS", options->specs, "folder of specs")->required();
   command->add_option("GENERATED", options->generated, "folder of emitted files")->required();
+  add_ranks(*command, options->ranks);
   command->callback([options, &exit_code] {
     std::vector<Loaded> specs;
-    for (const std::string& file : spec_files(options->specs)) specs.push_back(load(file));
+    for (const std::string& file : spec_files(options->specs)) specs.push_back(load(file, options->ranks));
     std::error_code failed;
     if (!std::filesystem::is_directory(options->generated, failed)) {
       throw Failure(kCannotJudge, fmt::format("{} is not a folder", options->generated));

@@ -7,6 +7,7 @@
 
 #include "emit/listing.h"
 #include "layout/resolve.h"
+#include "layout/shard.h"
 #include "plan/operation.h"
 #include "spec/diagnostics.h"
 #include "spec/parser.h"
@@ -34,7 +35,7 @@ std::string find_spec(const std::string& file_or_name) {
 
 }  // namespace
 
-Loaded load(const std::string& file_or_name) {
+Loaded load(const std::string& file_or_name, int ranks) {
   const std::string file = find_spec(file_or_name);
   spec::Diagnostics diagnostics;
   std::string text;
@@ -44,9 +45,21 @@ Loaded load(const std::string& file_or_name) {
     throw Failure(kFinding, fmt::format("{}: {} error{}", file, diagnostics.errors(), diagnostics.errors() == 1 ? "" : "s"));
   }
   Loaded loaded{std::move(*spec), {}};
+  try {
+    loaded.spec = layout::shard(loaded.spec, ranks);
+  } catch (const layout::Unshardable& error) {
+    throw Failure(kFinding, error.what());
+  }
   loaded.layout = layout::resolve(loaded.spec);
   loaded.layout.spec_file = portable_name(file);
+  if (ranks > 1) loaded.layout.spec_file += fmt::format(" --tp {}", ranks);
   return loaded;
+}
+
+void add_ranks(CLI::App& command, int& ranks) {
+  command.add_option("--tp", ranks, "tensor parallelism: the layout of one rank of N")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
 }
 
 std::vector<std::string> spec_files(const std::string& folder) {

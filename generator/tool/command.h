@@ -19,6 +19,7 @@ enum ExitCode : int {
   kGood = 0,
   kFinding = 1,      // a finding, a bad spec, a failed verification
   kBadUsage = 2,
+  kSilent = 3,       // diff only: a difference that no check of shapes and dtypes can see
   kCannotJudge = 4,  // unreadable input, no device
 };
 
@@ -41,6 +42,7 @@ void add_verify(CLI::App& program, int& exit_code);
 void add_bench(CLI::App& program, int& exit_code);
 void add_list(CLI::App& program, int& exit_code);
 void add_demo(CLI::App& program, int& exit_code);
+void add_diff(CLI::App& program, int& exit_code);
 
 // A parsed and valid spec and its layout.
 struct Loaded {
@@ -49,8 +51,12 @@ struct Loaded {
 };
 
 // A spec file, by path; or by name ("qwen3_next_80b": specs/<name>.yaml below the current folder). Prints diagnostics
-// to standard error and throws Failure when there are errors.
-Loaded load(const std::string& file_or_name);
+// to standard error and throws Failure when there are errors. With `ranks` above 1 it is what one rank of tensor
+// parallelism holds; throws Failure(kFinding) naming the legal numbers where the heads can't be shared.
+Loaded load(const std::string& file_or_name, int ranks = 1);
+
+// Adds --tp N to a subcommand.
+void add_ranks(CLI::App& command, int& ranks);
 
 // Every *.yaml directly below a folder, sorted by name; throws Failure for a folder that cannot be read or has none.
 std::vector<std::string> spec_files(const std::string& folder);

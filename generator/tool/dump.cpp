@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "layout/layout_text.h"
+#include "layout/shard.h"
 #include "spec/spec_text.h"
 #include "tool/command.h"
 
@@ -13,6 +14,7 @@ void add_dump(CLI::App& program, int&) {
   struct Options {
     std::string spec, stage = "layout";
     std::vector<std::string> targets, operations;
+    int ranks = 1;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("dump", "Print what a spec becomes at a stage");
@@ -22,11 +24,13 @@ void add_dump(CLI::App& program, int&) {
       ->capture_default_str();
   command->add_option("--target", options->targets, "targets of --stage plan; default: all")->delimiter(',');
   command->add_option("--operation", options->operations, "operations of --stage plan; default: all")->delimiter(',');
+  add_ranks(*command, options->ranks);
   command->callback([options] {
-    const Loaded loaded = load(options->spec);
+    const Loaded loaded = load(options->spec, options->ranks);
     if (options->stage == "spec") {
       fmt::print("{}", spec::to_text(loaded.spec));
     } else if (options->stage == "layout") {
+      if (options->ranks > 1) fmt::print("{}", layout::shards_text(load(options->spec).layout, options->ranks));
       fmt::print("{}", layout::to_text(loaded.layout));
     } else {
       for (const std::string& operation : parse_operations(options->operations)) {

@@ -13,6 +13,7 @@ void add_emit(CLI::App& program, int&) {
     std::vector<std::string> specs, targets, operations;
     std::string out = "generated";
     bool list = false;
+    int ranks = 1;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("emit", "Write the specialised sources of specs");
@@ -22,14 +23,15 @@ void add_emit(CLI::App& program, int&) {
   command->add_option("--out", options->out, "folder to write to; files that differ are replaced, others stay")
       ->capture_default_str();
   command->add_flag("--list", options->list, "print the paths and write nothing");
+  add_ranks(*command, options->ranks);
   command->callback([options] {
     std::vector<Loaded> specs;
     for (const std::string& spec : options->specs) {
       std::error_code ignored;
       if (std::filesystem::is_directory(spec, ignored)) {
-        for (const std::string& file : spec_files(spec)) specs.push_back(load(file));
+        for (const std::string& file : spec_files(spec)) specs.push_back(load(file, options->ranks));
       } else {
-        specs.push_back(load(spec));
+        specs.push_back(load(spec, options->ranks));
       }
     }
     const auto files = expected_tree(specs, parse_operations(options->operations), parse_targets(options->targets));

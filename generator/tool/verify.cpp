@@ -14,11 +14,12 @@ namespace {
 struct Options {
   std::vector<std::string> specs, operations;
   std::string on = "cpu", target;
+  int ranks = 1;
   verify::Options run;
 };
 
 ExitCode verify_spec(verify::Executor& executor, const std::string& file, const Options& options) {
-  const Loaded loaded = load(file);
+  const Loaded loaded = load(file, options.ranks);
   fmt::print("{} on {} ({})\n", loaded.layout.spec, executor.where(), executor.target().name);
   fmt::print("  {:<13} {:<13} {:>10} {:>10}  {}\n", "operation", "operand", "error", "limit", "verdict");
   ExitCode code = kGood;
@@ -56,6 +57,7 @@ void add_verify(CLI::App& program, int& exit_code) {
   command->add_option("--rows", options->run.rows, "rows of the batch, one of them padding where the spec has any")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  add_ranks(*command, options->ranks);
   command->callback([options, &exit_code] {
     const plan::Target* target = options->target.empty() ? nullptr : parse_targets({options->target}).front();
     try {

@@ -1,0 +1,82 @@
+#include "layout/shard.h"
+
+#include <fmt/format.h>
+
+namespace gdn::layout {
+namespace {
+
+bool has_heads(const PartLayout& part) {
+  for (const Axis& axis : part.axes) {
+    if (axis.name == "key_head" || axis.name == "value_head" || axis.name == "group") return true;
+  }
+  return false;
+}
+
+// "key heads 4r to 4r+3", or "key head r" where a rank has one.
+std::string range(std::string_view what, int each) {
+  if (each == 1) return fmt::format("{} r", what);
+  return fmt::format("{}s {}r to {}r+{}", what, each, each, each - 1);
+}
+
+}  // namespace
+
+std::vector<int> legal_ranks(const spec::Spec& spec) {
+  std::vector<int> ranks;
+  for (int n = 1; n <= *spec.heads.key; ++n) {
+    if (*spec.heads.key % n == 0 && *spec.heads.value % n == 0) ranks.push_back(n);
+  }
+  return ranks;
+}
+
+spec::Spec shard(const spec::Spec& spec, int ranks) {
+  if (ranks < 1 || *spec.heads.key % ranks != 0 || *spec.heads.value % ranks != 0) {
+    throw Unshardable(fmt::format("{} has heads.key = {} and heads.value = {}, which {} ranks can't share: --tp can be {}",
+                                  *spec.name, *spec.heads.key, *spec.heads.value, ranks,
+                                  fmt::join(legal_ranks(spec), ", ")));
+  }
+  spec::Spec rank = spec;
+  if (ranks == 1) return rank;
+  rank.heads.key.value /= ranks;
+  rank.heads.value.value /= ranks;
+  rank.name.value += fmt::format("_tp{}", ranks);
+  return rank;
+}
+
+std::string shards_text(const Layout& whole, int ranks) {
+  const core::Facts& n = whole.numbers;
+  const int key_heads = n.key_heads / ranks;
+  std::string text = fmt::format("rank r of {}, r = 0 to {}: {}; ", ranks, ranks - 1, range("key head", key_heads));
+  if (n.pairing == core::Pairing::kGrouped || n.group == 1) {
+    text += range("value head", n.value_heads / ranks) + "\n";
+  } else {
+    text += fmt::format("value heads g*{0} + {1}r to g*{0} + {1}r+{2} for g = 0 to {3} (tiled: not one range)\n",
+                        n.key_heads, key_heads, key_heads - 1, n.group - 1);
+  }
+  std::string replicated;
+  for (const auto* section : {&whole.inputs, &whole.parameters, &whole.pools, &whole.handover, &whole.outputs}) {
+    for (const TensorLayout& tensor : *section) {
+      std::string cut;
+      for (const PartLayout& part : tensor.parts) {
+        if (!has_heads(part)) continue;
+        std::int64_t count = 1;
+        for (const Axis& axis : part.axes) count *= axis.size;
+        cut += fmt::format("{}{} {} of {}", cut.empty() ? "" : ", ", part.name, count / ranks, count);
+      }
+      if (cut.empty()) {
+        replicated += fmt::format("{}{}", replicated.empty() ? "" : ", ", tensor.name);
+        continue;
+      }
+      const bool interleaved = tensor.parts.size() > 1 && !tensor.parts[0].axes.empty() &&
+                               tensor.parts[0].axes[0].name == "key_head" &&
+                               tensor.parts[0].axes[0].stride * tensor.parts[0].axes[0].size == tensor.inner;
+      text += fmt::format("  {}: {} elements{}\n", tensor.name, cut,
+                          tensor.parts.size() < 2 ? ""
+                          : interleaved
+                              ? "; key head by key head, so a rank's row is one slice of the whole row"
+                              : "; each part cut by itself, then packed: not one slice of the whole row");
+    }
+  }
+  return text + fmt::format("  replicated: {}slots\n", replicated.empty() ? "" : replicated + ", ");
+}
+
+}  // namespace gdn::layout
