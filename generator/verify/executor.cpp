@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 
+#include "check.h"
 #include "compile/compiler.h"
 #include "compile/headers.h"
 #include "device/device.h"
@@ -32,6 +33,9 @@ class HostKernel : public Loaded {
       : kernel_(std::move(kernel)), seconds_(seconds) {}
   void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
     kernel_->launch(problem.rows(), problem.slots(), views);
+  }
+  void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+    kernel_->launch_prepared(runtime::make_args(kernel_->plan(), problem.rows(), problem.slots(), views));
   }
   double compile_seconds() const override { return seconds_; }
 
@@ -78,24 +82,36 @@ class DeviceKernel : public Loaded {
       : device_(std::move(device)), kernel_(std::move(kernel)), seconds_(seconds) {}
 
   void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+    on_device(problem, views, [&](const std::vector<runtime::View>& there) {
+      kernel_->launch(problem.rows(), problem.slots(), there);
+    });
+  }
+  void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+    on_device(problem, views, [&](const std::vector<runtime::View>& there) {
+      kernel_->launch_prepared(runtime::make_args(kernel_->plan(), problem.rows(), problem.slots(), there));
+    });
+  }
+  double compile_seconds() const override { return seconds_; }
+
+ private:
+  template <class Launch>
+  void on_device(oracle::Problem& problem, const std::vector<runtime::View>& views, Launch launch) {
     std::vector<runtime::Buffer> buffers;
-    std::vector<runtime::View> on_device = views;
+    std::vector<runtime::View> there = views;
     for (std::size_t i = 0; i < views.size(); ++i) {
       const oracle::Buffer& host = problem.buffers()[i];
       buffers.push_back(device_.alloc(host.size_bytes()));
       device_.copy_in(buffers.back().data(), host.data(), host.size_bytes());
-      on_device[i].data = buffers.back().data();
+      there[i].data = buffers.back().data();
     }
-    kernel_->launch(problem.rows(), problem.slots(), on_device);
+    launch(there);
     device_.synchronize();
     for (std::size_t i = 0; i < views.size(); ++i) {
       oracle::Buffer& host = problem.buffers()[i];
       device_.copy_out(host.data(), buffers[i].data(), host.size_bytes());
     }
   }
-  double compile_seconds() const override { return seconds_; }
 
- private:
   runtime::Device device_;
   std::unique_ptr<runtime::Kernel> kernel_;
   double seconds_;
