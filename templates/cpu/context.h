@@ -45,15 +45,15 @@ struct Frame {
   }
 
   int size = 0;
-  int q = 0, k = 0;           // [key_dim], normalised and scaled when a part says so
-  int v = 0, o = 0;           // [value_dim] of one value head
-  int decay = 0, beta = 0;    // [group, up to whole vectors]: exp(g) and beta of the key head's value heads
-  int a = 0, dt_bias = 0;     // [group, up to whole vectors]: inputs of the gates
-  int staged = 0;             // one vector on its way to or from memory that no vector instruction reaches
-  int key_query = 0;          // dot product of the normalised k and q
-  int old_stack = 0;          // the caller's stack pointer
-  int old_mxcsr = 0;          // the caller's floating-point control
-  int next_state = 0;         // address of the state that the next item begins with
+  int q = 0, k = 0;         // [key_dim], normalised and scaled when a part says so
+  int v = 0, o = 0;         // [value_dim] of one value head
+  int decay = 0, beta = 0;  // [group, up to whole vectors]: exp(g) and beta of the key head's value heads
+  int a = 0, dt_bias = 0;   // [group, up to whole vectors]: inputs of the gates
+  int staged = 0;           // one vector on its way to or from memory that no vector instruction reaches
+  int key_query = 0;        // dot product of the normalised k and q
+  int old_stack = 0;        // the caller's stack pointer
+  int old_mxcsr = 0;        // the caller's floating-point control
+  int next_state = 0;       // address of the state that the next item begins with
 
  private:
   int take(int bytes) {

@@ -19,7 +19,8 @@ constexpr int kSum = 0, kRaw = 1, kTap = 2, kWeight = 3, kWeightBlock = 4, kWind
 const Reg64 kInput = reg::r8, kWindow = reg::r9, kWeights = reg::r10, kBias = reg::r11, kResult = reg::rdx;
 
 Vector16 vector_at(const Reg64& base, const Map& map, std::int64_t tap) {
-  return {base, tap * map.tap_stride * static_cast<std::int64_t>(core::size_of(map.dtype)), map.dtype, map.inner_stride};
+  return {base, tap * map.tap_stride * static_cast<std::int64_t>(core::size_of(map.dtype)), map.dtype,
+          map.inner_stride};
 }
 
 // 16 channels of a part.
@@ -137,7 +138,8 @@ void emit_conv(Context& c, const ConvPart& part, int frame_offset) {
   emit_repeat(c, static_cast<int>(part.input.run) / kLanes, "conv", [&] {
     step.emit(frame_offset);
     const auto advance = [&](const Reg64& pointer, const Map& map) {
-      if (map.present()) emit_advance(c, pointer, static_cast<std::int64_t>(kLanes) * stride_bytes(map, map.inner_stride));
+      if (map.present())
+        emit_advance(c, pointer, static_cast<std::int64_t>(kLanes) * stride_bytes(map, map.inner_stride));
     };
     advance(kInput, part.input);
     advance(kWindow, part.window);

@@ -78,7 +78,7 @@ class RowsOfKeys {
   }
 
  private:
-  static constexpr int kKeys = 8, kQueries = 16;                 // where n_ <= 8
+  static constexpr int kKeys = 8, kQueries = 16;  // where n_ <= 8
   static constexpr int kP = 24, kR = 25, kP2 = 26, kR2 = 27, kDecay = 28;
 
   bool held() const { return n_ <= 8; }

@@ -15,8 +15,10 @@ constexpr std::size_t kMaxCode = 1u << 20;
 int displacement32(std::int64_t displacement) {
   if (displacement < std::numeric_limits<std::int32_t>::min() ||
       displacement > std::numeric_limits<std::int32_t>::max()) {
-    throw std::runtime_error(fmt::format("an offset of {} bytes inside an operand is beyond what an instruction can "
-                                         "address (2^31)", displacement));
+    throw std::runtime_error(
+        fmt::format("an offset of {} bytes inside an operand is beyond what an instruction can "
+                    "address (2^31)",
+                    displacement));
   }
   return static_cast<int>(displacement);
 }
@@ -68,21 +70,25 @@ Mark& Emitter::pooled(std::vector<std::uint8_t> bytes, const std::string& name) 
 Address Emitter::constant(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof(bits));
-  return CodeGenerator::ptr_b[CodeGenerator::rip + pooled(bytes_of(std::array{bits}), fmt::format("f_{}", value)).label];
+  return CodeGenerator::ptr_b[CodeGenerator::rip +
+                              pooled(bytes_of(std::array{bits}), fmt::format("f_{}", value)).label];
 }
 
 Address Emitter::constant_bits(std::uint32_t value) {
-  return CodeGenerator::ptr_b[CodeGenerator::rip + pooled(bytes_of(std::array{value}), fmt::format("x_{:08x}", value)).label];
+  return CodeGenerator::ptr_b[CodeGenerator::rip +
+                              pooled(bytes_of(std::array{value}), fmt::format("x_{:08x}", value)).label];
 }
 
 Address Emitter::scalar(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof(bits));
-  return CodeGenerator::dword[CodeGenerator::rip + pooled(bytes_of(std::array{bits}), fmt::format("f_{}", value)).label];
+  return CodeGenerator::dword[CodeGenerator::rip +
+                              pooled(bytes_of(std::array{bits}), fmt::format("f_{}", value)).label];
 }
 
 Address Emitter::scalar_bits(std::uint32_t value) {
-  return CodeGenerator::dword[CodeGenerator::rip + pooled(bytes_of(std::array{value}), fmt::format("x_{:08x}", value)).label];
+  return CodeGenerator::dword[CodeGenerator::rip +
+                              pooled(bytes_of(std::array{value}), fmt::format("x_{:08x}", value)).label];
 }
 
 Address Emitter::vector(const std::array<std::uint32_t, 16>& lanes) {

@@ -63,10 +63,10 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   void bind(Mark& mark);
   void comment(const std::string& text);
 
-#define GDN_INSTRUCTION(name)                                                                \
-  template <class... Operands>                                                               \
-  void name(const Operands&... operands) {                                                   \
-    encode([&] { CodeGenerator::name(operands...); }, #name, {text(operands)...});           \
+#define GDN_INSTRUCTION(name)                                                      \
+  template <class... Operands>                                                     \
+  void name(const Operands&... operands) {                                         \
+    encode([&] { CodeGenerator::name(operands...); }, #name, {text(operands)...}); \
   }
   GDN_INSTRUCTION(add)
   GDN_INSTRUCTION(and_)
@@ -135,8 +135,8 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(xor_)
 #undef GDN_INSTRUCTION
 
-#define GDN_JUMP(jump)                                                                       \
-  void jump(const Mark& target) {                                                            \
+#define GDN_JUMP(jump)                                                                               \
+  void jump(const Mark& target) {                                                                    \
     encode([&] { CodeGenerator::jump(target.label, CodeGenerator::T_NEAR); }, #jump, {target.name}); \
   }
   GDN_JUMP(jae)

@@ -21,8 +21,8 @@ using core::Facts;
 using core::Map;
 
 [[noreturn]] void refuse(const core::KernelPlan& plan, const std::string& why) {
-  throw std::runtime_error(fmt::format("can't generate {} for the CPU: {}",
-                                       plan.symbol.empty() ? plan.operation : plan.symbol, why));
+  throw std::runtime_error(
+      fmt::format("can't generate {} for the CPU: {}", plan.symbol.empty() ? plan.operation : plan.symbol, why));
 }
 
 struct Need {
@@ -212,12 +212,18 @@ const Operation kOperations[] = {
      decode},
     {"unpack", false,
      [](const Facts& f) {
-       return std::vector<Need>{{"q", f.in_q, f.key_dim},          {"k", f.in_k, f.key_dim},
-                                {"v", f.in_v, f.value_dim},        {"z", f.in_z, f.value_dim},
-                                {"b", f.in_b, 1},                  {"a", f.in_a, 1},
-                                {"handover.q", f.out_q, f.key_dim}, {"handover.k", f.out_k, f.key_dim},
-                                {"handover.v", f.out_v, f.value_dim}, {"handover.z", f.out_z, f.value_dim},
-                                {"handover.b", f.out_b, 1},        {"handover.a", f.out_a, 1}};
+       return std::vector<Need>{{"q", f.in_q, f.key_dim},
+                                {"k", f.in_k, f.key_dim},
+                                {"v", f.in_v, f.value_dim},
+                                {"z", f.in_z, f.value_dim},
+                                {"b", f.in_b, 1},
+                                {"a", f.in_a, 1},
+                                {"handover.q", f.out_q, f.key_dim},
+                                {"handover.k", f.out_k, f.key_dim},
+                                {"handover.v", f.out_v, f.value_dim},
+                                {"handover.z", f.out_z, f.value_dim},
+                                {"handover.b", f.out_b, 1},
+                                {"handover.a", f.out_a, 1}};
      },
      unpack},
     {"conv_update", true,
@@ -236,9 +242,9 @@ const Operation kOperations[] = {
      gating},
     {"delta_update", true,
      [](const Facts& f) {
-       return std::vector<Need>{{"handover.q", f.in_q, f.key_dim}, {"handover.k", f.in_k, f.key_dim},
+       return std::vector<Need>{{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
                                 {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
-                                {"handover.beta", f.in_beta, 1},   {"state", f.state, f.key_dim},
+                                {"handover.beta", f.in_beta, 1},     {"state", f.state, f.key_dim},
                                 {"handover.o", f.out_o, f.value_dim}};
      },
      delta_update},
@@ -249,7 +255,8 @@ const Operation kOperations[] = {
 }  // namespace
 
 Kernel generate(const core::KernelPlan& plan) {
-  if (plan.target != "avx512bf16") refuse(plan, fmt::format("the target is {}: the CPU target is avx512bf16", plan.target));
+  if (plan.target != "avx512bf16")
+    refuse(plan, fmt::format("the target is {}: the CPU target is avx512bf16", plan.target));
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
     check_facts(plan);
@@ -259,9 +266,9 @@ Kernel generate(const core::KernelPlan& plan) {
     Emitter emitter;
     Context context{emitter, facts, Frame(facts)};
     operation.emit(context);
-    Emitter::Program program =
-        emitter.finish(fmt::format("{} on {}, heads {}/{}, dims {}/{}", plan.operation, plan.target, plan.facts.key_heads,
-                                   plan.facts.value_heads, plan.facts.key_dim, plan.facts.value_dim));
+    Emitter::Program program = emitter.finish(fmt::format("{} on {}, heads {}/{}, dims {}/{}", plan.operation,
+                                                          plan.target, plan.facts.key_heads, plan.facts.value_heads,
+                                                          plan.facts.key_dim, plan.facts.value_dim));
     return Kernel(program.code, std::move(program.listing));
   }
   refuse(plan, "the operations are decode, unpack, conv_update, gating, delta_update and norm_quant");

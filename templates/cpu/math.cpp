@@ -10,9 +10,8 @@ constexpr float kLog2E = 1.44269504f;
 
 // e^r on [-ln2/2, ln2/2], degree 6, interpolated at the Chebyshev nodes with the first two coefficients fixed at 1:
 // relative error 8e-9 before rounding. Highest power first.
-constexpr float kExp[] = {1.3926926911630483e-3f, 8.363773874335872e-3f, 4.166655011032689e-2f,
-                          1.666657338190147e-1f,  0.5f,                  1.0f,
-                          1.0f};
+constexpr float kExp[] = {
+    1.3926926911630483e-3f, 8.363773874335872e-3f, 4.166655011032689e-2f, 1.666657338190147e-1f, 0.5f, 1.0f, 1.0f};
 
 // atanh(s) / s as a polynomial of s^2 on [0, 1/9], interpolated at the Chebyshev nodes: relative error 1.6e-8.
 constexpr float kAtanh[] = {1.342574903181678e-1f, 1.4118309898128883e-1f, 2.0003780322769135e-1f,

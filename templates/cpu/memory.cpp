@@ -10,9 +10,9 @@ namespace {
 
 using core::DType;
 
-constexpr int kIndex = 31;       // of gathers, scatters and permutes
-constexpr int kHigh = 30;        // second half of a permuted pair
-constexpr int kValue = 29;       // a narrowed copy on its way to memory
+constexpr int kIndex = 31;  // of gathers, scatters and permutes
+constexpr int kHigh = 30;   // second half of a permuted pair
+constexpr int kValue = 29;  // a narrowed copy on its way to memory
 const Opmask kMask(1);
 
 bool wide(DType dtype) { return core::size_of(dtype) == 4; }

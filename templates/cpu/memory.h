@@ -19,10 +19,10 @@ namespace gdn::cpu {
 constexpr int kScratch = 29;
 
 struct Vector16 {
-  Reg64 base;                // address of the first element is base + displacement
+  Reg64 base;                     // address of the first element is base + displacement
   std::int64_t displacement = 0;  // bytes
   core::DType dtype = core::DType::kFp32;
-  std::int64_t stride = 1;   // elements
+  std::int64_t stride = 1;  // elements
 };
 
 // Memory to a raw vector and back. `source` and `target` are not scratch registers.

@@ -1,8 +1,8 @@
 // Conv taps that lie innermost: a block of 16 channels with all their taps, 16-bit elements, neighbours in memory.
 //
-// This is how checkpoints keep conv weights ([channel, tap]) and how a DS window lies ([slot, channel, tap]). A block of
-// 2, 3 or 4 taps is 32 to 64 words: two registers, out of which word permutes take a tap of all channels at once, and
-// into which a shifted window is put together again. Other strides take the general way of memory.h.
+// This is how checkpoints keep conv weights ([channel, tap]) and how a DS window lies ([slot, channel, tap]). A block
+// of 2, 3 or 4 taps is 32 to 64 words: two registers, out of which word permutes take a tap of all channels at once,
+// and into which a shifted window is put together again. Other strides take the general way of memory.h.
 #pragma once
 
 #include <cstdint>

@@ -117,8 +117,9 @@ TEST_CASE("a listing accounts for every byte of the code") {
 
 TEST_CASE("a listing names instructions, operands, marks and constants") {
   const std::string listing = cpu::generate(fuzz_plan("decode")).listing();
-  for (const char* text : {"; decode on avx512bf16, heads 2/6, dims 32/48", "\nitem:\n", "\npadded:\n", "prefetcht1 [r9",
-                           "vmovups [r8 + 64], zmm1", "vrcp14ps zmm", "[rip + f_1]{1toN}", "jb item", "; gated norm"}) {
+  for (const char* text :
+       {"; decode on avx512bf16, heads 2/6, dims 32/48", "\nitem:\n", "\npadded:\n", "prefetcht1 [r9",
+        "vmovups [r8 + 64], zmm1", "vrcp14ps zmm", "[rip + f_1]{1toN}", "jb item", "; gated norm"}) {
     INFO(text);
     CHECK(listing.find(text) != std::string::npos);
   }

@@ -31,11 +31,12 @@ spec::Spec edited(const std::vector<Edit>& edits) {
 }
 
 // For layers whose numbers don't fit between the parts in bf16.
-const Edit kWideHandover[] = {{"  q: {dtype: bf16, dims: [token@launch, key_head", "  q: {dtype: fp32, dims: [token@launch, key_head"},
-                              {"  k: {dtype: bf16, dims: [token@launch, key_head", "  k: {dtype: fp32, dims: [token@launch, key_head"},
-                              {"  v: {dtype: bf16, dims: [token@launch, value_head", "  v: {dtype: fp32, dims: [token@launch, value_head"},
-                              {"  z: {dtype: bf16, dims: [token@launch, value_head", "  z: {dtype: fp32, dims: [token@launch, value_head"},
-                              {"  o: {dtype: bf16, dims: [token@launch, value_head", "  o: {dtype: fp32, dims: [token@launch, value_head"}};
+const Edit kWideHandover[] = {
+    {"  q: {dtype: bf16, dims: [token@launch, key_head", "  q: {dtype: fp32, dims: [token@launch, key_head"},
+    {"  k: {dtype: bf16, dims: [token@launch, key_head", "  k: {dtype: fp32, dims: [token@launch, key_head"},
+    {"  v: {dtype: bf16, dims: [token@launch, value_head", "  v: {dtype: fp32, dims: [token@launch, value_head"},
+    {"  z: {dtype: bf16, dims: [token@launch, value_head", "  z: {dtype: fp32, dims: [token@launch, value_head"},
+    {"  o: {dtype: bf16, dims: [token@launch, value_head", "  o: {dtype: fp32, dims: [token@launch, value_head"}};
 
 Variant widened(Variant variant) {
   for (const Edit& edit : kWideHandover) variant.edits.push_back(edit);
@@ -124,9 +125,12 @@ TEST_CASE("conv widths, weights and orders of taps") {
       {"weights fp32 [tap, channel]", {{kConvWeight, "conv_weight: {dtype: fp32, dims: [tap, channel]}"}}},
       {"newest first", {{"taps: oldest_first", "taps: newest_first"}}},
       {"width 2", {{"width: 4", "width: 2"}, {"window: 3", "window: 1"}}},
-      {"width 2, DS, window 2", {{"width: 4", "width: 2"}, {"window: 3", "window: 2"}, {kConvState, "conv_state: {dtype: bf16, dims: DS}"}}},
-      {"width 3, DS", {{"width: 4", "width: 3"}, {"window: 3", "window: 2"}, {kConvState, "conv_state: {dtype: fp16, dims: DS}"}}},
-      {"width 5, newest first", {{"width: 4", "width: 5"}, {"window: 3", "window: 4"}, {"taps: oldest_first", "taps: newest_first"}}},
+      {"width 2, DS, window 2",
+       {{"width: 4", "width: 2"}, {"window: 3", "window: 2"}, {kConvState, "conv_state: {dtype: bf16, dims: DS}"}}},
+      {"width 3, DS",
+       {{"width: 4", "width: 3"}, {"window: 3", "window: 2"}, {kConvState, "conv_state: {dtype: fp16, dims: DS}"}}},
+      {"width 5, newest first",
+       {{"width: 4", "width: 5"}, {"window: 3", "window: 4"}, {"taps: oldest_first", "taps: newest_first"}}},
       {"no activation", {{"activation: silu", "activation: none"}}},
   };
   for (const Variant& variant : variants) check(variant);
@@ -152,7 +156,8 @@ TEST_CASE("norms, gates and rounding points") {
       {"no gate", {{norm, "weight: w, gate: none, order: norm_then_gate}"}}},
       widened({"no rounding", {{rounding, "rounding: {conv: fp32, qk: fp32, beta: fp32, o: fp32, norm: fp32}"}}}),
       {"rounding everywhere, bf16", {{rounding, "rounding: {conv: bf16, qk: bf16, beta: bf16, o: bf16, norm: bf16}"}}},
-      widened({"rounding everywhere, fp16", {{rounding, "rounding: {conv: fp16, qk: fp16, beta: fp16, o: fp16, norm: fp16}"}}}),
+      widened({"rounding everywhere, fp16",
+               {{rounding, "rounding: {conv: fp16, qk: fp16, beta: fp16, o: fp16, norm: fp16}"}}}),
       {"one value head a key head", {{"value: 6", "value: 2"}}},
       {"one key head", {{"key: 2, value: 6", "key: 1, value: 3"}}},
       {"seventeen value heads a key head", {{"value: 6", "value: 34"}}},
@@ -164,9 +169,10 @@ TEST_CASE("norms, gates and rounding points") {
 
 TEST_CASE("head dimensions from 16 to 256, both orders of the state, all its types") {
   if (!test::runs_here()) return;
-  const char* const sizes[] = {"dims: {key: 16, value: 16}",  "dims: {key: 16, value: 256}",  "dims: {key: 256, value: 16}",
-                               "dims: {key: 48, value: 80}",  "dims: {key: 128, value: 128}", "dims: {key: 144, value: 208}",
-                               "dims: {key: 192, value: 96}", "dims: {key: 256, value: 256}"};
+  const char* const sizes[] = {"dims: {key: 16, value: 16}",   "dims: {key: 16, value: 256}",
+                               "dims: {key: 256, value: 16}",  "dims: {key: 48, value: 80}",
+                               "dims: {key: 128, value: 128}", "dims: {key: 144, value: 208}",
+                               "dims: {key: 192, value: 96}",  "dims: {key: 256, value: 256}"};
   for (const char* size : sizes) {
     for (const char* dims : {"value_dim, key_dim", "key_dim, value_dim"}) {
       for (const char* dtype : {"fp32", "bf16", "fp16"}) {
