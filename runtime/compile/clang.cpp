@@ -56,6 +56,13 @@ class Clang final : public Compiler {
   // Of the first candidate; program() may take another one for a target that this one doesn't know.
   std::string version() const override { return fmt::format("{} ({})", version_line(programs_[0]), programs_[0]); }
 
+  // Of every candidate: which of them knows a target is a process away.
+  std::string fingerprint() const override {
+    std::string text = fmt::format("clang {} {} {}", fmt::join(kFlags, " "), fmt::join(kCodeFlags, " "), kObjectVersion);
+    for (const std::string& path : programs_) text += "\n" + file_stamp(path);
+    return text;
+  }
+
   bool knows(std::string_view target) const override { return !program(std::string(target)).empty(); }
 
   Binary compile(const Source& source, const std::string& target, const Options& options) const override {
@@ -72,8 +79,8 @@ class Clang final : public Compiler {
     // Assembly first, then the assembler: the text that a test looks at is the code that runs.
     std::vector<std::string> arguments = {clang, "-x", "hip"};
     for (const char* flag : kFlags) arguments.push_back(flag);
-    arguments.insert(arguments.end(), {"--offload-arch=" + target, "-O3", "-std=c++17", "-I.", kObjectVersion,
-                                       "-Rpass-analysis=kernel-resource-usage"});
+    arguments.insert(arguments.end(), {"--offload-arch=" + target, kObjectVersion});
+    arguments.insert(arguments.end(), std::begin(kCodeFlags), std::end(kCodeFlags));
     arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());
     arguments.insert(arguments.end(), {"-S", file, "-o", "kernel.s"});
     step(arguments, dir, source, options, binary);
@@ -92,6 +99,7 @@ class Clang final : public Compiler {
  private:
   // -nogpuinc, -nogpulib: neither the ROCm headers nor its device libraries are needed.
   static constexpr const char* kFlags[] = {"--offload-device-only", "--no-gpu-bundle-output", "-nogpuinc", "-nogpulib"};
+  static constexpr const char* kCodeFlags[] = {"-O3", "-std=c++17", "-I.", "-Rpass-analysis=kernel-resource-usage"};
   // The one that every ROCm from 5.0 on loads; clang 22 would write 6.
   static constexpr const char* kObjectVersion = "-mcode-object-version=5";
 

@@ -32,6 +32,7 @@ struct Binary {
   std::string log;                  // everything that the compiler said
   std::string assembly;             // with Options::assembly
   double seconds = 0;               // wall time of the compilation
+  bool cached = false;              // no compilation: it was in a disk cache
 };
 
 // Thread-safe: several threads may compile through one object.
@@ -39,7 +40,10 @@ class Compiler {
  public:
   virtual ~Compiler() = default;
   virtual std::string name() const = 0;     // "nvrtc", "hiprtc", "clang", "host"
-  virtual std::string version() const = 0;  // with where it was found; part of every cache key
+  virtual std::string version() const = 0;  // with where it was found
+  // Everything that decides the bytes besides source, target and options: which files the compiler is, in which
+  // version, and the arguments that it is given by this project. Part of every cache key; starts no process.
+  virtual std::string fingerprint() const = 0;
   // Whether it can make code for the target. Compiles nothing.
   virtual bool knows(std::string_view target) const = 0;
   // Throws Error: kUnsupported for a target it doesn't know, kCompileFailed with the compiler's own words, kTimedOut.

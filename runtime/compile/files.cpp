@@ -1,6 +1,7 @@
 #include "compile/files.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -14,6 +15,15 @@ std::string write_source(const PrivateDir& dir, const Source& source) {
   const std::string name = std::filesystem::path(source.name).filename().string();
   dir.write(name.empty() ? "kernel" : name, source.text);
   return name.empty() ? "kernel" : name;
+}
+
+std::string file_stamp(const std::string& path) {
+  std::error_code failed;
+  const std::filesystem::path real = std::filesystem::canonical(path, failed);
+  struct stat info = {};
+  if (failed || stat(real.c_str(), &info) != 0) return path + " (unreadable)";
+  return fmt::format("{} of {} bytes, changed {}.{:09}", real.string(), info.st_size, info.st_mtim.tv_sec,
+                     info.st_mtim.tv_nsec);
 }
 
 std::string version_line(const std::string& program) {

@@ -8,6 +8,7 @@
 
 #include "compile/compiler.h"
 #include "compile/elf.h"
+#include "compile/files.h"
 #include "compile/library.h"
 #include "compile/process.h"
 #include "error.h"
@@ -126,6 +127,9 @@ class Hiprtc final : public Compiler {
   std::string version() const override {
     return fmt::format("hiprtc of HIP {}.{} ({})", version_ / 100, version_ % 100, path_);
   }
+  std::string fingerprint() const override {
+    return fmt::format("hiprtc {} {}\n{}", version_, fmt::join(kFlags, " "), file_stamp(path_));
+  }
   bool knows(std::string_view target) const override {
     for (const Known& known : kKnown) {
       if (known.target == target) return version_ >= known.since;
@@ -164,6 +168,8 @@ class Hiprtc final : public Compiler {
   }
 
  private:
+  static constexpr const char* kFlags[] = {"-O3", "-std=c++17"};
+
   // Runs in the child. The program is not destroyed: the process ends.
   std::string compile_here(const Source& source, const std::string& target, const Options& options) const {
     const Library library = open_library(candidates_);
@@ -173,7 +179,8 @@ class Hiprtc final : public Compiler {
       names.push_back(name.c_str());
       texts.push_back(text.c_str());
     }
-    std::vector<std::string> arguments = {"--offload-arch=" + target, "-O3", "-std=c++17"};
+    std::vector<std::string> arguments = {"--offload-arch=" + target};
+    arguments.insert(arguments.end(), std::begin(kFlags), std::end(kFlags));
     arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());
     for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
     Program program = nullptr;

@@ -34,6 +34,9 @@ class HostCompiler final : public Compiler {
 
   std::string name() const override { return "host"; }
   std::string version() const override { return fmt::format("{} ({})", version_line(program_), program_); }
+  std::string fingerprint() const override {
+    return fmt::format("host {}\n{}", fmt::join(kFlags, " "), file_stamp(program_));
+  }
   bool knows(std::string_view target) const override {
     return target.substr(0, 3) == "sm_" || target.substr(0, 3) == "gfx";
   }
@@ -45,16 +48,9 @@ class HostCompiler final : public Compiler {
     }
     const PrivateDir dir;
     const std::string file = write_source(dir, source);
-    std::vector<std::string> arguments = {program_,
-                                          "-x",
-                                          "c++",
-                                          "-O2",
-                                          "-std=c++17",
-                                          "-shared",
-                                          "-fPIC",
-                                          "-DGDN_HOST_SHIM",
-                                          fmt::format("-DGDN_HOST_WAVE={}", wave_of(target)),
-                                          "-I."};
+    std::vector<std::string> arguments = {program_};
+    arguments.insert(arguments.end(), std::begin(kFlags), std::end(kFlags));
+    arguments.push_back(fmt::format("-DGDN_HOST_WAVE={}", wave_of(target)));
     arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());
     arguments.insert(arguments.end(), {file, "-o", "kernel.so"});
     const ProcessResult result = run_process(arguments, dir.path().string(), options.time_limit);
@@ -75,6 +71,9 @@ class HostCompiler final : public Compiler {
   }
 
  private:
+  static constexpr const char* kFlags[] = {"-x",    "c++",   "-O2",  "-std=c++17", "-shared",
+                                           "-fPIC", "-I.", "-DGDN_HOST_SHIM"};
+
   std::string program_;
 };
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "compile/compiler.h"
+#include "compile/files.h"
 #include "compile/library.h"
 #include "error.h"
 
@@ -104,6 +105,9 @@ class Nvrtc final : public Compiler {
 
   std::string name() const override { return "nvrtc"; }
   std::string version() const override { return fmt::format("NVRTC {}.{} ({})", major_, minor_, library_.path()); }
+  std::string fingerprint() const override {
+    return fmt::format("nvrtc {}.{} {}\n{}", major_, minor_, fmt::join(kFlags, " "), file_stamp(library_.path()));
+  }
   bool knows(std::string_view target) const override {
     return std::find(architectures_.begin(), architectures_.end(), number_of(target)) != architectures_.end();
   }
@@ -113,14 +117,17 @@ class Nvrtc final : public Compiler {
       throw Error(Code::kUnsupported, fmt::format("{} can't compile for `{}`: it knows sm_{}", version(), target,
                                                   fmt::join(architectures_, ", sm_")));
     }
-    // ptxas -v puts registers, spills and stack into the log.
-    std::vector<std::string> arguments = {"--gpu-architecture=" + target, "--std=c++17", "--ptxas-options=-v"};
+    std::vector<std::string> arguments = {"--gpu-architecture=" + target};
+    arguments.insert(arguments.end(), std::begin(kFlags), std::end(kFlags));
     arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());
     if (options.no_cache && !no_cache_unknown()) arguments.push_back("--no-cache");
     return run(source, arguments);
   }
 
  private:
+  // ptxas -v puts registers, spills and stack into the log.
+  static constexpr const char* kFlags[] = {"--std=c++17", "--ptxas-options=-v"};
+
   // Older versions have no cache and refuse the option.
   bool no_cache_unknown() const { return major_ < 12 || (major_ == 12 && minor_ < 9); }
 
