@@ -217,27 +217,6 @@ void emit_key_query(Context& c) {
   c.e.vmovss(c.e.at(reg::frame, c.frame.key_query), xmm(0));
 }
 
-void emit_next_state(Context& c) {
-  Mark& here = c.e.mark("no_next_state");
-  Mark& same_row = c.e.mark("next_in_row");
-  const Position next{reg::r10, reg::r11, reg::rdx, true};
-  emit_pointer(c, reg::r8, c.facts.state, Row::kSlot, {reg::row, reg::slot, reg::key_head, true});
-  c.e.lea(reg::rax, c.e.at(reg::item, 1));
-  c.e.cmp(reg::rax, reg::end);
-  c.e.jae(here);
-  c.e.mov(reg::r11, reg::slot);
-  c.e.lea(reg::rdx, c.e.at(reg::key_head, 1));
-  c.e.cmp(reg::rdx, c.facts.key_heads);
-  c.e.jb(same_row);
-  c.e.xor_(reg::rdx, reg::rdx);
-  c.e.lea(reg::r10, c.e.at(reg::row, 1));
-  emit_slot(c, reg::r11, reg::r10, here);
-  c.e.bind(same_row);
-  emit_pointer(c, reg::r8, c.facts.state, Row::kSlot, next);
-  c.e.bind(here);
-  c.e.mov(c.e.at(reg::frame, c.frame.next_state), reg::r8);
-}
-
 void emit_delta(Context& c) {
   c.e.comment("delta rule");
   const Map& state = c.facts.state;

@@ -13,10 +13,6 @@ namespace gdn::cpu {
 // frame.key_query <- k.q of the vectors in the frame. Once an item, before the rule of its value heads.
 void emit_key_query(Context& c);
 
-// frame.next_state <- address of the first state that the next item touches; this item's own first state where there
-// is no next item or where that is padding. Once an item.
-void emit_next_state(Context& c);
-
 // The rule for value head reg::group: v, q, k, decay and beta from the frame, o (rounded as the facts say) into it.
 // While the state streams through, the state of the next head is prefetched into L2.
 void emit_delta(Context& c);

@@ -11,6 +11,7 @@
 #include "cpu/gates.h"
 #include "cpu/item.h"
 #include "cpu/kernel.h"
+#include "cpu/next_item.h"
 #include "cpu/norm.h"
 
 namespace gdn::cpu {
@@ -118,7 +119,7 @@ void emit_qk_ready(Context& c) {
   emit_qk_norm(c, c.frame.q, c.facts.q_scale);
   emit_qk_norm(c, c.frame.k, c.facts.k_scale);
   emit_key_query(c);
-  emit_next_state(c);
+  emit_next_item(c);
 }
 
 void decode(Context& c) {
