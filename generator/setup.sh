@@ -143,15 +143,17 @@ missing_packages() {
 # shellcheck disable=SC1091
 new_clang=$(. /etc/os-release && [ "${ID:-}" = ubuntu ] && echo 20 || echo 22)
 mapfile -t missing < <(missing_packages)
+# Everything that is missing, for people: the packages, and NVRTC where it has to come from PyPI.
+all_missing() { printf 'missing: %s%s' "${missing[*]}" "$([ -n "$nvrtc" ] || echo ', and NVRTC (PyPI: nvidia-cuda-nvrtc)')"; }
 if [ ${#missing[@]} -gt 0 ]; then
   become=()
   if [ "$(id -u)" -ne 0 ]; then
     fix="fix: run this as root or with sudo, or have an administrator run: apt-get install --no-install-recommends ${missing[*]}"
-    command -v sudo > /dev/null || die "packages are missing, this user is not root and there is no sudo" "missing: ${missing[*]}" "$fix"
+    command -v sudo > /dev/null || die "packages are missing, this user is not root and there is no sudo" "$(all_missing)" "$fix"
     if ! sudo -n true 2> /dev/null; then
-      [ -t 0 ] || die "packages are missing, and sudo asks for a password where nobody can type one" "missing: ${missing[*]}" "$fix"
+      [ -t 0 ] || die "packages are missing, and sudo asks for a password where nobody can type one" "$(all_missing)" "$fix"
       say "packages are missing; sudo asks for your password to install: ${missing[*]}"
-      sudo -v || die "packages are missing and sudo refused" "missing: ${missing[*]}" "$fix"
+      sudo -v || die "packages are missing and sudo refused" "$(all_missing)" "$fix"
     fi
     become=(sudo env)
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
@@ -178,7 +180,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   for name in "${missing[@]}"; do grep -Fxq -- "$name" <<< "$candidates" || unknown+=("$name"); done
   if [ ${#unknown[@]} -gt 0 ]; then
     grep -E '^(E|W|Err)' "$log" | head -n 5 >&2 || true
-    die "this system's package sources do not offer: ${unknown[*]}" "missing: ${missing[*]}" \
+    die "this system's package sources do not offer: ${unknown[*]}" "$(all_missing)" \
       "fix: check the network; on Debian 12 have bookworm and bookworm-security in the sources, on Ubuntu 24.04 universe and noble-updates"
   fi
   say "apt-get install ${missing[*]}"
@@ -186,7 +188,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     tail -n 15 "$log" >&2
     installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p')
     mapfile -t missing < <(missing_packages)
-    die "apt-get install failed (its last lines are above)" "missing: ${missing[*]}" "fix: check the network and the free disk space, then run this again"
+    die "apt-get install failed (its last lines are above)" "$(all_missing)" "fix: check the network and the free disk space, then run this again"
   fi
   say "installed ${#missing[@]} packages"
 fi

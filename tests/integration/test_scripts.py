@@ -110,6 +110,14 @@ class SetUp(unittest.TestCase):
         expected = set(QUICKSTART_PACKAGES + TEST_PACKAGES) - {"cmake", "g++", "catch2"}
         self.assertEqual(set(named) - {"setup:", "missing:"}, expected)
 
+    def test_nvrtc_is_named_with_the_packages(self):
+        machine = self.machine(installed=["cmake"], user=1000, nvrtc=False)
+        machine.stand_in("python3", "exit 1")
+        result = machine.set_up("quickstart")
+        if "NVRTC" not in result.stderr:  # a CUDA toolkit of the machine that the test runs on
+            self.assertTrue(list(pathlib.Path("/usr/local").glob("cuda*/lib64/libnvrtc.so.1*")), result.stderr)
+        self.assertEqual(result.returncode, 1)
+
     def test_without_a_terminal_nobody_is_asked_for_a_password(self):
         machine = self.machine(user=1000, sudo="exit 1")
         result = machine.set_up("quickstart")
