@@ -64,16 +64,18 @@ class DeltaRows {
   static constexpr int kPieces = ceil_div(kAccesses, kLanes);  // accesses of a lane in a row
   static constexpr bool kWholeRow = kLanes * kPieces == kAccesses;
 
-  // Rows that a lane has in flight: the plan's wish, but within 32 registers and no more than there are.
+  // Rows that a lane has in flight, and as many again being read ahead: the plan's wish, but within the registers that
+  // a thread of so large a block has, and no more than there are.
+  static_assert(F::kThreads <= 512, "larger blocks leave a thread too few registers: lower `threads` in the plan");
+  static constexpr int kBudget = F::kThreads <= 256 ? 32 : 16;
   static constexpr int kTeams = F::kThreads / kLanes;
-  static constexpr int kRegistersOfRow = kPieces * Raw<kWidth* static_cast<int>(sizeof(Element))>::kWords;
+  using Piece = Pack<Element, kWidth>;
+  static constexpr int kRegisters = kPieces * larger(Raw<Piece::kBytes>::kWords, kWidth / 2);  // of a row
   static constexpr int kRows =
-      larger(1, smaller(smaller(F::kRowsPerPass, 32 / larger(kRegistersOfRow, kPieces* kWidth / 2)),
-                        ceil_div(kValueDim, kTeams)));
+      larger(1, smaller(smaller(F::kRowsPerPass, kBudget / kRegisters), ceil_div(kValueDim, kTeams)));
   static constexpr int kRowsOfPass = kTeams * kRows;
   static constexpr bool kWholePass = kValueDim % kRowsOfPass == 0;
 
-  using Piece = Pack<Element, kWidth>;
   struct Pass {
     Piece piece[kRows][kPieces];
   };
@@ -200,6 +202,7 @@ class DeltaColumns {
   static constexpr int kWidth =
       access_width<Element>(smaller(State::kAlign, power_of_two_in(State::kInnerStride)), kValueDim);
   static constexpr int kAccesses = kValueDim / kWidth;
+  static_assert(F::kThreads <= 256, "larger blocks leave a thread too few registers: lower `threads` in the plan");
 
   // Lanes side by side along the value channels: 128 bytes if the rest of the wave then covers the key channels in 16
   // rows a lane, else half of that; a whole 32-byte sector is the least.
