@@ -57,7 +57,9 @@ cmake -S "$root" -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_
   -DGDN_WERROR=ON -DCMAKE_CXX_COMPILER=clang++-19 "-DCMAKE_CXX_CLANG_TIDY=clang-tidy-19;--quiet;--warnings-as-errors=*" > /dev/null
 keep_going=(-k)
 if [ -f "$build/build.ninja" ]; then keep_going=(-k 0); fi
-cmake --build "$build" --parallel "$jobs" -- "${keep_going[@]}" || failed=yes
+# clang-tidy counts what it suppressed in system headers, in a line for each file: no news.
+cmake --build "$build" --parallel "$jobs" -- "${keep_going[@]}" 2>&1 | { grep -vE '^[0-9]+ warnings? generated\.$' || true; } ||
+  failed=yes
 
 [ $failed = no ] || { echo "lint: failed" >&2; exit 1; }
 echo "lint: clean"
