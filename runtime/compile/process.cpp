@@ -223,7 +223,7 @@ std::string find_program(const std::string& name, const std::vector<std::string>
     begin = end + 1;
     // An empty or relative entry means the current directory, from which a program should not be picked up.
     if (folder.empty() || folder[0] != '/') continue;
-    const std::string path = folder + "/" + name;
+    std::string path = fmt::format("{}/{}", folder, name);
     if (executable(path)) return path;
   }
   return {};
