@@ -1,0 +1,64 @@
+// All decode kernels of one model for one GPU, cold and side by side.
+#include <sys/resource.h>
+
+#include <chrono>
+
+#include "compile/compile_all.h"
+#include "compile/headers.h"
+#include "emit/source.h"
+#include "layout/resolve.h"
+#include "plan/operation.h"
+#include "plan/plan.h"
+#include "support/catch.h"
+#include "support/specs.h"
+
+#include <fmt/format.h>
+
+namespace {
+
+using namespace gdn;
+
+double processor_seconds() {
+  double seconds = 0;
+  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage = {};
+    getrusage(who, &usage);
+    for (const timeval& part : {usage.ru_utime, usage.ru_stime}) {
+      seconds += static_cast<double>(part.tv_sec) + 1e-6 * static_cast<double>(part.tv_usec);
+    }
+  }
+  return seconds;
+}
+
+void compile_model(std::shared_ptr<const runtime::Compiler> compiler, const std::string& target) {
+  const spec::Spec spec = test::released("qwen3_next_80b");
+  layout::Layout layout = layout::resolve(spec);
+  std::vector<runtime::CompileJob> jobs;
+  for (const std::string_view operation : plan::operations()) {
+    emit::EmittedFile file = emit::source(plan::make(layout, operation, *plan::find_target(target)));
+    runtime::Options options;
+    options.no_cache = true;
+    jobs.push_back({compiler, {file.path, std::move(file.text), runtime::template_headers()}, target, options});
+  }
+  runtime::CompileLimits limits;
+  limits.threads = 2;
+  const double before = processor_seconds();
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<runtime::CompileResult> results = runtime::compile_all(std::move(jobs), limits);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double processor = processor_seconds() - before;
+  for (const runtime::CompileResult& result : results) {
+    INFO((result.error ? result.error->what() : ""));
+    CHECK_FALSE(result.error);
+  }
+  fmt::print("{} kernels of qwen3_next_80b for {} with {}, cold, 2 threads: {:.2f} s ({:.2f} s of processor time)\n",
+             results.size(), target, compiler->name(), seconds, processor);
+  // The processor's time, so that what else runs on the machine decides nothing.
+  CHECK(processor / 2 < 5);
+}
+
+TEST_CASE("NVRTC: the kernels of a model in less than 5 s on two cores") { compile_model(runtime::make_nvrtc(), "sm_90a"); }
+
+TEST_CASE("clang: the kernels of a model in less than 5 s on two cores") { compile_model(runtime::make_clang(), "gfx942"); }
+
+}  // namespace
