@@ -152,7 +152,18 @@ TEST_CASE("what can't be generated is refused by name") {
   contains(changed([](KernelPlan& p) { p.facts.window_q.inner_stride = std::int64_t{1} << 40; }), "beyond what");
 }
 
-TEST_CASE("no CPU target of another name is supported") {
+TEST_CASE("a target is supported where the system lists its instructions, and under its own name only") {
+  std::ifstream file("/proc/cpuinfo");
+  std::string flags;
+  for (std::string line; flags.empty() && std::getline(file, line);) {
+    if (line.rfind("flags", 0) == 0) flags = line + " ";
+  }
+  bool listed = true;
+  for (const char* flag :
+       {" fma ", " f16c ", " avx2 ", " avx512f ", " avx512dq ", " avx512bw ", " avx512vl ", " avx512_bf16 "}) {
+    listed = listed && flags.find(flag) != std::string::npos;
+  }
+  CHECK(cpu::cpu_supports("avx512bf16") == listed);
   CHECK_FALSE(cpu::cpu_supports("sm_90a"));
   CHECK_FALSE(cpu::cpu_supports(""));
 }
