@@ -44,7 +44,7 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
   struct InputQ {  // handover.q: bf16 [token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -3,22 +3,36 @@
 #include <algorithm>
 
 namespace gdn::plan {
+namespace {
+
+// Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
+// one by columns or element by element.
+bool key_channel_innermost(const core::Map& state) { return state.inner_stride == 1; }
+
+// Threads and rows in flight for an operation that streams the state.
+Choices state_choices(const Target& target, const core::Map& state) {
+  const bool half = core::size_of(state.dtype) == 2;
+  if (target.family == Family::kCuda) {
+    // Measured on an H200 from 64 to 512 threads and 2 to 16 rows (tests/bench/NOTES.md): fp32 rows want the most
+    // threads, 16-bit rows, which take twice the arithmetic a byte, fewer threads with more rows each.
+    if (key_channel_innermost(state)) return {{"threads", half ? 256 : 512}, {"rows_per_pass", half ? 8 : 4}};
+    return {{"threads", half ? 128 : 256}, {"rows_per_pass", 4}};
+  }
+  // 256 threads with 4 rows of 16 bytes in flight each cover the memory's latency with two blocks on a compute unit.
+  return {{"threads", 256}, {"rows_per_pass", 4}};
+}
+
+}  // namespace
 
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) return {};
-  // A block streams the states of one key head's value heads. 256 threads with 4 rows of 16 bytes in flight each cover
-  // the memory's latency with two blocks on a multiprocessor; the other operations move a few kilobytes a block, where
-  // more threads than channels only idle.
-  const bool state = operation == "decode" || operation == "delta_update";
-  std::int64_t threads = 256;
-  if (!state) {
-    const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
-    threads = operation == "gating" ? target.wave : channels <= 128 ? 128 : 256;
-  }
-  threads = std::min<std::int64_t>(threads, target.max_threads);
-  Choices choices = {{"threads", threads}};
-  choices.emplace_back("rows_per_pass", 4);
-  return choices;
+  if (facts.state.present()) return state_choices(target, facts.state);
+  // The other operations move a few kilobytes a block: more threads than channels only idle.
+  const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
+  const std::int64_t threads = operation == "gating" ? target.wave : channels <= 128 ? 128 : 256;
+  return {{"threads", std::min<std::int64_t>(threads, target.max_threads)}, {"rows_per_pass", 4}};
 }
+
+int max_state_threads(const core::Facts& facts) { return key_channel_innermost(facts.state) ? 512 : 256; }
 
 }  // namespace gdn::plan

@@ -11,4 +11,7 @@ namespace gdn::plan {
 // keeps in flight. CPU: none.
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts);
 
+// The most threads for which the bodies deal out a state of this order without holding too little of it a thread.
+int max_state_threads(const core::Facts& facts);
+
 }  // namespace gdn::plan

@@ -115,9 +115,10 @@ void check_limits(const core::KernelPlan& plan, const Target& target) {
                                   "has {}: heads.value / heads.key = {} with dims.value = {} is too large",
                                   plan.operation, target.name, bytes, target.static_shared, f.group, f.value_dim));
   }
-  if (plan.launch.threads > target.max_threads || plan.launch.threads % target.wave != 0) {
+  const int most = f.state.present() ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
+  if (plan.launch.threads > most || plan.launch.threads % target.wave != 0) {
     throw Unplannable(fmt::format("{} on {}: threads = {} must be a multiple of {} and at most {}", plan.operation,
-                                  target.name, plan.launch.threads, target.wave, target.max_threads));
+                                  target.name, plan.launch.threads, target.wave, most));
   }
 }
 

@@ -19,7 +19,7 @@ struct Options {
   std::vector<std::string> specs;
   std::vector<int> batches = {1, 4, 16, 64, 256};
   int ranks = 1;
-  std::string on = "cuda", json, commit = "not given";
+  std::string on = "cuda", tuning, json, commit = "not given";
 };
 
 std::string today() {
@@ -71,10 +71,12 @@ void add_bench(CLI::App& program, int&) {
       ->delimiter(',')
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  add_tuning(*command, options->tuning);
   command->add_option("--json", options->json, "write the figures to this file too");
   command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
   add_ranks(*command, options->ranks);
   command->callback([options] {
+    const plan::TuningTable tuning = load_tuning(options->tuning);
     verify::Bench all;
     fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "state", "batch", "time us",
                "GB/s", "floor us", "ratio");
@@ -82,7 +84,7 @@ void add_bench(CLI::App& program, int&) {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
         const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
-        verify::Bench bench = verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell);
+        verify::Bench bench = verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell, tuning);
         for (const verify::BenchRow& row : bench.rows) {
           fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.target,
                      row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);

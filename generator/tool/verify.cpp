@@ -13,7 +13,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> specs, operations;
-  std::string on = "cpu", target;
+  std::string on = "cpu", target, tuning;
   int ranks = 1;
   verify::Options run;
 };
@@ -58,7 +58,9 @@ void add_verify(CLI::App& program, int& exit_code) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_ranks(*command, options->ranks);
+  add_tuning(*command, options->tuning);
   command->callback([options, &exit_code] {
+    options->run.tuning = load_tuning(options->tuning);
     const plan::Target* target = options->target.empty() ? nullptr : parse_targets({options->target}).front();
     try {
       const auto executor = verify::open_executor(options->on, target);

@@ -101,8 +101,9 @@ class CudaBench {
     return 2.0 * static_cast<double>(from.size()) / seconds / 1e3;
   }
 
-  double decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, core::KernelPlan& plan_out) {
-    const plan::Planned planned = plan::make(layout, "decode", executor_->target());
+  double decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch,
+                   const plan::TuningTable& tuning, core::KernelPlan& plan_out) {
+    const plan::Planned planned = plan::make(layout, "decode", executor_->target(), tuning);
     const core::KernelPlan& plan = plan_out = planned.kernel;
     const emit::EmittedFile file = emit::source(planned);
     const runtime::Source source{file.path, file.text, runtime::template_headers()};
@@ -249,8 +250,9 @@ double cpu_copy_gb_per_s(unsigned threads) {
   return 2.0 * static_cast<double>(size) / median(times) / 1e3;
 }
 
-double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, core::KernelPlan& plan_out) {
-  const plan::Planned planned = plan::make(layout, "decode", *plan::find_target("avx512bf16"));
+double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch,
+                     const plan::TuningTable& tuning, core::KernelPlan& plan_out) {
+  const plan::Planned planned = plan::make(layout, "decode", *plan::find_target("avx512bf16"), tuning);
   const core::KernelPlan& plan = plan_out = planned.kernel;
   const auto kernel = runtime::load_cpu(plan);
   Tile tile(spec, batch);
@@ -317,7 +319,8 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows) {
 }
 
 Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
-                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell) {
+                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell,
+                   const plan::TuningTable& tuning) {
   Bench bench;
   core::KernelPlan plan;
   if (place == "cuda") {
@@ -327,7 +330,7 @@ Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::st
     bench.copy_gb_per_s = cuda.copy_gb_per_s();
     for (const int batch : batches) {
       tell(fmt::format("{} batch {}", layout.spec, batch));
-      const double us = cuda.decode_us(spec, layout, batch, plan);
+      const double us = cuda.decode_us(spec, layout, batch, tuning, plan);
       bench.rows.push_back(row_of(plan, place, batch, us, bench.copy_gb_per_s));
     }
     return bench;
@@ -338,7 +341,7 @@ Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::st
   bench.copy_gb_per_s = cpu_copy_gb_per_s(threads);
   for (const int batch : batches) {
     tell(fmt::format("{} batch {}", layout.spec, batch));
-    const double us = cpu_decode_us(spec, layout, batch, plan);
+    const double us = cpu_decode_us(spec, layout, batch, tuning, plan);
     bench.rows.push_back(row_of(plan, place, batch, us, bench.copy_gb_per_s));
   }
   return bench;

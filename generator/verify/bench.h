@@ -38,6 +38,7 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 // of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being measured.
 // Throws runtime::Error where the place is not to be had.
 Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
-                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell);
+                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell,
+                   const plan::TuningTable& tuning = plan::TuningTable::built_in());
 
 }  // namespace gdn::verify

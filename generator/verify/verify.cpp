@@ -34,7 +34,7 @@ double Result::worst_error() const {
 
 Result verify(Executor& executor, const spec::Spec& spec, const layout::Layout& layout, const std::string& operation,
               const Options& options) {
-  const plan::Planned planned = plan::make(layout, operation, executor.target());
+  const plan::Planned planned = plan::make(layout, operation, executor.target(), options.tuning);
   const std::unique_ptr<Loaded> kernel = executor.load(planned);
 
   oracle::Options problem_options;

@@ -16,6 +16,7 @@ struct Options {
   int steps = 3;         // each from the state that the step before stored
   int rows = 4;
   int padding_rows = 1;  // ignored where the spec or the operation has none
+  plan::TuningTable tuning = plan::TuningTable::built_in();
   std::int64_t extra_stride = 64;  // elements between rows that belong to nobody; 64 keeps every alignment
 };
 

@@ -34,10 +34,10 @@ TEST_CASE("the spec's own row wins over the row for all, and both over the model
     const auto table = plan::TuningTable::parse(std::string("gdn-gen tuning 1\n") + rows);
     return plan::make(layout, "decode", target, table).kernel.launch.threads;
   };
-  CHECK(threads("") == 256);
+  CHECK(threads("") == 512);
   CHECK(threads("sm_90a decode * threads=128\n") == 128);
   CHECK(threads("sm_90a decode fuzz_gdn threads=64\nsm_90a decode * threads=128\n") == 64);
-  CHECK(threads("sm_80 decode * threads=128\n") == 256);
+  CHECK(threads("sm_80 decode * threads=128\n") == 512);
 }
 
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {

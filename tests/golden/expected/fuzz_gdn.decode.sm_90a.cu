@@ -43,7 +43,7 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
@@ -185,6 +185,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 47) && gdn::spans<Decode::Out>(1, 48
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(256) gdn_fuzz_gdn_decode_sm_90a(const gdn::Args args) {
+GDN_KERNEL(512) gdn_fuzz_gdn_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::fuzz_gdn::Decode>(args);
 }

@@ -43,7 +43,7 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   struct InputQ {  // handover.q: bf16 [token@launch, key_head:2, key_dim:32] q=convolved
     using Element = gdn::Bf16;
@@ -105,6 +105,6 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 47) && gdn::spans<DeltaUpda
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(256) gdn_fuzz_gdn_delta_update_sm_90a(const gdn::Args args) {
+GDN_KERNEL(512) gdn_fuzz_gdn_delta_update_sm_90a(const gdn::Args args) {
   gdn::delta_update<gdn::generated::fuzz_gdn::DeltaUpdate>(args);
 }
