@@ -128,26 +128,43 @@ Diagnostic& Diagnostics::warning(Place place, std::string_view rule, std::string
 std::vector<Diagnostic> Diagnostics::sorted() const {
   std::vector<Diagnostic> result(all_.begin(), all_.end());
   std::stable_sort(result.begin(), result.end(), [](const Diagnostic& a, const Diagnostic& b) {
-    return std::tie(a.place.line, a.place.column) < std::tie(b.place.line, b.place.column);
+    return std::tie(a.place.source, a.place.line, a.place.column) <
+           std::tie(b.place.source, b.place.line, b.place.column);
   });
   return result;
 }
 
+void Diagnostics::move_to_source(std::size_t kept, int source) {
+  for (std::size_t i = kept; i < all_.size(); ++i) {
+    all_[i].place.source = source;
+    for (Note& note : all_[i].notes) note.place.source = source;
+  }
+}
+
 std::string render(const Diagnostics& diagnostics, std::string_view file, std::string_view text) {
-  const std::vector<std::string_view> lines = lines_of(text);
+  return render(diagnostics, {{std::string(file), std::string(text)}});
+}
+
+std::string render(const Diagnostics& diagnostics, const std::vector<Source>& sources) {
+  std::vector<std::vector<std::string_view>> all_lines;
+  for (const Source& source : sources) all_lines.push_back(lines_of(source.text));
+  const auto name = [&](Place place) -> std::string_view {
+    return sources.at(static_cast<std::size_t>(place.source)).file;
+  };
   std::string result;
   for (const Diagnostic& diagnostic : diagnostics.sorted()) {
+    const std::vector<std::string_view>& lines = all_lines.at(static_cast<std::size_t>(diagnostic.place.source));
     const char* severity = diagnostic.severity == Severity::kError ? "error" : "warning";
     result +=
-        fmt::format("{}: {}: {} [{}]\n", where(file, diagnostic.place), severity, diagnostic.message, diagnostic.rule);
+        fmt::format("{}: {}: {} [{}]\n", where(name(diagnostic.place), diagnostic.place), severity, diagnostic.message, diagnostic.rule);
     const auto line = static_cast<std::size_t>(diagnostic.place.line);
     if (diagnostic.place.line > 0 && line <= lines.size()) result += excerpt(lines[line - 1], diagnostic.place);
     for (const Note& note : diagnostic.notes) {
-      result += fmt::format("{}: note: {}\n", where(file, note.place), note.message);
+      result += fmt::format("{}: note: {}\n", where(name(note.place), note.place), note.message);
     }
   }
   if (diagnostics.dropped() > 0) {
-    result += fmt::format("{}: note: {} more diagnostics are not shown\n", file, diagnostics.dropped());
+    result += fmt::format("{}: note: {} more diagnostics are not shown\n", sources.front().file, diagnostics.dropped());
   }
   return result;
 }

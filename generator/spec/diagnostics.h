@@ -44,7 +44,11 @@ class Diagnostics {
   std::size_t errors() const { return errors_; }    // dropped ones included
   std::size_t dropped() const { return dropped_; }  // diagnostics beyond kMaxKept
   bool empty() const { return all_.empty(); }
-  std::vector<Diagnostic> sorted() const;  // by line, then column; those of the whole file first
+  std::size_t kept() const { return all_.size(); }
+  std::vector<Diagnostic> sorted() const;  // by source, line and column; those of a whole file first
+
+  // Says that everything reported after the first `kept` stands in this source.
+  void move_to_source(std::size_t kept, int source);
 
  private:
   Diagnostic& add(Severity severity, Place place, std::string_view rule, std::string message);
@@ -65,6 +69,9 @@ class Diagnostics {
 // `file` is printed as given; `text` is the file's content. Columns are bytes from 1. Tabs stay tabs (in the caret line
 // too), bytes that a terminal must not see are escaped, and a long line is clipped around the caret.
 std::string render(const Diagnostics& diagnostics, std::string_view file, std::string_view text);
+
+// The same for a spec (the first source) with overlays: each diagnostic names the file that it stands in.
+std::string render(const Diagnostics& diagnostics, const std::vector<Source>& sources);
 
 // User text for a message: in single quotes, control and non-UTF-8 bytes escaped, clipped to some 48 characters.
 std::string quote(std::string_view text);

@@ -285,6 +285,15 @@ const Entry* Node::find(std::string_view key) const {
   return nullptr;
 }
 
+void set_source(Node& node, int source) {
+  node.place.source = source;
+  for (Node& item : node.items) set_source(item, source);
+  for (Entry& entry : node.entries) {
+    entry.place.source = source;
+    set_source(entry.value, source);
+  }
+}
+
 std::optional<Node> read_document(std::string_view text, Diagnostics& diagnostics) {
   if (text.size() > kMaxSpecBytes) {
     diagnostics.error(

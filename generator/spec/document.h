@@ -42,4 +42,7 @@ constexpr int kMaxDepth = 16;
 // read to its end (syntax, depth, binary content) or its top is not a map.
 std::optional<Node> read_document(std::string_view text, Diagnostics& diagnostics);
 
+// Says that a tree stands in an overlay.
+void set_source(Node& node, int source);
+
 }  // namespace gdn::spec

@@ -237,10 +237,65 @@ std::vector<Key> make_keys() {
 
 #undef GDN_AT
 
+// What else people should know about a key.
+struct Remark {
+  std::string_view path;
+  bool engine;
+  std::string_view prevents;
+};
+
+constexpr bool kByModel = false, kByEngine = true;
+
+constexpr Remark kRemarks[] = {
+    {"rule", kByModel, "a decay per channel recognised by its shape, which fails where value heads outnumber key heads"},
+    {"heads.pairing", kByEngine,
+     "grouped heads of a checkpoint read as tiled heads of a GGUF file: same names and shapes in both"},
+    {"dims.key", kByModel, "a fusion that hard-codes 128"},
+    {"dims.value", kByModel, "K = V taken for granted: a state then reads the same both ways"},
+    {"conv.activation", kByModel, "an activation left out on one of q, k and v"},
+    {"conv.taps", kByEngine, "convolution for cross-correlation: the newest input meets the oldest weight"},
+    {"conv.window", kByEngine, "width columns, width - 1, or some more for drafts: reading the wrong ones"},
+    {"conv.anchor", kByEngine, "the last inputs looked for at the wrong end of a longer window"},
+    {"qk_norm.eps", kByEngine, "the eps of another norm"},
+    {"qk_norm.eps_at", kByEngine, "eps in the mean counts K times as much, and max is a third function"},
+    {"qk_scale.q", kByEngine, "the scale applied twice or not at all, once inside and once outside a kernel"},
+    {"qk_scale.k", kByEngine, "the scale split over q and k by one side only"},
+    {"decay.input", kByEngine, "a raw projection handed to a kernel that expects the logarithm of the decay"},
+    {"decay.form", kByModel, "softplus for the bounded form: the model repeats itself; a clamp is neither"},
+    {"decay.threshold", kByEngine, "an exp that overflows"},
+    {"decay.a_log", kByEngine, "A_log and -exp(A_log) have one shape: most values silently wrong"},
+    {"decay.handover", kByEngine, "ln, log2 and exp of the decay between two kernels of different authors"},
+    {"beta.input", kByEngine, "sigmoid applied twice or not at all"},
+    {"beta.factor", kByModel, "a model with negative eigenvalues run without them"},
+    {"out_norm.span", kByModel, "a mean over the whole row for one over each head"},
+    {"out_norm.eps", kByModel, "rms_norm_eps of the config where the layer hard-codes another"},
+    {"out_norm.weight", kByEngine, "w, 1+w and 2*(1+w): this norm is often the only one of its model that differs"},
+    {"out_norm.gate", kByModel, "silu for sigmoid; a gate dropped because its name was not known"},
+    {"out_norm.order", kByModel, "the gate applied on the wrong side of the norm"},
+    {"slots.dtype", kByEngine, "indices read at half their width"},
+    {"slots.padding", kByEngine, "a padding row that writes the state of a sequence"},
+    {"slots.padded_output", kByEngine, "rows of padding that are read later without being written"},
+    {"rounding.conv", kByEngine, "two kernels that agree with nobody but themselves"},
+    {"rounding.qk", kByEngine, "q and k rounded between norm and product in one path only"},
+    {"rounding.beta", kByEngine, "gates rounded in one path only"},
+    {"rounding.o", kByEngine, "a read-out that overflows in fp16 although the state is fp32"},
+    {"rounding.norm", kByEngine, "one rounding of the fused kernel, two of the reference"},
+};
+
 }  // namespace
 
 const std::vector<Key>& keys() {
-  static const std::vector<Key> kKeys = make_keys();
+  static const std::vector<Key> kKeys = [] {
+    std::vector<Key> keys = make_keys();
+    for (Key& key : keys) {
+      for (const Remark& remark : kRemarks) {
+        if (remark.path != key.path) continue;
+        key.engine = remark.engine;
+        key.prevents = remark.prevents;
+      }
+    }
+    return keys;
+  }();
   return kKeys;
 }
 

@@ -49,6 +49,8 @@ struct Key {
   std::string_view unit;                      // "heads", "elements", ...; empty for none
   std::vector<RuleId> rules;                  // what else decides about the value
   std::string_view help;                      // one line
+  std::string_view prevents;                  // the mistake that writing it down prevents; may be empty
+  bool engine = false;                        // an engine chooses it: an overlay may set it
   std::string_view applies_text;              // "qk_norm.kind is l2"; empty: always
   Applies (*applies)(const Spec&) = nullptr;  // null: always; the key is required on kYes and refused on kNo
   std::function<void(Spec&, const Value&)> store;

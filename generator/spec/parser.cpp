@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <stdexcept>
@@ -17,6 +18,7 @@
 #include "spec/dim_lists.h"
 #include "spec/document.h"
 #include "spec/keys.h"
+#include "spec/overlay.h"
 #include "spec/rules.h"
 #include "spec/scalars.h"
 #include "spec/validator.h"
@@ -39,14 +41,15 @@ std::string_view leaf_of(std::string_view path) { return path.substr(path.find('
 // the mistake is reported once, and not a second time as a missing key.
 class SpecReader {
  public:
-  SpecReader(const Node& root, Spec& spec, Diagnostics& diagnostics)
-      : root_(root), spec_(spec), diagnostics_(diagnostics) {}
+  SpecReader(const Node& root, bool overlaid, Spec& spec, Diagnostics& diagnostics)
+      : root_(root), overlaid_(overlaid), spec_(spec), diagnostics_(diagnostics) {}
 
   void read() {
     match_top();
     for (const Key& key : keys()) read_key(key);
     for (const LaterKey& key : later_keys()) read_later(key);
     for (const SectionKey& section : tensor_sections()) read_section(section);
+    read_unverified();
     report_missing_sections();
     evaluate_scales();
   }
@@ -122,6 +125,7 @@ class SpecReader {
     for (const Key& key : keys()) add(section_of(key.path).empty() ? key.path : section_of(key.path));
     for (const LaterKey& key : later_keys()) add(key.path);
     for (const SectionKey& section : tensor_sections()) add(section.name);
+    add(kUnverifiedKey);
     top_ = match(root_, "", names);
   }
 
@@ -173,6 +177,8 @@ class SpecReader {
       return;
     }
     if (applies == Applies::kNo) {
+      // What the spec had to write before an overlay changed the key that decides.
+      if (entry->place.source == 0 && overlaid_) return;
       error(entry->place, RuleId::kKeyNeedless,
             fmt::format("{} has an effect only where {}: remove it", key.path, key.applies_text));
       return;
@@ -199,6 +205,38 @@ class SpecReader {
       error(entry->value.place, RuleId::kLater,
             fmt::format("{} other than none is not supported by this version yet", key.path));
     }
+  }
+
+  // A list of paths. It changes no number, so that it may be left out.
+  void read_unverified() {
+    const Entry* entry = top_.find(kUnverifiedKey);
+    if (!entry || entry->value.kind == Node::Kind::kRefused) return;
+    if (entry->value.kind != Node::Kind::kList || entry->value.items.empty()) {
+      error(entry->value.kind == Node::Kind::kEmpty ? entry->place : entry->value.place, RuleId::kUnverified,
+            "unverified is a list of keys and tensors, such as [heads.key, pools.state]");
+      return;
+    }
+    for (const Node& item : entry->value.items) {
+      if (item.kind == Node::Kind::kRefused) continue;
+      if (item.kind == Node::Kind::kScalar && is_path(item.text)) {
+        spec_.unverified.push_back({item.text, item.place});
+        continue;
+      }
+      error(item.place, RuleId::kUnverified,
+            item.kind == Node::Kind::kScalar
+                ? fmt::format("unverified: {} is neither a key nor a tensor of this spec", quote(item.text))
+                : "unverified: an entry is a key's or a tensor's path, such as heads.key");
+    }
+  }
+
+  bool is_path(std::string_view path) const {
+    for (const Key& key : keys()) {
+      if (key.path == path) return true;
+    }
+    for (const SectionKey& section : tensor_sections()) {
+      if (section.name == section_of(path) && find_tensor(spec_.*section.tensors, leaf_of(path))) return true;
+    }
+    return false;
   }
 
   void read_section(const SectionKey& section) {
@@ -296,6 +334,7 @@ class SpecReader {
   }
 
   const Node& root_;
+  bool overlaid_;
   Spec& spec_;
   Diagnostics& diagnostics_;
   Matched top_;
@@ -303,30 +342,57 @@ class SpecReader {
   Names missing_;
 };
 
-// What can be read of a spec, errors or not; nothing when it has no tree of keys.
-std::optional<Spec> read_spec(std::string file, std::string text, Diagnostics& diagnostics) {
-  const std::optional<Node> root = read_document(text, diagnostics);
+// What can be read of a spec, errors or not; nothing when it, or an overlay, has no tree of keys.
+std::optional<Spec> read_spec(std::vector<Source> sources, Diagnostics& diagnostics) {
+  std::optional<Node> root = read_document(sources.front().text, diagnostics);
   if (!root) return std::nullopt;
   Spec spec;
-  SpecReader(*root, spec, diagnostics).read();
-  spec.file = std::move(file);
-  spec.text = std::move(text);
+  for (std::size_t i = 1; i < sources.size(); ++i) {
+    const std::size_t kept = diagnostics.kept();
+    std::optional<Node> overlay = read_document(sources[i].text, diagnostics);
+    diagnostics.move_to_source(kept, static_cast<int>(i));
+    if (!overlay) return std::nullopt;
+    set_source(*overlay, static_cast<int>(i));
+    apply_overlay(*root, std::move(*overlay), sources[i].file, diagnostics);
+  }
+  SpecReader(*root, sources.size() > 1, spec, diagnostics).read();
+  spec.file = std::move(sources.front().file);
+  spec.text = std::move(sources.front().text);
+  spec.overlays.assign(std::make_move_iterator(sources.begin() + 1), std::make_move_iterator(sources.end()));
   return spec;
+}
+
+// Each value that nobody has verified, where it stands on the list: everybody who uses the spec reads it.
+void warn_unverified(const Spec& spec, Diagnostics& diagnostics) {
+  for (const Located<std::string>& path : spec.unverified) {
+    diagnostics.warning(path.place, id(RuleId::kUnverified),
+                        fmt::format("{} is not verified: nobody has read it in the model's own files", *path));
+  }
 }
 
 }  // namespace
 
 std::optional<Spec> parse(std::string file, std::string text, Diagnostics& diagnostics) {
   const std::size_t errors = diagnostics.errors();
-  std::optional<Spec> spec = read_spec(std::move(file), std::move(text), diagnostics);
+  std::optional<Spec> spec = read_spec({{std::move(file), std::move(text)}}, diagnostics);
   if (diagnostics.errors() != errors) return std::nullopt;
   return spec;
 }
 
 std::optional<Spec> check(std::string file, std::string text, Diagnostics& diagnostics) {
+  return check({{std::move(file), std::move(text)}}, diagnostics);
+}
+
+std::optional<Spec> check(std::vector<Source> sources, Diagnostics& diagnostics) {
   const std::size_t errors = diagnostics.errors();
-  std::optional<Spec> spec = read_spec(std::move(file), std::move(text), diagnostics);
-  if (spec) validate(*spec, diagnostics);
+  std::string suffix;
+  for (std::size_t i = 1; i < sources.size(); ++i) suffix += "_" + overlay_name(sources[i].file);
+  std::optional<Spec> spec = read_spec(std::move(sources), diagnostics);
+  if (spec) {
+    validate(*spec, diagnostics);
+    warn_unverified(*spec, diagnostics);
+    spec->name.value += suffix;
+  }
   if (diagnostics.errors() != errors) return std::nullopt;
   return spec;
 }

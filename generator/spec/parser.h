@@ -21,6 +21,9 @@ std::optional<Spec> parse(std::string file, std::string text, Diagnostics& diagn
 
 std::optional<Spec> check(std::string file, std::string text, Diagnostics& diagnostics);
 
+// A spec (the first source) with overlays laid over it in their order. The spec is named <name>_<overlay>... .
+std::optional<Spec> check(std::vector<Source> sources, Diagnostics& diagnostics);
+
 // `text`, when given, receives what was read, for render().
 std::optional<Spec> load(const std::string& file, Diagnostics& diagnostics, std::string* text = nullptr);
 

@@ -13,11 +13,17 @@
 
 namespace gdn::spec {
 
-// A place in the spec file. Lines and columns count from 1; length is in bytes, at least 1.
+// A place in a spec or in an overlay. Lines and columns count from 1; length is in bytes, at least 1.
 struct Place {
   int line = 0;
   int column = 0;
   int length = 1;
+  int source = 0;  // 0: the spec itself; n: its n-th overlay
+};
+
+// A file that was read, as it was named, and its whole text.
+struct Source {
+  std::string file, text;
 };
 
 // A value and where it was written.
@@ -125,6 +131,7 @@ struct SectionPlaces {
 struct Spec {
   std::string file;  // as given on the command line
   std::string text;  // the whole file, for carets
+  std::vector<Source> overlays;  // in the order in which they were laid over it
 
   Located<int> version;
   Located<std::string> name;   // identifier: part of symbols and file names; equals the file's stem
@@ -147,6 +154,9 @@ struct Spec {
   std::vector<Tensor> handover;    // between the parts: q k v z b a g beta o
   std::vector<Tensor> outputs;     // out
   SectionPlaces sections;
+
+  // Paths of keys and tensors ("heads.key", "pools.state") whose values nobody has read in a primary source.
+  std::vector<Located<std::string>> unverified;
 };
 
 // The tensor of that name, or null.

@@ -73,6 +73,13 @@ std::string to_text(const Spec& spec) {
                             dims_text(tensor.dims));
     }
   }
+  if (!spec.unverified.empty()) {
+    result += "unverified: [";
+    for (const Located<std::string>& path : spec.unverified) {
+      result += fmt::format("{}{}", result.back() == '[' ? "" : ", ", *path);
+    }
+    result += "]\n";
+  }
   return result;
 }
 

@@ -6,11 +6,13 @@
 #include <cstdio>
 
 #include "emit/listing.h"
+#include "emit/tree.h"
 #include "layout/resolve.h"
 #include "layout/shard.h"
 #include "plan/operation.h"
 #include "spec/diagnostics.h"
 #include "spec/parser.h"
+#include "tool/names.h"
 
 namespace gdn::tool {
 namespace fs = std::filesystem;
@@ -22,27 +24,26 @@ std::string portable_name(const std::string& file) {
   return (path.parent_path().filename() / path.filename()).generic_string();
 }
 
-std::string find_spec(const std::string& file_or_name) {
-  std::error_code ignored;
-  if (fs::exists(file_or_name, ignored)) return file_or_name;
-  if (file_or_name.find('/') == std::string::npos && file_or_name.find(".yaml") == std::string::npos) {
-    const std::string named = fmt::format("specs/{}.yaml", file_or_name);
-    if (fs::exists(named, ignored)) return named;
-    throw Failure(kCannotJudge, fmt::format("no spec {}: neither a file of that name nor {} is here", file_or_name, named));
-  }
-  return file_or_name;
-}
-
 }  // namespace
 
 Loaded load(const std::string& file_or_name, int ranks) {
-  const std::string file = find_spec(file_or_name);
+  const std::vector<std::string> files = find_spec(file_or_name);
   spec::Diagnostics diagnostics;
-  std::string text;
-  std::optional<spec::Spec> spec = spec::load(file, diagnostics, &text);
-  if (!diagnostics.empty()) fmt::print(stderr, "{}", spec::render(diagnostics, file, text));
+  std::vector<spec::Source> sources;
+  std::string portable;
+  for (const std::string& file : files) {
+    const std::size_t kept = diagnostics.kept();
+    std::optional<std::string> text = spec::read_file(file, diagnostics);
+    diagnostics.move_to_source(kept, static_cast<int>(sources.size()));
+    sources.push_back({file, text ? std::move(*text) : ""});
+    portable += fmt::format("{}{}", portable.empty() ? "" : " + ", portable_name(file));
+  }
+  std::optional<spec::Spec> spec;
+  if (!diagnostics.has_errors()) spec = spec::check(sources, diagnostics);
+  if (!diagnostics.empty()) fmt::print(stderr, "{}", spec::render(diagnostics, sources));
   if (!spec) {
-    throw Failure(kFinding, fmt::format("{}: {} error{}", file, diagnostics.errors(), diagnostics.errors() == 1 ? "" : "s"));
+    throw Failure(kFinding, fmt::format("{}: {} error{}", fmt::join(files, " + "), diagnostics.errors(),
+                                        diagnostics.errors() == 1 ? "" : "s"));
   }
   Loaded loaded{std::move(*spec), {}};
   try {
@@ -51,9 +52,22 @@ Loaded load(const std::string& file_or_name, int ranks) {
     throw Failure(kFinding, error.what());
   }
   loaded.layout = layout::resolve(loaded.spec);
-  loaded.layout.spec_file = portable_name(file);
+  loaded.layout.spec_file = portable;
   if (ranks > 1) loaded.layout.spec_file += fmt::format(" --tp {}", ranks);
   return loaded;
+}
+
+void add_tuning(CLI::App& command, std::string& file) {
+  command.add_option("--tuning", file, "a tuning table in place of the built-in one (generator/plan/tuning.txt)");
+}
+
+plan::TuningTable load_tuning(const std::string& file) {
+  if (file.empty()) return plan::TuningTable::built_in();
+  try {
+    return plan::TuningTable::parse(emit::read_file(file));
+  } catch (const std::runtime_error& error) {
+    throw Failure(kCannotJudge, fmt::format("{}: {}", file, error.what()));
+  }
 }
 
 void add_ranks(CLI::App& command, int& ranks) {

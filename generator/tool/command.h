@@ -50,10 +50,14 @@ struct Loaded {
   layout::Layout layout;
 };
 
-// A spec file, by path; or by name ("qwen3_next_80b": specs/<name>.yaml below the current folder). Prints diagnostics
-// to standard error and throws Failure when there are errors. With `ranks` above 1 it is what one rank of tensor
+// A spec by path or name, with overlays ("qwen3_5_27b+vllm_ds"; see names.h for where they are sought). Prints
+// diagnostics to standard error and throws Failure when there are errors. With `ranks` above 1 it is what one rank of tensor
 // parallelism holds; throws Failure(kFinding) naming the legal numbers where the heads can't be shared.
 Loaded load(const std::string& file_or_name, int ranks = 1);
+
+// Adds --tuning FILE to a subcommand; the table that it names replaces the one that this program was built with.
+void add_tuning(CLI::App& command, std::string& file);
+plan::TuningTable load_tuning(const std::string& file);
 
 // Adds --tp N to a subcommand.
 void add_ranks(CLI::App& command, int& ranks);

@@ -3,6 +3,7 @@
 //   cases/<rule>.yaml, cases/<rule>--<variant>.yaml    the text as it is
 //   cases/<rule>.edit, cases/<rule>--<variant>.edit    base.yaml with lines replaced: a line `-x` names the line x of
 //                                                      base.yaml, the lines `+y` after it stand in its place
+//   cases/<rule>.overlay, cases/<rule>--<variant>.overlay   an overlay, engines/test.yaml, that is laid over base.yaml
 //   golden/<case>.txt                                  what render() says
 //
 // GDN_UPDATE_GOLDENS=1 writes the goldens instead of comparing them.
@@ -80,6 +81,14 @@ std::string checked(const std::string& file, const std::string& text) {
   return render(diagnostics, file, text);
 }
 
+std::string checked_overlay(const std::string& text) {
+  const std::vector<Source> sources = {{"base.yaml", read(kFolder / "base.yaml")}, {"engines/test.yaml", text}};
+  Diagnostics diagnostics;
+  const std::optional<Spec> spec = check(sources, diagnostics);
+  CHECK(spec.has_value() == !diagnostics.has_errors());
+  return render(diagnostics, sources);
+}
+
 // Cases that are no text file of their own.
 void add_files(Rendered& rendered) {
   const auto loaded = [](const std::string& file, const std::string& shown) {
@@ -118,6 +127,10 @@ Rendered render_all() {
     const std::string text = read(entry.path());
     const bool edit = entry.path().extension() == ".edit";
     INFO("case " << name);
+    if (entry.path().extension() == ".overlay") {
+      rendered[name] = checked_overlay(text);
+      continue;
+    }
     rendered[name] = edit ? checked("base.yaml", edited(lines_of(text))) : checked(name + ".yaml", text);
   }
   add_files(rendered);
