@@ -151,7 +151,7 @@ bool overlap(const Span& a, const Span& b) {
   return ahead < a.run || ahead + b.run > step;
 }
 
-void check_overlaps(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+void check_overlaps(const KernelPlan& plan, int rows, int slots, const Views& views) {
   for (std::size_t i = 0; i < views.size(); ++i) {
     if (plan.operands[i].access == Access::kRead || views[i].data == nullptr) continue;
     const Span written = span(plan.operands[i], views[i], rows, slots);
@@ -200,7 +200,7 @@ bool uses_slots(const KernelPlan& plan) {
 
 }  // namespace
 
-void check(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
   if (rows < 1) fail(Code::kBadArgument, plan, fmt::format("a launch of {} rows: there must be at least 1", rows));
   if (slots < 1 && uses_slots(plan)) {
     fail(Code::kBadArgument, plan, fmt::format("pools of {} slots: there must be at least 1", slots));
@@ -240,7 +240,7 @@ void check(const KernelPlan& plan, int rows, int slots, const std::vector<View>&
   check_overlaps(plan, rows, slots, views);
 }
 
-Args make_args(const KernelPlan& plan, int rows, int slots, const std::vector<View>& views) {
+Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) {
   Args args = {};
   for (std::size_t i = 0; i < views.size(); ++i) {
     args.operand[i] = views[i].data;
@@ -259,6 +259,31 @@ void check_slots(const KernelPlan& plan, int rows, int slots, const void* values
   } else {
     check_slot_values(plan, rows, slots, static_cast<const std::int32_t*>(values));
   }
+}
+
+void check_devices(const KernelPlan& plan, const Views& views, DeviceKind device, int ordinal) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const View& view = views[i];
+    if (view.device == DeviceKind::kUnstated || view.data == nullptr) continue;
+    if (view.device == device && (device == DeviceKind::kCpu || view.ordinal == ordinal)) continue;
+    fail(Code::kWrongDevice, plan, plan.operands[i],
+         fmt::format("the view is memory of {} and the kernel runs on {}: move the tensor, or open the kernel there",
+                     device_text(view.device, view.ordinal), device_text(device, ordinal)));
+  }
+}
+
+std::string device_text(DeviceKind device, int ordinal) {
+  switch (device) {
+    case DeviceKind::kCpu:
+      return "the CPU";
+    case DeviceKind::kCuda:
+      return fmt::format("CUDA device {}", ordinal);
+    case DeviceKind::kHip:
+      return fmt::format("HIP device {}", ordinal);
+    case DeviceKind::kUnstated:
+      break;
+  }
+  return "an unstated device";
 }
 
 }  // namespace gdn::runtime

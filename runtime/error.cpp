@@ -42,6 +42,12 @@ std::string_view to_string(Code code) {
       return "altered";
     case Code::kOtherVersion:
       return "other_version";
+    case Code::kOutOfMemory:
+      return "out_of_memory";
+    case Code::kWrongDevice:
+      return "wrong_device";
+    case Code::kNanInState:
+      return "nan_in_state";
   }
   return "?";
 }

@@ -30,6 +30,9 @@ enum class Code : std::uint8_t {
   kTruncated,       // a bundle that ends too early
   kAltered,         // a bundle whose bytes are not those that were written
   kOtherVersion,    // a bundle of another version of this project
+  kOutOfMemory,     // neither host nor device memory could be had
+  kWrongDevice,     // an operand in memory that the kernel's device can't reach: a host pointer for a GPU kernel
+  kNanInState,      // checked mode: a state that holds NaN
 };
 
 // "bad_argument", "layout_mismatch", ...

@@ -1,18 +1,48 @@
 #include "kernel.h"
 
+#include <fmt/format.h>
+
 #include "check.h"
 #include "error.h"
 
 namespace gdn::runtime {
 
-void Kernel::launch(int rows, int slots, const std::vector<View>& views, Stream stream) const {
+void Kernel::check_views(int rows, int slots, const Views& views) const {
   check(plan_, rows, slots, views);
+  check_devices(plan_, views, device_kind(), device_ordinal());
+}
+
+void Kernel::check_memory(const core::Operand& operand, const void* address) const {
+  std::string whose;
+  if (address == nullptr || reaches(address, whose)) return;
+  throw Error(Code::kWrongDevice,
+              fmt::format("{}: operand {}: address {} is memory of {}, and the kernel runs on {}: a kernel there can't "
+                          "read it. Move the tensor, or open the kernel where the tensor is",
+                          plan_.symbol, operand.name, address, whose, device_text(device_kind(), device_ordinal())));
+}
+
+void Kernel::check_memory(const Views& views) const {
+  if (on_host()) return;
+  for (std::size_t i = 0; i < views.size(); ++i) check_memory(plan_.operands[i], views[i].data);
+}
+
+void Kernel::launch(int rows, int slots, const Views& views, Stream stream) const {
+  check_views(rows, slots, views);
+  check_memory(views);
   if (on_host() && plan_.facts.slots_operand >= 0) {
     check_slots(plan_, rows, slots, views[static_cast<std::size_t>(plan_.facts.slots_operand)].data);
   }
   launch_prepared(make_args(plan_, rows, slots, views), stream);
 }
 
-void Kernel::launch_prepared(const Args& args, Stream stream) const { start(args, stream); }
+void Kernel::launch_prepared(const Args& args, Stream stream) const {
+  if (!checked_) {
+    start(args, stream);
+    return;
+  }
+  check_contents(plan_, args, *reader(stream), Moment::kBefore);
+  start(args, stream);
+  check_contents(plan_, args, *reader(stream), Moment::kAfter);
+}
 
 }  // namespace gdn::runtime

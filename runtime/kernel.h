@@ -3,8 +3,8 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "checked.h"
 #include "compile/compiler.h"
 #include "core/plan.h"
 #include "device/device.h"
@@ -25,21 +25,42 @@ class Kernel {
   // (on_host) have their slot indices checked too. GPU kernels are enqueued on the stream and not waited for; kernels
   // on the host are done when it returns and ignore the stream.
   // Throws Error; nothing was launched then, except with kDeviceError.
-  void launch(int rows, int slots, const std::vector<View>& views, Stream stream = nullptr) const;
+  void launch(int rows, int slots, const Views& views, Stream stream = nullptr) const;
 
-  // Launches over a block that check() and make_args() were called for before: nothing is compared again. For a block
-  // that is prepared once and used many times, and for the tests that show what the comparison protects from.
+  // The comparison that launch() makes, alone. Allocates nothing when everything agrees.
+  void check_views(int rows, int slots, const Views& views) const;
+
+  // Throws Error kWrongDevice for an operand in memory that this kernel's device can't reach. Asks the driver about
+  // each pointer; on the host it does nothing.
+  void check_memory(const Views& views) const;
+  void check_memory(const core::Operand& operand, const void* address) const;
+
+  // Launches over a block that check_views() and make_args() were called for before: nothing is compared again, except
+  // in checked mode (checked.h). For a block that is prepared once and used many times, and for the tests that show
+  // what the comparison protects from.
   void launch_prepared(const Args& args, Stream stream = nullptr) const;
 
   // Whether the operands are memory of the host.
   virtual bool on_host() const = 0;
 
+  // Where it runs.
+  virtual DeviceKind device_kind() const { return DeviceKind::kCpu; }
+  virtual int device_ordinal() const { return 0; }
+
  protected:
-  explicit Kernel(core::KernelPlan plan) : plan_(std::move(plan)) {}
+  // Reads GDN_CHECK.
+  explicit Kernel(core::KernelPlan plan) : plan_(std::move(plan)), checked_(checked_mode()) {}
   virtual void start(const Args& args, Stream stream) const = 0;
+
+  // Whether the kernel's device can reach an address; if not, `whose` is filled with whose memory it is.
+  virtual bool reaches(const void* /*address*/, std::string& /*whose*/) const { return true; }
+
+  // For checked mode: waits for the stream first.
+  virtual std::unique_ptr<OperandReader> reader(Stream /*stream*/) const { return std::make_unique<HostReader>(); }
 
  private:
   core::KernelPlan plan_;
+  bool checked_ = false;
 };
 
 // A cubin or an AMD code object on a device. Throws kUnsupported when the device can't run plan.target, kDeviceError

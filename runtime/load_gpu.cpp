@@ -1,15 +1,26 @@
 #include <fmt/format.h>
 
+#include "check.h"
+#include "device/gpu_api.h"
 #include "error.h"
 #include "kernel.h"
 
 namespace gdn::runtime {
 namespace {
 
+class DeviceReader final : public OperandReader {
+ public:
+  DeviceReader(const Device& device, Stream stream) : device_(device) { device_.synchronize(stream); }
+  void read(void* to, const void* from, std::size_t bytes) const override { device_.copy_out(to, from, bytes); }
+
+ private:
+  const Device& device_;
+};
+
 class GpuKernel final : public Kernel {
  public:
   GpuKernel(const Device& device, const core::KernelPlan& plan, const Binary& binary)
-      : Kernel(plan), module_(device.load(binary.bytes)) {
+      : Kernel(plan), device_(device), module_(device.load(binary.bytes)) {
     function_ = module_->function(plan.symbol, plan.launch.shared_bytes);
     shape_.grid[1] = static_cast<unsigned>(plan.launch.blocks_per_row);
     shape_.block[0] = static_cast<unsigned>(plan.launch.threads);
@@ -17,8 +28,21 @@ class GpuKernel final : public Kernel {
   }
 
   bool on_host() const override { return false; }
+  DeviceKind device_kind() const override {
+    return device_.info().api == "cuda" ? DeviceKind::kCuda : DeviceKind::kHip;
+  }
+  int device_ordinal() const override { return device_.info().ordinal; }
 
  private:
+  bool reaches(const void* address, std::string& whose) const override {
+    const Memory memory = device_.api()->memory_of(address);
+    if (memory.device == device_kind() && memory.ordinal == device_ordinal()) return true;
+    whose = device_text(memory.device, memory.ordinal);
+    return false;
+  }
+  std::unique_ptr<OperandReader> reader(Stream stream) const override {
+    return std::make_unique<DeviceReader>(device_, stream);
+  }
   void start(const Args& args, Stream stream) const override {
     LaunchShape shape = shape_;
     shape.grid[0] = static_cast<unsigned>(args.rows);
@@ -26,6 +50,7 @@ class GpuKernel final : public Kernel {
     module_->launch(function_, shape, stream, parameters);
   }
 
+  Device device_;
   std::unique_ptr<Module> module_;
   void* function_ = nullptr;
   LaunchShape shape_;

@@ -12,6 +12,8 @@ namespace gdn::runtime {
 namespace {
 
 constexpr int kNoDevice = 100;                                                            // CUDA_ERROR_NO_DEVICE
+constexpr int kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9;                        // CUpointer_attribute
+constexpr unsigned kHostMemory = 1;                                                       // CU_MEMORYTYPE_HOST
 constexpr int kWarpSize = 10, kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76;  // CUdevice_attribute
 
 struct Driver {
@@ -29,6 +31,7 @@ struct Driver {
     library.bind(context_current, "cuCtxGetCurrent");
     library.bind(context_push, "cuCtxPushCurrent_v2");
     library.bind(context_pop, "cuCtxPopCurrent_v2");
+    library.bind(pointer_attribute, "cuPointerGetAttribute");
     library.bind(error_name, "cuGetErrorName");
     library.bind(error_string, "cuGetErrorString");
     library.bind(table.mem_alloc, "cuMemAlloc_v2");
@@ -82,6 +85,7 @@ struct Driver {
   int (*context_current)(void**) = nullptr;
   int (*context_push)(void*) = nullptr;
   int (*context_pop)(void**) = nullptr;
+  int (*pointer_attribute)(void*, int, const void*) = nullptr;  // the address is a CUdeviceptr, as above
   int (*error_name)(int, const char**) = nullptr;
   int (*error_string)(int, const char**) = nullptr;
   int init_result = 0;
@@ -141,6 +145,15 @@ class CudaApi final : public GpuApi {
     driver_.context_pop(&popped);
   }
   std::string error_text(int result) const override { return driver_.text(result); }
+  Memory memory_of(const void* address) const override {
+    int managed = 0, ordinal = 0;
+    unsigned type = 0;
+    if (driver_.pointer_attribute(&type, kMemoryType, address) != 0) return {DeviceKind::kCpu, 0};
+    driver_.pointer_attribute(&managed, kIsManaged, address);
+    if (managed != 0 || type == kHostMemory) return {DeviceKind::kCuda, info_.ordinal};
+    if (driver_.pointer_attribute(&ordinal, kDeviceOrdinal, address) != 0) return {DeviceKind::kCpu, 0};
+    return {DeviceKind::kCuda, ordinal};
+  }
 
  private:
   int attribute(int number) const {

@@ -26,7 +26,7 @@ Buffer::Buffer(std::shared_ptr<const GpuApi> api, std::size_t bytes) : api_(std:
   const CurrentDevice current(*api_);
   const int result = api_->call().mem_alloc(&data_, bytes);
   if (result != 0) {
-    throw Error(Code::kDeviceError, fmt::format("{} bytes of device memory could not be had on {}: {}", bytes,
+    throw Error(Code::kOutOfMemory, fmt::format("{} bytes of device memory could not be had on {}: {}", bytes,
                                                 api_->info().name, api_->error_text(result)));
   }
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "device/device.h"
+#include "view.h"
 
 namespace gdn::runtime {
 
@@ -41,6 +42,11 @@ struct GpuFunctions {
   int (*graph_executable_destroy)(void*) = nullptr;
 };
 
+struct Memory {
+  DeviceKind device = DeviceKind::kCpu;
+  int ordinal = 0;
+};
+
 class GpuApi {
  public:
   virtual ~GpuApi() = default;
@@ -58,6 +64,10 @@ class GpuApi {
   virtual void* enter() const = 0;
   virtual void leave(void* previous) const = 0;
   virtual std::string error_text(int result) const = 0;
+
+  // Whose memory an address is in. Memory that the driver was never told of counts as the CPU's; memory of the host
+  // that devices can reach (pinned, managed) counts as this device's.
+  virtual Memory memory_of(const void* address) const = 0;
 
  protected:
   GpuFunctions functions_;

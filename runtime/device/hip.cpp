@@ -14,6 +14,8 @@ namespace gdn::runtime {
 namespace {
 
 constexpr int kProcessors = 63, kL2Bytes = 19, kWarpSize = 87;  // hipDeviceAttribute_t, the same from ROCm 5 on
+constexpr int kMemoryType = 2, kDeviceOrdinal = 9;              // hipPointer_attribute
+constexpr int kHip6 = 60000000;                                 // as hipRuntimeGetVersion counts
 
 struct Hip {
   Hip()
@@ -28,6 +30,8 @@ struct Hip {
     library.bind(device_memory, "hipDeviceTotalMem");
     library.bind_optional(properties, "hipGetDevicePropertiesR0600");
     if (properties == nullptr) library.bind(properties, "hipGetDeviceProperties");
+    library.bind_optional(pointer_attribute, "hipPointerGetAttribute");
+    library.bind_optional(last_error, "hipGetLastError");
     library.bind(error_name, "hipGetErrorName");
     library.bind(error_string, "hipGetErrorString");
     library.bind(table.mem_alloc, "hipMalloc");
@@ -68,6 +72,8 @@ struct Hip {
   int (*device_attribute)(int*, int, int) = nullptr;
   int (*device_memory)(std::size_t*, int) = nullptr;
   int (*properties)(void*, int) = nullptr;
+  int (*pointer_attribute)(void*, int, const void*) = nullptr;
+  int (*last_error)() = nullptr;
   const char* (*error_name)(int) = nullptr;
   const char* (*error_string)(int) = nullptr;
 };
@@ -124,6 +130,20 @@ class HipApi final : public GpuApi {
   }
   void leave(void* previous) const override {
     if (previous != nullptr) hip_.device_set(static_cast<int>(reinterpret_cast<std::intptr_t>(previous) - 1));
+  }
+  Memory memory_of(const void* address) const override {
+    int ordinal = 0;
+    unsigned type = 0;
+    if (hip_.pointer_attribute == nullptr) return {DeviceKind::kHip, info_.ordinal};
+    if (hip_.pointer_attribute(&type, kMemoryType, address) != 0) {
+      if (hip_.last_error != nullptr) hip_.last_error();  // or the engine's next check would find it
+      return {DeviceKind::kCpu, 0};
+    }
+    const bool six = info_.driver_version >= kHip6;  // which put "unregistered" before host and device
+    if (six && type == 0) return {DeviceKind::kCpu, 0};
+    if (type != (six ? 2u : 1u)) return {DeviceKind::kHip, info_.ordinal};
+    if (hip_.pointer_attribute(&ordinal, kDeviceOrdinal, address) != 0) return {DeviceKind::kCpu, 0};
+    return {DeviceKind::kHip, ordinal};
   }
   std::string error_text(int result) const override {
     return fmt::format("{} ({})", hip_.error_string(result), hip_.error_name(result));

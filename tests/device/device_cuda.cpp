@@ -100,7 +100,7 @@ TEST_CASE("memory goes in, is copied and filled, and comes out") {
   CHECK((back == values));
   CHECK(device.alloc(0).data() == nullptr);
   const auto thrown = thrown_by([&] { device.alloc(std::size_t{1} << 50); });
-  CHECK(thrown.code == Code::kDeviceError);
+  CHECK(thrown.code == Code::kOutOfMemory);
   CHECK(thrown.has(std::to_string(std::size_t{1} << 50)));
 }
 

@@ -1,0 +1,84 @@
+// Kernels that belong together: what a spec, a bundle or the registry offers, and those of them that are loaded.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "capi/compilers.h"
+#include "capi/place.h"
+#include "compile/compiler.h"
+#include "device/device.h"
+#include "dispatch/dispatch.h"
+#include "kernel.h"
+
+namespace gdn::runtime {
+
+// A kernel that can be had, or why it can't.
+struct Entry {
+  std::string operation, target;
+  std::string unavailable;  // not empty: there is no plan
+  core::KernelPlan plan;
+  std::string plan_text;
+  std::string source_name, source;   // empty: nothing to compile
+  std::vector<std::uint8_t> binary;  // empty: compile the source
+};
+
+struct SetSettings {
+  int threads = 0;
+  std::chrono::seconds time_limit{120};
+  std::function<void(const std::string& symbol, const std::string& compiler, double seconds)> progress;
+  std::function<void(const std::string&)> log;
+};
+
+// Of the entries of an operation, the last one in the set's order whose target `runs`: sets go from old targets to new
+// ones. Null, and `why` filled, when there is none; `where` names the place in the text.
+const Entry* choose(const std::vector<Entry>& entries, std::string_view operation, const std::string& where,
+                    const std::function<bool(std::string_view target)>& runs, std::string& why);
+
+// Thread-safe.
+class KernelSet {
+ public:
+  // Throws Error kBadArgument for two entries of one operation and target.
+  KernelSet(std::vector<Entry> entries, SetSettings settings);
+
+  const std::vector<Entry>& entries() const { return entries_; }
+
+  // The entry of an operation at a place, or on a target. Throws kUnsupported with the reason, and for a place what
+  // opening its device throws.
+  const Entry& find(std::string_view operation, std::string_view where) const;
+
+  // The loaded kernel: compiled at most once for each place, whoever asks first.
+  std::shared_ptr<const Kernel> load(std::string_view operation, const Place& place) const;
+
+  // Throws what load() would throw before it compiles: no device, no compiler, no such operation.
+  const Entry& expect_loadable(std::string_view operation, std::string_view where) const;
+
+  // Dispatch over what expect_loadable() lets pass. An unsupported batch is logged once for each reason.
+  Decision decide(const std::vector<Rows>& batch, std::string_view where) const;
+
+  Device device(const Place& place) const;
+
+ private:
+  struct Loaded {
+    std::mutex mutex;
+    std::shared_ptr<const Kernel> kernel;
+  };
+  std::unique_ptr<Kernel> make(const Entry& entry, const Place& place) const;
+  bool runs(std::string_view target, const Place& place) const;
+
+  std::vector<Entry> entries_;
+  SetSettings settings_;
+  mutable Compilers compilers_;
+  mutable std::mutex mutex_;  // of everything below
+  mutable std::map<std::string, std::shared_ptr<Loaded>> loaded_;
+  mutable std::map<std::string, Device> devices_;
+  mutable std::vector<std::string> logged_;
+};
+
+}  // namespace gdn::runtime
