@@ -37,12 +37,14 @@ class Failure : public std::runtime_error {
 void add_lint(CLI::App& program, int& exit_code);
 void add_dump(CLI::App& program, int& exit_code);
 void add_emit(CLI::App& program, int& exit_code);
+void add_build(CLI::App& program, int& exit_code);
 void add_check(CLI::App& program, int& exit_code);
 void add_verify(CLI::App& program, int& exit_code);
 void add_bench(CLI::App& program, int& exit_code);
 void add_list(CLI::App& program, int& exit_code);
 void add_demo(CLI::App& program, int& exit_code);
 void add_diff(CLI::App& program, int& exit_code);
+void add_explain(CLI::App& program, int& exit_code);
 
 // A parsed and valid spec and its layout.
 struct Loaded {

@@ -3,16 +3,39 @@
 
 #include <memory>
 
+#include "compile/headers.h"
+#include "emit/standalone.h"
 #include "emit/tree.h"
 #include "tool/command.h"
 
 namespace gdn::tool {
+namespace {
+
+std::vector<const plan::Target*> gpu_targets(const std::vector<const plan::Target*>& targets) {
+  std::vector<const plan::Target*> chosen;
+  for (const plan::Target* target : targets) {
+    if (target->family != plan::Family::kCpu) chosen.push_back(target);
+  }
+  return chosen;
+}
+
+// The sources with their headers folded in. A manifest speaks of a tree that `gdn-gen check` looks after.
+void fold(std::vector<emit::EmittedFile>& files) {
+  std::vector<emit::EmittedFile> folded;
+  for (const emit::EmittedFile& file : files) {
+    if (file.path != "manifest.json") folded.push_back(emit::standalone(file, runtime::template_headers()));
+  }
+  files = std::move(folded);
+}
+
+}  // namespace
 
 void add_emit(CLI::App& program, int&) {
   struct Options {
     std::vector<std::string> specs, targets, operations;
     std::string out = "generated";
     bool list = false;
+    bool standalone = false;
     int ranks = 1;
   };
   auto options = std::make_shared<Options>();
@@ -23,6 +46,8 @@ void add_emit(CLI::App& program, int&) {
   command->add_option("--out", options->out, "folder to write to; files that differ are replaced, others stay")
       ->capture_default_str();
   command->add_flag("--list", options->list, "print the paths and write nothing");
+  command->add_flag("--standalone", options->standalone,
+                    "fold the template headers into each file; GPU targets only, no manifest");
   add_ranks(*command, options->ranks);
   command->callback([options] {
     std::vector<Loaded> specs;
@@ -34,7 +59,10 @@ void add_emit(CLI::App& program, int&) {
         specs.push_back(load(spec, options->ranks));
       }
     }
-    const auto files = expected_tree(specs, parse_operations(options->operations), parse_targets(options->targets));
+    auto targets = parse_targets(options->targets);
+    if (options->standalone && options->targets.empty()) targets = gpu_targets(targets);
+    auto files = expected_tree(specs, parse_operations(options->operations), targets);
+    if (options->standalone) fold(files);
     if (options->list) {
       for (const emit::EmittedFile& file : files) fmt::print("{}\n", file.path);
       return;

@@ -18,12 +18,14 @@ int main(int argc, char** argv) {
   add_lint(program, exit_code);
   add_dump(program, exit_code);
   add_emit(program, exit_code);
+  add_build(program, exit_code);
   add_check(program, exit_code);
   add_list(program, exit_code);
   add_verify(program, exit_code);
   add_bench(program, exit_code);
   add_demo(program, exit_code);
   add_diff(program, exit_code);
+  add_explain(program, exit_code);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
