@@ -131,9 +131,47 @@ Texts texts_of(const layout::Layout& layout, std::string_view operation, const p
   return texts;
 }
 
+// The pieces of two identities' texts, between semicolons, that differ first.
+std::string first_difference(std::string_view made, std::string_view own) {
+  while (true) {
+    const std::size_t end = made.find(';'), own_end = own.find(';');
+    const std::string_view piece = made.substr(0, end), own_piece = own.substr(0, own_end);
+    if (piece != own_piece || end == std::string_view::npos || own_end == std::string_view::npos) {
+      return fmt::format("  set:  {}\n  spec: {}", piece, own_piece);
+    }
+    made.remove_prefix(end + 1);
+    own.remove_prefix(own_end + 1);
+  }
+}
+
+void expect_same(const layout::Layout& layout, const gdn_set* set, std::size_t index) {
+  const char *operation = nullptr, *target = nullptr, *symbol = nullptr, *reason = nullptr, *text = nullptr;
+  gdn_set_entry(set, index, &operation, &target, &symbol, &reason);
+  if (reason != nullptr || gdn_set_plan(set, operation, target, &text) != GDN_OK) return;
+  const plan::Target* known = plan::find_target(target);
+  if (known == nullptr || !plan::is_operation(operation)) {
+    throw Refused(GDN_UNSUPPORTED, fmt::format("{}: this library makes no {} for {}", symbol, operation, target));
+  }
+  const core::KernelPlan made = core::parse_plan(text);
+  const core::KernelPlan own = plan::make(layout, operation, *known).kernel;
+  if (made.identity == own.identity && made.identity.text == own.identity.text) return;
+  throw Refused(GDN_LAYOUT_MISMATCH,
+                fmt::format("{} is not the kernel that {} makes\n{}\nBuild the kernels again", symbol, layout.spec_file,
+                            first_difference(made.identity.text, own.identity.text)));
+}
+
 }  // namespace
 
 extern "C" {
+
+gdn_status gdn_jit_check(const char* spec_path, int32_t ranks, const gdn_set* set) {
+  return guarded([&] {
+    need(set, "set");
+    const layout::Layout layout = load(spec_path, ranks);
+    for (std::size_t i = 0; i < gdn_set_size(set); ++i) expect_same(layout, set, i);
+    return GDN_OK;
+  });
+}
 
 gdn_status gdn_jit_open(const char* spec_path, const char* targets, int32_t ranks, const gdn_set_options* options,
                         gdn_set** set) {

@@ -38,6 +38,15 @@
 #define GDN_API __attribute__((visibility("default")))
 #endif
 
+/* A type of 32 bits that holds any number, also one that a later version knows and this one does not. */
+#ifdef __cplusplus
+#define GDN_ENUM(name) enum name : int32_t
+#else
+#define GDN_ENUM(name)  \
+  typedef int32_t name; \
+  enum
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -50,7 +59,7 @@ GDN_API int gdn_abi_version(void);
 
 /* ---- Errors ---------------------------------------------------------------------------------------------------- */
 
-typedef enum {
+GDN_ENUM(gdn_status) {
   GDN_OK = 0,
   GDN_BAD_ARGUMENT = 1,       /* a null pointer, a wrong number of operands, an unknown word, rows < 1 */
   GDN_DTYPE_MISMATCH = 2,     /* a view of another element type than the kernel was made for */
@@ -76,7 +85,7 @@ typedef enum {
   GDN_NAN_IN_STATE = 22,      /* GDN_CHECK=1: a state that holds NaN */
   GDN_BAD_SPEC = 23,          /* a spec with errors; the text holds all of them with their places */
   GDN_INTERNAL = 24           /* a bug of this library */
-} gdn_status;
+};
 
 /* "ok", "bad_argument", "layout_mismatch", ...; "?" for a number that is no status. Never null. */
 GDN_API const char* gdn_status_name(gdn_status status);
@@ -127,8 +136,10 @@ typedef struct {
 GDN_API gdn_status gdn_set_open_kernels(const gdn_kernel_source* kernels, size_t count, const gdn_set_options* options,
                                         gdn_set** set);
 
-/* A set from a bundle that `gdn-gen build` wrote. GDN_TRUNCATED, GDN_ALTERED, GDN_OTHER_VERSION, GDN_SYSTEM. */
-GDN_API gdn_status gdn_set_open_bundle(const char* path, const gdn_set_options* options, gdn_set** set);
+/* A set of one spec's kernels from a bundle that `gdn-gen build` wrote. `spec` may be null where the bundle holds one
+ * spec. GDN_TRUNCATED, GDN_ALTERED, GDN_OTHER_VERSION, GDN_SYSTEM; GDN_BAD_ARGUMENT for a spec that is not in it. */
+GDN_API gdn_status gdn_set_open_bundle(const char* path, const char* spec, const gdn_set_options* options,
+                                       gdn_set** set);
 
 /* Adds kernels to the registry of this process: what kernels that are compiled into a program call before main. The
  * structs and everything they point at must live as long as the process. */
@@ -168,7 +179,7 @@ GDN_API const char* gdn_layout_text(const gdn_layout* layout);
 
 /* ---- Views ------------------------------------------------------------------------------------------------------ */
 
-typedef enum {
+GDN_ENUM(gdn_dtype) {
   GDN_FP32 = 0,
   GDN_BF16 = 1,
   GDN_FP16 = 2,
@@ -176,7 +187,7 @@ typedef enum {
   GDN_INT64 = 4,
   GDN_E4M3FN = 5,
   GDN_E4M3FNUZ = 6
-} gdn_dtype;
+};
 
 /* "fp32", "bf16", ...; null for a number that is no dtype. Bytes of an element; 0 for no dtype. */
 GDN_API const char* gdn_dtype_name(gdn_dtype dtype);
@@ -184,7 +195,7 @@ GDN_API size_t gdn_dtype_bytes(gdn_dtype dtype);
 
 /* Whose memory an address is in; the numbers are DLPack's. Unstated: a launch on the CPU believes it, a launch on a GPU
  * asks the driver (the first time that it sees a view's address). */
-typedef enum { GDN_DEVICE_UNSTATED = 0, GDN_DEVICE_CPU = 1, GDN_DEVICE_CUDA = 2, GDN_DEVICE_HIP = 10 } gdn_device_kind;
+GDN_ENUM(gdn_device_kind) { GDN_DEVICE_UNSTATED = 0, GDN_DEVICE_CPU = 1, GDN_DEVICE_CUDA = 2, GDN_DEVICE_HIP = 10 };
 
 enum { GDN_MAX_RANK = 8, GDN_MAX_OPERANDS = 24 };
 
@@ -235,11 +246,11 @@ GDN_API gdn_status gdn_supported(const gdn_set* set, const char* operation, cons
                                  int32_t slots, const gdn_view* const* views, size_t count);
 
 /* A run of rows of a batch. */
-typedef enum {
+GDN_ENUM(gdn_row_kind) {
   GDN_ROWS_DECODE = 0,      /* one token each */
   GDN_ROWS_SPECULATIVE = 1, /* several tokens each, with roll-back */
   GDN_ROWS_PREFILL = 2      /* a prompt, or a piece of one */
-} gdn_row_kind;
+};
 
 typedef struct {
   gdn_row_kind kind;

@@ -24,6 +24,10 @@ GDN_API gdn_status gdn_jit_open(const char* spec_path, const char* targets, int3
 GDN_API gdn_status gdn_jit_layout(const char* spec_path, const char* operation, const char* tensor, int32_t ranks,
                                   gdn_layout** layout);
 
+/* Whether the kernels of a set (of a bundle, of the registry) are those that this spec makes: GDN_LAYOUT_MISMATCH names
+ * the first kernel that is another one, and where its identity differs. Compiles nothing. */
+GDN_API gdn_status gdn_jit_check(const char* spec_path, int32_t ranks, const gdn_set* set);
+
 #ifdef __cplusplus
 }
 #endif

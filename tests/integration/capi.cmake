@@ -1,0 +1,2 @@
+# The runtime's C interface, from specs to numbers.
+gdn_add_test(integration_capi_jit SOURCES capi_jit.cpp LIBRARIES gdn_jit gdn gdn_oracle gdn_spec TIMEOUT 300)

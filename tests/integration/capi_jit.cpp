@@ -1,0 +1,331 @@
+// The C interface from spec to numbers: every launch is judged by the oracle, every bad input has its own error.
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gdn/jit.hpp"
+#include "oracle/compare.h"
+#include "oracle/problem.h"
+#include "oracle/reference.h"
+#include "support/catch.h"
+#include "support/command_line.h"
+#include "support/environment.h"
+#include "support/specs.h"
+
+namespace {
+
+using gdn::Kernel;
+using gdn::Layout;
+using gdn::Pool;
+using gdn::Set;
+using gdn::View;
+namespace oracle = gdn::oracle;
+
+const std::string kSpec = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml";
+// Same shapes, other orders.
+const std::string kOther = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_flat_grouped_kv_fp16_bf16.yaml";
+
+// A place where kernels run on any machine: the CPU where it has the instructions, else the host shim.
+const std::string& place() {
+  static const std::string chosen = gdn::open_spec(kSpec).supports("decode", "cpu") ? "cpu" : "simt";
+  return chosen;
+}
+
+// A problem of the oracle, its operands as views whose layouts a spec states.
+struct Step {
+  oracle::Problem problem;
+  std::vector<View> views;
+
+  Step(const std::string& spec, const std::string& operation, const std::string& stated, int rows = 3)
+      : problem(oracle::make_problem(gdn::test::load_spec(spec), operation, options(rows))) {
+    for (oracle::Buffer& buffer : problem.buffers()) {
+      std::vector<std::int64_t> sizes, strides;
+      if (buffer.leading != oracle::Leading::kNone) {
+        sizes.push_back(buffer.rows);
+        strides.push_back(buffer.stride);
+      }
+      if (buffer.kind != oracle::Kind::kSlots) {
+        sizes.push_back(buffer.inner);
+        strides.push_back(1);
+      }
+      const Layout layout = gdn::layout_of_spec(stated, operation, buffer.name);
+      views.push_back(View::of(buffer.data(), static_cast<gdn_dtype>(buffer.dtype), sizes, strides, layout));
+    }
+  }
+  static oracle::Options options(int rows) {
+    oracle::Options made;
+    made.rows = rows;
+    made.extra_stride = 16;
+    return made;
+  }
+  std::size_t index(const std::string& name) const {
+    for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
+      if (problem.buffers()[i].name == name) return i;
+    }
+    throw std::out_of_range(name);
+  }
+  gdn_status launch(const Kernel& kernel) const {
+    const gdn::ViewList list(views);
+    return gdn_launch(kernel.get(), problem.rows(), problem.slots(), list.data(), list.size(), nullptr);
+  }
+};
+
+TEST_CASE("every operation, opened from a spec and launched through C, is right") {
+  const Set set = gdn::open_spec(kSpec);
+  for (const char* operation : {"decode", "unpack", "conv_update", "gating", "delta_update", "norm_quant"}) {
+    INFO(operation << " on " << place());
+    const Kernel kernel = set.open(operation, place());
+    Step step(kSpec, operation, kSpec);
+    const oracle::Expectation expectation = oracle::expect(step.problem);
+    kernel.launch(step.problem.rows(), step.problem.slots(), step.views);
+    const auto deviations = oracle::compare(expectation, step.problem);
+    INFO(oracle::describe(deviations));
+    CHECK(oracle::all_good(deviations));
+    if (place() != "cpu") break;  // the shim compiles for seconds
+  }
+}
+
+TEST_CASE("a prepared launch is right too, and a kernel outlives its set") {
+  Kernel kernel;
+  { kernel = gdn::open_spec(kSpec).open("decode", place()); }
+  Step step(kSpec, "decode", kSpec);
+  const gdn::Prepared prepared = kernel.prepare(step.problem.rows(), step.problem.slots(), step.views);
+  kernel = Kernel();
+  const oracle::Expectation expectation = oracle::expect(step.problem);
+  prepared.launch(step.problem.rows());
+  CHECK(oracle::all_good(oracle::compare(expectation, step.problem)));
+}
+
+TEST_CASE("what a set says about itself") {
+  const Set set = gdn::open_spec(kSpec, "sm_90a,gfx942,avx512bf16");
+  CHECK(gdn_set_size(set.get()) == 18);
+  CHECK_THAT(set.plan("decode", "sm_90a"), Catch::Contains("gdn_fuzz_gdn_decode_sm_90a"));
+  CHECK(set.workspace("decode", "sm_90a", 4, 8) == 0);
+  CHECK(set.supports("decode", "gfx942"));
+  CHECK_FALSE(set.supports("decode", "sm_80"));
+  CHECK_THAT(set.supports("prefill", "sm_90a").reason, Catch::Contains("no operation prefill"));
+  const auto steps = set.dispatch("sm_90a", {{GDN_ROWS_DECODE, 5}});
+  REQUIRE(steps.size() == 1);
+  CHECK(std::string(steps[0].operation) == "decode");
+  CHECK_THROWS_WITH(set.dispatch("sm_90a", {{GDN_ROWS_DECODE, 5}, {GDN_ROWS_SPECULATIVE, 1}}),
+                    Catch::Contains("decode_spec"));
+  CHECK_THROWS_AS(gdn::open_spec(kSpec, "sm_90a,sm_90a"), gdn::Error);
+  CHECK_THROWS_WITH(gdn::open_spec(kSpec, "sm_99"), Catch::Contains("unknown target `sm_99`"));
+
+  const Kernel kernel = gdn::open_spec(kSpec).open("decode", place());
+  const auto operands = kernel.operands();
+  CHECK(std::string(operands.front().name) == "qkvz");
+  CHECK(std::string(operands.back().role) == "output");
+  CHECK(operands.back().written == 1);
+  CHECK(gdn_kernel_operand(kernel.get(), operands.size(), const_cast<gdn_operand*>(&operands[0])) == GDN_BAD_ARGUMENT);
+  gdn_operand small = {};
+  CHECK(gdn_kernel_operand(kernel.get(), 0, &small) == GDN_OTHER_VERSION);
+}
+
+TEST_CASE("layouts of a spec's tensors are what their owner states") {
+  CHECK_THAT(gdn::layout_of_spec(kSpec, "decode", "state").text(), Catch::Contains("slot@launch, value_head:6"));
+  CHECK(gdn::layout_of_spec(kSpec, "unpack", "handover.q").identity() !=
+        gdn::layout_of_spec(kSpec, "conv_update", "handover.q").identity());
+  CHECK_THROWS_WITH(gdn::layout_of_spec(kSpec, "decode", "qkv"), Catch::Contains("takes no tensor qkv"));
+  CHECK_THROWS_WITH(gdn::layout_of_spec(kSpec, "prefill", "state"), Catch::Contains("unknown operation"));
+}
+
+TEST_CASE("specs that can't be opened") {
+  const gdn::test::TemporaryFolder folder;
+  const std::string bad = (folder.path() / "bad.yaml").string();
+  gdn::test::append(bad, "gdn_gen: 1\nname: bad\nrule: gdn\nheads: {key: 2, value: 5, pairing: grouped}\n");
+  gdn_set* set = nullptr;
+  CHECK(gdn_jit_open(bad.c_str(), "auto", 1, nullptr, &set) == GDN_BAD_SPEC);
+  CHECK_THAT(gdn_last_error_text(), Catch::Contains("bad.yaml:4") && Catch::Contains("error:"));
+  CHECK(gdn_jit_open("/no/such.yaml", "auto", 1, nullptr, &set) == GDN_BAD_SPEC);
+  CHECK(gdn_jit_open(nullptr, "auto", 1, nullptr, &set) == GDN_BAD_ARGUMENT);
+  CHECK(gdn_jit_open(kSpec.c_str(), "auto", 5, nullptr, &set) == GDN_UNSUPPORTED);
+  CHECK(gdn_jit_open(kSpec.c_str(), "auto", -1, nullptr, &set) == GDN_BAD_ARGUMENT);
+  CHECK(set == nullptr);
+  CHECK(gdn_jit_open(kSpec.c_str(), "auto", 1, nullptr, nullptr) == GDN_BAD_ARGUMENT);
+}
+
+struct Bad {
+  const char* what;
+  void (*change)(Step&);
+  gdn_status status;
+  const char* word;
+};
+
+const std::vector<Bad> kBad = {
+    {"identity: a pool with another order",
+     [](Step& step) {
+       const std::size_t at = step.index("state");
+       oracle::Buffer& buffer = step.problem.buffers()[at];
+       const Layout other = Layout::from_text("fp32 [slot@launch, value_head:6, key_dim:32, value_dim:48, swapped]");
+       step.views[at] = Pool::over(buffer.data(), static_cast<gdn_dtype>(buffer.dtype), buffer.rows, buffer.inner,
+                                   buffer.stride, other)
+                            .view();
+     },
+     GDN_LAYOUT_MISMATCH, "swapped"},
+    {"identity: none stated",
+     [](Step& step) {
+       step.views[0] = View::of(step.views[0].data(), GDN_BF16, {3, 2, 128}, {}, Layout());
+     },
+     GDN_LAYOUT_MISMATCH, "not stated"},
+    {"dtype",
+     [](Step& step) {
+       oracle::Buffer& buffer = step.problem.buffers()[0];
+       step.views[0] = View::of(buffer.data(), GDN_FP16, {buffer.rows, buffer.inner}, {buffer.stride, 1},
+                                gdn::layout_of_spec(kSpec, "decode", "qkvz"));
+     },
+     GDN_DTYPE_MISMATCH, "bf16"},
+    {"leading stride", [](Step& step) { step.views[0].set_leading(3, 7); }, GDN_STRIDE_MISMATCH, "qkvz"},
+    {"rows", [](Step& step) { step.views[0].set_leading(2, 1024); }, GDN_SIZE_MISMATCH, "qkvz"},
+    {"device", [](Step& step) { step.views[1].set_device(GDN_DEVICE_CUDA, 0); }, GDN_WRONG_DEVICE, "CUDA device 0"},
+    {"null", [](Step& step) { step.views[1].set_data(nullptr); }, GDN_BAD_ARGUMENT, "null"},
+    {"alignment", [](Step& step) { step.views[0].set_data(static_cast<char*>(step.views[0].data()) + 1); },
+     GDN_ALIGNMENT, "qkvz"},
+    {"overlap", [](Step& step) { step.views.back().set_data(step.views[0].data()); }, GDN_OVERLAP, "out"},
+    {"slot out of range", [](Step& step) { std::memset(step.views[step.index("slots")].data(), 0x7f, 4); },
+     GDN_SLOT_OUT_OF_RANGE, "row 0"},
+    {"slot repeated",
+     [](Step& step) {
+       auto* const slots = static_cast<std::int32_t*>(step.views[step.index("slots")].data());
+       slots[2] = slots[0];
+     },
+     GDN_SLOT_REPEATED, "rows 0 and 2"},
+};
+
+TEST_CASE("each bad input of a launch is its own error, launches nothing, and is known in advance") {
+  const Set set = gdn::open_spec(kSpec);
+  const Kernel kernel = set.open("decode", place());
+  for (const Bad& bad : kBad) {
+    INFO(bad.what);
+    Step step(kSpec, "decode", kSpec);
+    const std::size_t out = step.index("out");
+    bad.change(step);
+    const oracle::Buffer before = step.problem.buffers()[out];
+    CHECK(step.launch(kernel) == bad.status);
+    CHECK_THAT(gdn_last_error_text(), Catch::Contains(bad.word));
+    CHECK(std::memcmp(before.data(), step.problem.buffers()[out].data(), before.size_bytes()) == 0);
+    const gdn::Support support = set.supports("decode", place(), 3, step.problem.slots(), step.views);
+    const bool contents = bad.status == GDN_SLOT_OUT_OF_RANGE || bad.status == GDN_SLOT_REPEATED;
+    CHECK(support.status == (contents ? GDN_OK : bad.status));
+  }
+}
+
+TEST_CASE("operands of another spec's layout are refused, whichever operand is looked at") {
+  const Kernel kernel = gdn::open_spec(kSpec).open("decode", place());
+  for (const char* name : {"qkvz", "ba", "state"}) {
+    INFO(name);
+    Step mixed(kSpec, "decode", kSpec);
+    const std::size_t at = mixed.index(name);
+    oracle::Buffer& buffer = mixed.problem.buffers()[at];
+    mixed.views[at] = View::of(buffer.data(), static_cast<gdn_dtype>(buffer.dtype), {buffer.rows, buffer.inner},
+                               {buffer.stride, 1}, Layout::from_text("bf16 [token@launch, somebody else's]"));
+    CHECK(mixed.launch(kernel) == GDN_LAYOUT_MISMATCH);
+    CHECK_THAT(gdn_last_error_text(), Catch::Contains(name) && Catch::Contains("somebody else's"));
+  }
+}
+
+TEST_CASE("devices and drivers that are not there are errors, not crashes") {
+  gdn::Set set = gdn::open_spec(kSpec);
+  gdn_kernel* kernel = nullptr;
+  const gdn_status cuda = gdn_kernel_open(set.get(), "decode", "cuda:77", &kernel);
+  INFO(gdn_last_error_text());
+  CHECK((cuda == GDN_MISSING_LIBRARY || cuda == GDN_UNSUPPORTED));
+  CHECK(kernel == nullptr);
+  CHECK(set.supports("decode", "cuda:77").status == cuda);
+  const gdn_status hip = gdn_kernel_open(set.get(), "decode", "hip:77", &kernel);
+  CHECK((hip == GDN_MISSING_LIBRARY || hip == GDN_UNSUPPORTED));
+  gdn_pool* pool = nullptr;
+  const Layout layout = Layout::from_text("x");
+  CHECK(gdn_pool_create(nullptr, GDN_FP32, 1, 1, 0, layout.get(), "cuda:77", &pool) == cuda);
+  CHECK(gdn_kernel_open(set.get(), "decode", "simt:gfx1", &kernel) == GDN_UNSUPPORTED);
+}
+
+TEST_CASE("threads may open and launch one kernel at once") {
+  const Set set = gdn::open_spec(kSpec);
+  std::atomic<int> right{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      const Kernel kernel = set.open("decode", place());
+      Step step(kSpec, "decode", kSpec);
+      const oracle::Expectation expectation = oracle::expect(step.problem);
+      if (step.launch(kernel) == GDN_OK && oracle::all_good(oracle::compare(expectation, step.problem))) ++right;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(right == 8);
+}
+
+TEST_CASE("checked mode through the interface: NaN in a state names operation, row and slot") {
+  const gdn::test::Environment on("GDN_CHECK", "1");
+  const Kernel kernel = gdn::open_spec(kSpec).open("decode", place());
+  Step step(kSpec, "decode", kSpec);
+  CHECK(step.launch(kernel) == GDN_OK);
+  oracle::Buffer& state = step.problem.buffer("state");
+  const auto slot = step.problem.row_slot(1);
+  const std::size_t bytes = gdn_dtype_bytes(static_cast<gdn_dtype>(state.dtype));
+  std::memset(state.data() + static_cast<std::size_t>(slot * state.stride) * bytes, 0xff, 4);
+  CHECK(step.launch(kernel) == GDN_NAN_IN_STATE);
+  CHECK_THAT(gdn_last_error_text(),
+             Catch::Contains("operation decode") && Catch::Contains("row 1, slot " + std::to_string(slot)));
+  const gdn::test::Environment garbage("GDN_CHECK", "maybe");
+  CHECK_THROWS_AS(gdn::open_spec(kSpec).open("decode", place()), gdn::Error);
+}
+
+TEST_CASE("the probe accepts an engine that copies what the kernel reads and names what another one does") {
+  const Set set = gdn::open_spec(kSpec);
+  Step step(kSpec, "gating", kSpec, 2);
+  const auto* const ba = static_cast<const std::uint16_t*>(step.views[0].data());
+  const std::int64_t stride = step.problem.buffers()[0].stride;
+  const auto read = [&](bool swapped) {
+    return [&, swapped](const std::string& part, std::int32_t rows, std::vector<float>& values) {
+      if (part != "a" && part != "b") return false;
+      for (int row = 0; row < rows; ++row) {
+        for (int head = 0; head < 6; ++head) {  // [key_head:2, {b: [group:3], a: [group:3]}]
+          const int part_offset = (part == "a") != swapped ? 3 : 0;
+          const std::uint32_t bits = std::uint32_t{ba[row * stride + head / 3 * 6 + part_offset + head % 3]} << 16;
+          std::memcpy(&values[static_cast<std::size_t>(row * 6 + head)], &bits, 4);
+        }
+      }
+      return true;
+    };
+  };
+  set.probe("gating", "avx512bf16", 2, step.views, read(false));
+  CHECK_THROWS_WITH(set.probe("gating", "avx512bf16", 2, step.views, read(true)),
+                    Catch::Contains("differ first at b[row 0, value_head 0]") &&
+                        Catch::Contains("which the kernel calls a[row 0, value_head 0]"));
+  CHECK(gdn_last_error() == GDN_LAYOUT_MISMATCH);
+  CHECK_THROWS_WITH(set.probe("gating", "avx512bf16", 2, step.views, [](auto&, auto, auto&) { return false; }),
+                    Catch::Contains("read no part"));
+  CHECK_THROWS_AS(set.probe("gating", "avx512bf16", 2, step.views,
+                            [](auto&, auto, auto&) -> bool { throw std::logic_error("mine"); }),
+                  std::logic_error);
+}
+
+TEST_CASE("a set is held to its spec") {
+  const Set set = gdn::open_spec(kSpec);
+  gdn::expect_kernels_of(set, kSpec);
+  CHECK_THROWS_WITH(gdn::expect_kernels_of(set, kOther), Catch::Contains("fuzz_gdn") && Catch::Contains("spec: "));
+  CHECK(gdn_last_error() == GDN_LAYOUT_MISMATCH);
+}
+
+TEST_CASE("kernels from texts in a registry") {
+  const Set from = gdn::open_spec(kSpec, "avx512bf16");
+  static const std::string plan = from.plan("gating", "avx512bf16");
+  static gdn_kernel_source source = {};
+  source.struct_size = sizeof(source);
+  source.plan = plan.c_str();
+  REQUIRE(gdn_register_kernels(&source, 1) == GDN_OK);
+  const Set set = Set::open_registry("fuzz_gdn");
+  CHECK(gdn_set_size(set.get()) == 1);
+  CHECK(set.supports("gating", "avx512bf16"));
+  CHECK_THROWS_AS(Set::open_registry("other"), gdn::Error);
+  gdn::expect_kernels_of(set, kSpec);
+}
+
+}  // namespace
