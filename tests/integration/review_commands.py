@@ -1,0 +1,166 @@
+"""What a reviewer runs: diff with its exit codes, names with overlays and ranks, and the page of explain in a browser."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GDN_GEN = os.environ["GDN_GEN"]
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+def gdn_gen(*arguments, cwd=ROOT):
+    return subprocess.run([GDN_GEN, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+class Diff(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.spec = ROOT / "specs" / "qwen3_next_80b.yaml"
+
+    def changed(self, old, new):
+        text = self.spec.read_text()
+        self.assertIn(old, text)
+        path = pathlib.Path(self.folder.name) / self.spec.name
+        path.write_text(text.replace(old, new, 1))
+        return str(path)
+
+    def test_exit_codes(self):
+        cases = [("# [E] vLLM SD", "# another comment", 0),
+                 ("state: {dtype: fp32", "state: {dtype: bf16", 1),
+                 ("value_dim, key_dim]", "key_dim, value_dim]", 3),
+                 ("gate: silu", "gate: sigmoid", 3),
+                 ("value: 32 ", "value: 33 ", 4)]
+        for old, new, code in cases:
+            with self.subTest(new):
+                result = gdn_gen("diff", str(self.spec), self.changed(old, new))
+                self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        self.assertEqual(gdn_gen("diff", str(self.spec), "no/such.yaml").returncode, 4)
+        self.assertEqual(gdn_gen("diff", str(self.spec)).returncode, 2)
+
+    def test_a_bad_spec_is_told_with_its_place(self):
+        result = gdn_gen("diff", str(self.spec), self.changed("value: 32 ", "value: 33 "))
+        self.assertIn("qwen3_next_80b.yaml:14:10: error: heads.value = 33 is not a multiple", result.stderr)
+
+    def test_it_is_fast(self):
+        started = time.monotonic()
+        result = gdn_gen("diff", "qwen3_5_27b", "qwen3_5_35b_a3b")
+        self.assertEqual(result.returncode, 3)
+        self.assertLess(time.monotonic() - started, 1)  # 20 ms on an idle machine
+
+
+class Names(unittest.TestCase):
+    def test_aliases_overlays_and_refusals(self):
+        cases = [("qwen3_6_27b", 0, "spec: qwen3_5_27b\n"), ("qwen3_5_9b", 0, "spec: qwen3_5_35b_a3b\n"),
+                 ("qwen3_8_flash_next", 0, "spec: qwen3_8_flash_next\n"),
+                 ("qwen3_5_27b+vllm_ds", 0, "spec: qwen3_5_27b_vllm_ds\n"),
+                 ("qwen3_5_27b+vllm_ds+vllm_lora", 0, "spec: qwen3_5_27b_vllm_ds_vllm_lora\n"),
+                 ("qwen3_8_flash_next+specs/engines/sglang.yaml", 0, "spec: qwen3_8_flash_next_sglang\n"),
+                 ("jet_nemotron_2b", 1, "a conv with fixed weights is another function"),
+                 ("minimax_m1", 1, "no delta rule"), ("kimi_k3", 1, "a decay per key channel"),
+                 ("nothing", 4, "no spec nothing"), ("qwen3_5_27b+nothing", 4, "there are flashinfer llama_cpp"),
+                 ("qwen3_5_27b+", 2, "ends in '+'")]
+        for name, code, words in cases:
+            with self.subTest(name):
+                result = gdn_gen("dump", name)
+                self.assertEqual(result.returncode, code)
+                self.assertIn(words, result.stdout if code == 0 else result.stderr)
+
+    def test_every_alias_has_a_spec_and_no_refused_name_has_one(self):
+        for line in (ROOT / "specs" / "names.txt").read_text().splitlines():
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            with self.subTest(line):
+                self.assertIn(words[0], ("alias", "refuse"))
+                self.assertFalse(any((ROOT / "specs" / sub / (words[1] + ".yaml")).exists() for sub in (".", "more")))
+                self.assertEqual(gdn_gen("lint", words[1]).returncode, 0 if words[0] == "alias" else 1)
+
+    def test_ranks(self):
+        result = gdn_gen("dump", "qwen3_5_27b", "--tp", "4")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("replicated: norm_weight, slots", result.stdout)
+        self.assertIn("spec: qwen3_5_27b_tp4", result.stdout)
+        for command in (["dump", "olmo_hybrid_7b"], ["emit", "olmo_hybrid_7b", "--list"], ["explain", "olmo_hybrid_7b"],
+                        ["verify", "olmo_hybrid_7b"], ["diff", "olmo_hybrid_7b", "olmo_hybrid_7b"]):
+            with self.subTest(command):
+                result = gdn_gen(*command, "--tp", "4")
+                self.assertEqual(result.returncode, 4 if command[0] == "diff" else 1)
+                self.assertIn("--tp can be 1, 2, 3, 5, 6, 10, 15, 30", result.stderr)
+
+    def test_a_rank_is_emitted_under_its_own_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = gdn_gen("emit", "qwen3_5_27b", "--tp", "4", "--target", "sm_90a", "--operation", "decode", "--out", folder)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            text = (pathlib.Path(folder) / "cuda" / "gdn_qwen3_5_27b_tp4_decode_sm_90a.cu").read_text()
+        self.assertIn("from specs/qwen3_5_27b.yaml --tp 4.", text)
+        self.assertRegex(text, r"kValueHeads = 12;")
+
+
+class Verify(unittest.TestCase):
+    def test_overlays_and_ranks_against_the_oracle(self):
+        for arguments in (["qwen3_5_27b+transformers"], ["qwen3_5_27b+llama_cpp", "--tp", "8"], ["qwen3_5_0_8b+vllm_ds+mtp1"],
+                          ["gigachat3_5_432b_a28b"], ["qwen3_8_flash_next+vllm_sd+vllm_quantised", "--tp", "16"]):
+            with self.subTest(arguments):
+                result = gdn_gen("verify", *arguments, "--steps", "2")
+                if "AVX512-BF16" in result.stderr or result.returncode == 4:
+                    print("[SKIP]", result.stderr.strip().splitlines()[-1])
+                    continue
+                self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+                self.assertNotIn("WRONG", result.stdout)
+
+
+class Page(unittest.TestCase):
+    def setUp(self):
+        if BROWSER is None:
+            print("[SKIP] no chromium here: the page of explain is not opened")
+            self.skipTest("no chromium")
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.home = pathlib.Path(self.folder.name)
+
+    def browse(self, address):
+        result = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+                                 "--virtual-time-budget=3000", f"--user-data-dir={self.home}/profile", "--dump-dom", address],
+                                capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def page(self, spec):
+        path = self.home / "page.html"
+        result = gdn_gen("explain", spec, "--html", str(path))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return path
+
+    def test_it_names_the_element_at_an_offset(self):
+        # Elements of interleaved, flat, strided and state tensors, by hand.
+        cases = [("qwen3_next_80b", "inputs.qkvz:1100", "v value head 2 (reads key head 1) value channel 76 (byte 2200)"),
+                 ("qwen3_5_27b", "inputs.qkvz:10239", "v value head 47 (reads key head 15) value channel 127 (byte 20478)"),
+                 ("qwen3_next_80b", "pools.conv_state:8193", "q key head 0 key channel 1 tap 1 (byte 16386)"),
+                 ("qwen3_5_27b", "pools.state:16385", "state value head 1 (reads key head 0) key channel 1 value channel 0 (byte 32770)"),
+                 ("qwen3_5_27b+llama_cpp", "inputs.b:17", "b value head 17 (reads key head 1) (byte 68)")]
+        for spec, element, says in cases:
+            with self.subTest(element):
+                dom = self.browse(f"file://{self.page(spec)}#{element}")
+                self.assertIn(says, re.sub(r"<[^>]*>", "", dom))
+
+    def test_nothing_is_wider_than_a_phone(self):
+        self.page("qwen3_next_80b")
+        (self.home / "frame.html").write_text(
+            "<iframe id=f src=page.html width=375 height=800></iframe><script>f.onload = () => { const d = f.contentDocument;"
+            "document.title = 'wide ' + d.documentElement.scrollWidth + ' drawn ' + d.querySelectorAll('rect').length; };</script>")
+        dom = self.browse(f"file://{self.home}/frame.html")
+        found = re.search(r"<title>wide (\d+) drawn (\d+)</title>", dom)
+        self.assertIsNotNone(found, dom[:500])
+        self.assertLessEqual(int(found[1]), 375)
+        self.assertGreater(int(found[2]), 500)
+
+
+if __name__ == "__main__":
+    unittest.main()
