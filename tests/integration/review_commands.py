@@ -1,5 +1,6 @@
 """What a reviewer runs: diff with its exit codes, names with overlays and ranks, and the page of explain in a browser."""
 
+import json
 import os
 import pathlib
 import re
@@ -114,6 +115,37 @@ class Verify(unittest.TestCase):
                     continue
                 self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
                 self.assertNotIn("WRONG", result.stdout)
+
+
+class Schema(unittest.TestCase):
+    def setUp(self):
+        try:
+            import jsonschema
+            import yaml
+        except ImportError as missing:
+            print("[SKIP]", missing, "(python3-jsonschema, python3-yaml): the schema is not tried on specs")
+            self.skipTest(str(missing))
+
+        class Loader(yaml.SafeLoader):
+            """YAML 1.2's numbers, as editors read them: 1e-6 is one."""
+
+        Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"), list("-0123456789"))
+        self.load = lambda text: yaml.load(text, Loader)
+        self.validator = jsonschema.Draft7Validator(json.loads((ROOT / "specs" / "spec.schema.json").read_text()))
+
+    def test_every_spec_fits(self):
+        for path in [*ROOT.glob("specs/*.yaml"), *ROOT.glob("specs/more/*.yaml"), *ROOT.glob("tests/fuzz/*.yaml")]:
+            with self.subTest(path.name):
+                self.assertEqual([error.message for error in self.validator.iter_errors(self.load(path.read_text()))], [])
+
+    def test_mistakes_are_marked(self):
+        text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
+        for old, new in [("  anchor: first", "  ancor: first"), ("gate: silu", "gate: swish"), ("width: 4", "width: four"),
+                         ("dtype: int32", "dtype: int16"), ("{b: [group], a: [group]}", "{b: [group], c: [group]}"),
+                         ("tap, channel]", "taps, channel]"), ("rule: gdn\n", "")]:
+            with self.subTest(new):
+                self.assertIn(old, text)
+                self.assertFalse(self.validator.is_valid(self.load(text.replace(old, new, 1))))
 
 
 class Page(unittest.TestCase):
