@@ -43,7 +43,7 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;        // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 8;                                         // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
@@ -185,6 +185,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(256) gdn_qwen3_5_27b_decode_sm_80(const gdn::Args args) {
+GDN_KERNEL(128) gdn_qwen3_5_27b_decode_sm_80(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);
 }

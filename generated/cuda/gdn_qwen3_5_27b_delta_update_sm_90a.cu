@@ -43,7 +43,7 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;        // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 8;                                         // choice of the plan
   struct InputQ {  // handover.q: bf16 [token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
@@ -105,6 +105,6 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 127) && gdn::spans<DeltaUpd
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(256) gdn_qwen3_5_27b_delta_update_sm_90a(const gdn::Args args) {
+GDN_KERNEL(128) gdn_qwen3_5_27b_delta_update_sm_90a(const gdn::Args args) {
   gdn::delta_update<gdn::generated::qwen3_5_27b::DeltaUpdate>(args);
 }

@@ -15,7 +15,7 @@ Choices state_choices(const Target& target, const core::Map& state) {
   if (target.family == Family::kCuda) {
     // Measured on an H200 from 64 to 512 threads and 2 to 16 rows (tests/bench/NOTES.md): fp32 rows want the most
     // threads, 16-bit rows, which take twice the arithmetic a byte, fewer threads with more rows each.
-    if (key_channel_innermost(state)) return {{"threads", half ? 256 : 512}, {"rows_per_pass", half ? 8 : 4}};
+    if (key_channel_innermost(state)) return {{"threads", half ? 128 : 512}, {"rows_per_pass", half ? 8 : 4}};
     return {{"threads", half ? 128 : 256}, {"rows_per_pass", 4}};
   }
   // 256 threads with 4 rows of 16 bytes in flight each cover the memory's latency with two blocks on a compute unit.

@@ -54,6 +54,9 @@ GDN_DEVICE void decode(const Args& args) {
       convolve_head<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
           args, row, slot, value_head<F>(key_head, first_head + g), deal, ToShared{shared.v + g * F::kValueDim});
     }
+    for (int g = 0; g < turn.heads; ++g) {
+      fetch_gates<F>(args, row, value_head<F>(key_head, first_head + g), deal, shared.gates + g * F::kValueDim);
+    }
     // The gates go to the last threads: the deal of channels favours the first.
     for (int g = F::kThreads - 1 - thread_id(); g < turn.heads; g += F::kThreads) {
       const int head = value_head<F>(key_head, first_head + g);
@@ -64,9 +67,10 @@ GDN_DEVICE void decode(const Args& args) {
     delta.run(shared);
     barrier();
     for (int g = wave_id(); g < turn.heads; g += F::kThreads / kWaveSize) {
-      gated_norm<F>(args, row, value_head<F>(key_head, first_head + g), shared.o + g * F::kValueDim);
+      gated_norm<F>(args, row, value_head<F>(key_head, first_head + g), shared.o + g * F::kValueDim,
+                    shared.gates + g * F::kValueDim);
     }
-    if (first_head + Shared::kHeads < F::kGroup) barrier();  // the next turn overwrites v, o and the gates
+    if (first_head + Shared::kHeads < F::kGroup) barrier();  // the next turn overwrites them all
   }
 }
 

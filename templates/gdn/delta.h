@@ -18,10 +18,10 @@
 namespace gdn {
 
 // The value heads that a block works on at a time: shared memory bounds them (any group is allowed), and only groups
-// beyond 16 heads of 256 channels need more than one turn.
+// beyond 12 heads of 256 channels need more than one turn.
 template <class F>
 GDN_HD constexpr int heads_at_once() {
-  return smaller(F::kGroup, larger(1, 4096 / F::kValueDim));
+  return smaller(F::kGroup, larger(1, 3072 / F::kValueDim));
 }
 
 // What the delta rule reads and leaves in shared memory, for heads_at_once<F>() value heads.
@@ -32,6 +32,7 @@ struct DeltaShared {
   alignas(16) float k[F::kKeyDim];
   alignas(16) float v[kHeads * F::kValueDim];
   alignas(16) float o[kHeads * F::kValueDim];  // rounded to rounding.o
+  alignas(16) float gates[kHeads * F::kValueDim];  // act(z), where the operation has a gated norm
   float decay[kHeads];                         // exp(g)
   float beta[kHeads];
 };
@@ -120,8 +121,9 @@ class DeltaRows {
   }
 
  private:
-  // The r-th row of this lane's team in a pass: neighbouring teams take neighbouring rows.
-  GDN_DEVICE int row(int first, int r) const { return first + r * kTeams + team_; }
+  // The r-th row of this lane's team in a pass: a team's rows lie together, 2 KB of fp32 at K = 128, which the memory
+  // serves better than rows that are spread over the pass.
+  GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
 
   GDN_DEVICE Elements<Element> piece_at(int head, int value_channel, int p) const {
     return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head)) +

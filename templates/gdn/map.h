@@ -178,4 +178,18 @@ GDN_DEVICE void push_head(MapElements<M> row, int head, const float* from) {
   }
 }
 
+// ---- work -----------------------------------------------------------------------------------------------------------
+
+// Deals the items of one part after the other out to the threads of a block as if all parts were one list: no thread
+// gets a second item before every thread had its first, and no index has to be divided.
+template <int kThreads>
+struct Deal {
+  int first = thread_id();  // this thread's first item of the part at hand; the next ones follow kThreads apart
+
+  GDN_DEVICE void next_part(int items_of_this_part) {
+    first -= items_of_this_part % kThreads;
+    if (first < 0) first += kThreads;
+  }
+};
+
 }  // namespace gdn

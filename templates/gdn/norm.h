@@ -71,41 +71,54 @@ GDN_DEVICE float norm_weight(float w) {
   return kWeight == NormWeight::kW ? w : kWeight == NormWeight::kOnePlusW ? 1.0f + w : 2.0f * (1.0f + w);
 }
 
-// One value head of `out` by one wave:
+// act(z) of one value head to shared memory, by all threads of the block, each its share of the deal. Done with the
+// loads of the convolution, so that no load stands between the last of o and `out`.
+template <class F>
+GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThreads>& deal, float* gates) {
+  using Z = typename F::InputZ;
+  constexpr int kWidth = smaller(inner_width<Z>(), power_of_two_above(larger(1, F::kGroup * Z::kRun / F::kThreads)));
+  if constexpr (F::kNormGate != Activation::kNone) {
+    const auto z_head = part<Z>(args, row) + Z::base(head);
+    for (int item = deal.first; item < Z::kRun / kWidth; item += F::kThreads) {
+      float z[kWidth];
+      load_run<typename Z::Element, kWidth, kWidth>(z_head + item * kWidth * Z::kInnerStride, z);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) gates[item * kWidth + i] = activate<F::kNormGate>(z[i]);
+    }
+    deal.next_part(Z::kRun / kWidth);
+  }
+}
+
+// One value head of `out` by one wave, o and act(z) in shared memory:
 //
 //   norm then gate:  out = round(o / rms(o)) * w' * act(z)
 //   gate then norm:  out = round(x / rms(x)) * w'  with x = o * act(z)
 template <class F>
-GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o) {
-  using Z = typename F::InputZ;
+GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, const float* gates) {
   using W = typename F::NormW;
   using Out = typename F::Out;
   constexpr int kValueDim = F::kValueDim;
   // Accesses as wide as the operands allow, but no wider than gives every lane of the wave its share.
-  constexpr int kWidth = smaller(smaller(inner_width<Z>(), W::kInnerStride == 1 ? inner_width<Out>() : 1),
+  constexpr int kWidth = smaller(W::kInnerStride == 1 ? inner_width<Out>() : 1,
                                  power_of_two_above(larger(1, kValueDim / kWaveSize)));
   constexpr int kWeightWidth = smaller(inner_width<W>(), kWidth);
   constexpr int kTurns = ceil_div(kValueDim, kWaveSize * kWidth);
   constexpr bool kWhole = kValueDim % (kWaveSize * kWidth) == 0;
+  constexpr bool kGated = F::kNormGate != Activation::kNone;
 
-  const auto z_head = part<Z>(args, row) + Z::base(head);
   const auto weights = part<W>(args) + W::base(0);
   const auto out_head = part<Out>(args, row) + Out::base(head);
 
   float x[kTurns][kWidth];
-  float gate[kTurns][kWidth];
   float sum[1] = {0.0f};
   GDN_UNROLL
   for (int turn = 0; turn < kTurns; ++turn) {
     const int channel = (turn * kWaveSize + lane_id()) * kWidth;
     GDN_UNROLL
-    for (int i = 0; i < kWidth; ++i) x[turn][i] = gate[turn][i] = 0.0f;
-    if (kWhole || channel < kValueDim) {
-      load_run<typename Z::Element, kWidth, kWidth>(z_head + channel * Z::kInnerStride, gate[turn]);
-      GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) {
-        gate[turn][i] = F::kNormGate == Activation::kNone ? 1.0f : activate<F::kNormGate>(gate[turn][i]);
-        x[turn][i] = F::kNormBeforeGate ? o[channel + i] : o[channel + i] * gate[turn][i];
+    for (int i = 0; i < kWidth; ++i) {
+      x[turn][i] = 0.0f;
+      if (kWhole || channel < kValueDim) {
+        x[turn][i] = kGated && !F::kNormBeforeGate ? o[channel + i] * gates[channel + i] : o[channel + i];
         sum[0] += x[turn][i] * x[turn][i];
       }
     }
@@ -123,7 +136,7 @@ GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o) 
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
         y[i] = rounded<typename F::RoundNorm>(x[turn][i] * factor) * norm_weight<F::kNormWeight>(w[i]);
-        if constexpr (F::kNormBeforeGate) y[i] *= gate[turn][i];
+        if constexpr (kGated && F::kNormBeforeGate) y[i] *= gates[channel + i];
       }
       store_run<typename Out::Element, kWidth, kWidth>(out_head + channel * Out::kInnerStride, y);
     }
