@@ -1,2 +1,4 @@
 # The runtime's C interface, from specs to numbers.
 gdn_add_test(integration_capi_jit SOURCES capi_jit.cpp LIBRARIES gdn_jit gdn gdn_oracle gdn_spec TIMEOUT 300)
+set(libraries GDN_LIBRARY=$<TARGET_FILE:gdn> GDN_JIT_LIBRARY=$<TARGET_FILE:gdn_jit>)
+gdn_add_python_test(test_python_package ENVIRONMENT ${libraries})
