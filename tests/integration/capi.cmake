@@ -2,3 +2,5 @@
 gdn_add_test(integration_capi_jit SOURCES capi_jit.cpp LIBRARIES gdn_jit gdn gdn_oracle gdn_spec TIMEOUT 300)
 set(libraries GDN_LIBRARY=$<TARGET_FILE:gdn> GDN_JIT_LIBRARY=$<TARGET_FILE:gdn_jit>)
 gdn_add_python_test(test_python_package ENVIRONMENT ${libraries})
+gdn_add_python_test(test_examples ENVIRONMENT ${libraries} GDN_EXAMPLE_C=$<TARGET_FILE:example_decode_c>
+                                              GDN_EXAMPLE_CPP=$<TARGET_FILE:example_decode_cpp>)
