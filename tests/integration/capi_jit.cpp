@@ -1,6 +1,8 @@
 // The C interface from spec to numbers: every launch is judged by the oracle, every bad input has its own error.
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
@@ -30,9 +32,13 @@ const std::string kSpec = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.ya
 // Same shapes, other orders.
 const std::string kOther = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_flat_grouped_kv_fp16_bf16.yaml";
 
-// A place where kernels run on any machine: the CPU where it has the instructions, else the host shim.
+// A place where kernels run on any machine: the CPU where it has the instructions, else the host shim. $GDN_TEST_PLACE
+// replaces it.
 const std::string& place() {
-  static const std::string chosen = gdn::open_spec(kSpec).supports("decode", "cpu") ? "cpu" : "simt";
+  static const std::string chosen = [] {
+    if (const char* wanted = std::getenv("GDN_TEST_PLACE")) return std::string(wanted);
+    return std::string(gdn::open_spec(kSpec).supports("decode", "cpu") ? "cpu" : "simt");
+  }();
   return chosen;
 }
 
@@ -326,6 +332,71 @@ TEST_CASE("kernels from texts in a registry") {
   CHECK(set.supports("gating", "avx512bf16"));
   CHECK_THROWS_AS(Set::open_registry("other"), gdn::Error);
   gdn::expect_kernels_of(set, kSpec);
+}
+
+// A compiler that is a shell script.
+struct Script {
+  gdn::test::TemporaryFolder folder;
+  std::string path = (folder.path() / "cxx").string();
+  std::string cache = (folder.path() / "cache").string();
+  explicit Script(const std::string& body) {
+    gdn::test::append(path, "#!/bin/sh\n" + body);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+  }
+};
+
+void count_call(void* calls, const char*, const char*, double seconds) {
+  ++static_cast<int*>(calls)[seconds < 0 ? 0 : 1];
+}
+
+TEST_CASE("compilers that misbehave are each their own error") {
+  struct Misbehaviour {
+    const char* script;
+    gdn_status status;
+    const char* word;
+  };
+  const std::vector<Misbehaviour> table = {
+      {"echo 'gating.cu:7: error: no'; exit 1", GDN_COMPILE_FAILED, "gating.cu:7: error: no"},
+      {"kill -SEGV $$", GDN_COMPILE_FAILED, "signal"},
+      {"while [ $# -gt 1 ]; do [ $1 = -o ] && echo garbage > $2; shift; done", GDN_COMPILE_FAILED, "no shared object"},
+      {"exit 0", GDN_COMPILE_FAILED, ""},
+      {"sleep 100", GDN_TIMED_OUT, "1"},
+  };
+  for (const Misbehaviour& bad : table) {
+    INFO(bad.script);
+    const Script script(bad.script);
+    const gdn::test::Environment compiler("GDN_HOST_CXX", script.path), cache("GDN_CACHE_DIR", script.cache);
+    int calls[2] = {};
+    gdn_set_options options = {};
+    options.struct_size = sizeof(options);
+    options.compile_seconds = 1;
+    options.progress = count_call;
+    options.user = calls;
+    const Set set = gdn::open_spec(kSpec, "sm_90a", 1, &options);
+    gdn_kernel* kernel = nullptr;
+    CHECK(gdn_kernel_open(set.get(), "gating", "simt", &kernel) == bad.status);
+    CHECK_THAT(gdn_last_error_text(), Catch::Contains(bad.word));
+    CHECK(kernel == nullptr);
+    CHECK(calls[0] == 1);
+  }
+  const gdn::test::Environment compiler("GDN_HOST_CXX", "/no/such/compiler");
+  const Set set = gdn::open_spec(kSpec);
+  CHECK(set.supports("gating", "simt").status == GDN_MISSING_LIBRARY);
+  CHECK_THROWS_AS(set.open("gating", "simt"), gdn::Error);
+  CHECK(gdn_last_error() == GDN_MISSING_LIBRARY);
+}
+
+TEST_CASE("GDN_JIT=off turns what was not built into an error that says so") {
+  const gdn::test::TemporaryFolder folder;
+  const gdn::test::Environment off("GDN_JIT", "off"), cache("GDN_CACHE_DIR", (folder.path() / "cache").string());
+  const Set set = gdn::open_spec(kSpec);
+  if (set.supports("gating", "simt").status == GDN_MISSING_LIBRARY) {
+    std::puts("[SKIP] no C++ compiler on this machine");
+    return;
+  }
+  gdn_kernel* kernel = nullptr;
+  CHECK(gdn_kernel_open(set.get(), "gating", "simt", &kernel) == GDN_NOT_BUILT);
+  CHECK_THAT(gdn_last_error_text(), Catch::Contains("gating"));
 }
 
 }  // namespace
