@@ -1,9 +1,21 @@
 #include "emit/manifest.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 namespace gdn::emit {
+namespace {
+
+constexpr int kFormat = 1;
+
+std::string document_of(nlohmann::ordered_json kernels) {
+  const nlohmann::ordered_json document = {
+      {"format", kFormat}, {"template_abi", core::kTemplateAbi}, {"kernels", std::move(kernels)}};
+  return document.dump(1) + "\n";
+}
+
+}  // namespace
 
 std::string manifest(std::vector<ManifestEntry> entries) {
   std::sort(entries.begin(), entries.end(),
@@ -20,9 +32,26 @@ std::string manifest(std::vector<ManifestEntry> entries) {
                        {"identity", core::id_text(entry.plan.identity.id)},
                        {"operands", std::move(operands)}});
   }
-  const nlohmann::ordered_json document = {
-      {"format", 1}, {"template_abi", core::kTemplateAbi}, {"kernels", std::move(kernels)}};
-  return document.dump(1) + "\n";
+  return document_of(std::move(kernels));
+}
+
+std::string merge_manifests(const std::string& old, const std::string& fresh) {
+  const auto before = nlohmann::ordered_json::parse(old, nullptr, /*allow_exceptions=*/false);
+  const auto now = nlohmann::ordered_json::parse(fresh);
+  if (!before.is_object() || before.value("format", 0) != kFormat ||
+      before.value("template_abi", 0) != core::kTemplateAbi || !before.contains("kernels")) {
+    return fresh;
+  }
+  std::map<std::string, nlohmann::ordered_json> by_path;
+  for (const auto* document : {&before, &now}) {
+    for (const auto& kernel : document->at("kernels")) {
+      if (!kernel.is_object() || !kernel.contains("path") || !kernel.at("path").is_string()) return fresh;
+      by_path[kernel.at("path").get<std::string>()] = kernel;
+    }
+  }
+  nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
+  for (auto& [path, kernel] : by_path) kernels.push_back(std::move(kernel));
+  return document_of(std::move(kernels));
 }
 
 }  // namespace gdn::emit

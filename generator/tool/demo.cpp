@@ -21,6 +21,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// What is missing; where it was sought is more than this table has room for.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
 // The run-time compilers that are here, and why the others are not.
 class Compilers {
  public:
@@ -47,7 +50,7 @@ class Compilers {
       compilers_.emplace_back(family, make());
     } catch (const runtime::Error& error) {
       missing_.emplace(family, fmt::format("no {}", name));
-      fmt::print("  without {}: {}\n", name, error.what());
+      fmt::print("  without {}: {}\n", name, first_line(error.what()));
     }
   }
 
@@ -95,7 +98,7 @@ std::unique_ptr<verify::Executor> best_executor(std::string& place) {
       place = candidate;
       return executor;
     } catch (const runtime::Error& error) {
-      fmt::print("  not on {}: {}\n", candidate, error.what());
+      fmt::print("  not on {}: {}\n", candidate, first_line(error.what()));
     }
   }
   throw Failure(kCannotJudge, "nothing here can run a kernel: no CUDA GPU, no AVX512-BF16, no C++ compiler");

@@ -30,6 +30,21 @@ void fold(std::vector<emit::EmittedFile>& files) {
 
 }  // namespace
 
+namespace {
+
+// What is emitted is only a part: the manifest goes on naming the files that are there already.
+void keep_others_in_manifest(std::vector<emit::EmittedFile>& files, const std::string& out) {
+  std::error_code ignored;
+  for (emit::EmittedFile& file : files) {
+    const std::filesystem::path there = std::filesystem::path(out) / file.path;
+    if (file.path == "manifest.json" && std::filesystem::is_regular_file(there, ignored)) {
+      file.text = emit::merge_manifests(emit::read_file(there), file.text);
+    }
+  }
+}
+
+}  // namespace
+
 void add_emit(CLI::App& program, int&) {
   struct Options {
     std::vector<std::string> specs, targets, operations;
@@ -51,11 +66,13 @@ void add_emit(CLI::App& program, int&) {
   add_ranks(*command, options->ranks);
   command->callback([options] {
     std::vector<Loaded> specs;
+    bool whole_tree = options->targets.empty() && options->operations.empty();
     for (const std::string& spec : options->specs) {
       std::error_code ignored;
       if (std::filesystem::is_directory(spec, ignored)) {
         for (const std::string& file : spec_files(spec)) specs.push_back(load(file, options->ranks));
       } else {
+        whole_tree = false;
         specs.push_back(load(spec, options->ranks));
       }
     }
@@ -67,6 +84,7 @@ void add_emit(CLI::App& program, int&) {
       for (const emit::EmittedFile& file : files) fmt::print("{}\n", file.path);
       return;
     }
+    if (!whole_tree) keep_others_in_manifest(files, options->out);
     const emit::Written result = emit::write(files, options->out);
     fmt::print("{}: {} files written, {} already current\n", options->out, result.written, result.unchanged);
   });

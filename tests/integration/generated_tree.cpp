@@ -28,6 +28,21 @@ TEST_CASE("all specs for all targets are emitted within a second") {
   CHECK(spent.count() < 1.0);
 }
 
+TEST_CASE("emitting one spec into a whole tree leaves the tree current") {
+  const gdn::test::TemporaryFolder folder;
+  const std::string out = folder.path().string();
+  REQUIRE(CommandLine::run({GDN_PROGRAM, "emit", "specs", "--out", out}).status == 0);
+  for (const std::vector<std::string>& part :
+       std::vector<std::vector<std::string>>{{"qwen3_5_27b"}, {"specs", "--target", "sm_80"}, {"specs", "--operation", "gating"}}) {
+    std::vector<std::string> arguments = {GDN_PROGRAM, "emit", "--out", out};
+    arguments.insert(arguments.end(), part.begin(), part.end());
+    REQUIRE(CommandLine::run(arguments).status == 0);
+    const auto result = CommandLine::run({GDN_PROGRAM, "check", "specs", out});
+    INFO(part[0] << ": " << result.output);
+    CHECK(result.status == 0);
+  }
+}
+
 TEST_CASE("a changed, a missing and an orphaned file are each found") {
   const gdn::test::TemporaryFolder folder;
   const std::string out = folder.path().string();
