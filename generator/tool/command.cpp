@@ -26,26 +26,35 @@ std::string portable_name(const std::string& file) {
 
 }  // namespace
 
+Read read(const std::string& file_or_name) {
+  Read result;
+  for (const std::string& file : find_spec(file_or_name)) {
+    const std::size_t kept = result.diagnostics.kept();
+    std::optional<std::string> text = spec::read_file(file, result.diagnostics);
+    result.diagnostics.move_to_source(kept, static_cast<int>(result.sources.size()));
+    result.sources.push_back({file, text ? std::move(*text) : ""});
+  }
+  if (!result.diagnostics.has_errors()) result.spec = spec::check(result.sources, result.diagnostics);
+  return result;
+}
+
+void print_diagnostics(const Read& read) {
+  if (!read.diagnostics.empty()) fmt::print(stderr, "{}", spec::render(read.diagnostics, read.sources));
+  if (!read.diagnostics.has_errors()) return;
+  std::string files;
+  for (const spec::Source& source : read.sources) files += (files.empty() ? "" : " + ") + source.file;
+  throw Failure(kFinding, fmt::format("{}: {} error{}", files, read.diagnostics.errors(),
+                                      read.diagnostics.errors() == 1 ? "" : "s"));
+}
+
 Loaded load(const std::string& file_or_name, int ranks) {
-  const std::vector<std::string> files = find_spec(file_or_name);
-  spec::Diagnostics diagnostics;
-  std::vector<spec::Source> sources;
+  Read result = read(file_or_name);
+  print_diagnostics(result);
   std::string portable;
-  for (const std::string& file : files) {
-    const std::size_t kept = diagnostics.kept();
-    std::optional<std::string> text = spec::read_file(file, diagnostics);
-    diagnostics.move_to_source(kept, static_cast<int>(sources.size()));
-    sources.push_back({file, text ? std::move(*text) : ""});
-    portable += fmt::format("{}{}", portable.empty() ? "" : " + ", portable_name(file));
+  for (const spec::Source& source : result.sources) {
+    portable += (portable.empty() ? "" : " + ") + portable_name(source.file);
   }
-  std::optional<spec::Spec> spec;
-  if (!diagnostics.has_errors()) spec = spec::check(sources, diagnostics);
-  if (!diagnostics.empty()) fmt::print(stderr, "{}", spec::render(diagnostics, sources));
-  if (!spec) {
-    throw Failure(kFinding, fmt::format("{}: {} error{}", fmt::join(files, " + "), diagnostics.errors(),
-                                        diagnostics.errors() == 1 ? "" : "s"));
-  }
-  Loaded loaded{std::move(*spec), {}};
+  Loaded loaded{std::move(*result.spec), {}};
   try {
     loaded.spec = layout::shard(loaded.spec, ranks);
   } catch (const layout::Unshardable& error) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "emit/source.h"
 #include "layout/layout.h"
 #include "plan/plan.h"
+#include "spec/diagnostics.h"
 #include "spec/spec.h"
 
 namespace gdn::tool {
@@ -45,6 +47,19 @@ void add_list(CLI::App& program, int& exit_code);
 void add_demo(CLI::App& program, int& exit_code);
 void add_diff(CLI::App& program, int& exit_code);
 void add_explain(CLI::App& program, int& exit_code);
+
+// The files of a spec, read and checked; nothing is printed. `spec` is there when there were no errors.
+struct Read {
+  std::vector<spec::Source> sources;  // the spec, then its overlays
+  spec::Diagnostics diagnostics;
+  std::optional<spec::Spec> spec;
+};
+
+// By path or name, as load() below. Throws Failure for a name that is not there.
+Read read(const std::string& file_or_name);
+
+// To standard error; throws Failure(kFinding) with the number of errors where there are any.
+void print_diagnostics(const Read& read);
 
 // A parsed and valid spec and its layout.
 struct Loaded {

@@ -117,6 +117,128 @@ class Verify(unittest.TestCase):
                 self.assertNotIn("WRONG", result.stdout)
 
 
+class Lint(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.bad = pathlib.Path(self.folder.name) / "bad, name.yaml"
+        text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
+        self.bad.write_text(text.replace("value: 32 ", "value: 33 ", 1))
+
+    def test_github_annotations(self):
+        result = gdn_gen("lint", "--format", "github", str(self.bad), "qwen3_5_2b")
+        self.assertEqual(result.returncode, 1)
+        lines = result.stdout.splitlines()
+        self.assertTrue(lines[0].startswith("::error file="), lines[0])
+        self.assertIn("/bad%2C name.yaml,line=8,col=7,endColumn=21,title=name.file::name = qwen3_next_80b but", lines[0])
+        self.assertIn("/bad%2C name.yaml,line=14,col=10,endColumn=12,title=heads.group::heads.value = 33 is not a multiple", lines[1])
+        self.assertIn("%0A", lines[1])  # the note, on a line of its own
+        self.assertTrue(any(line.startswith("::warning file=specs/more/qwen3_5_2b.yaml,line=12") for line in lines))
+
+    def test_sarif(self):
+        result = gdn_gen("lint", "--format", "sarif", str(self.bad), "qwen3_next_80b+vllm_ds")
+        self.assertEqual(result.returncode, 1)
+        log = json.loads(result.stdout)
+        self.assertEqual(log["version"], "2.1.0")
+        run = log["runs"][0]
+        known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+        found = {entry["ruleId"]: entry for entry in run["results"]}
+        self.assertEqual(set(found), {"heads.group", "name.file"})
+        self.assertLessEqual(set(found), known)
+        region = found["heads.group"]["locations"][0]["physicalLocation"]["region"]
+        self.assertEqual(region, {"startLine": 14, "startColumn": 10, "endColumn": 12})
+        self.assertEqual(found["heads.group"]["relatedLocations"][0]["physicalLocation"]["region"]["startLine"], 13)
+
+    def test_bytes_of_a_broken_file_do_not_break_the_log(self):
+        self.bad.write_bytes(b"gdn_gen: 1\nname: caf\xe9\n")
+        for format in ("sarif", "github"):
+            with self.subTest(format):
+                result = subprocess.run([GDN_GEN, "lint", "--format", format, self.bad], capture_output=True, timeout=60, check=False)
+                self.assertEqual(result.returncode, 1)
+                text = result.stdout.decode()
+                self.assertIn("file.text", text)
+                if format == "sarif":
+                    json.loads(text)
+
+    def test_a_folder_of_specs_is_fast(self):
+        started = time.monotonic()
+        self.assertEqual(gdn_gen("lint", "specs", "specs/more").returncode, 0)
+        self.assertLess(time.monotonic() - started, 2)  # 20 ms on an idle machine
+
+
+class SpecReview(unittest.TestCase):
+    """The script on a repository made up here: the specs and their tree, and one change."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = pathlib.Path(folder.name)
+        for name in ("specs", "generated"):
+            shutil.copytree(ROOT / name, self.home / name)
+        (self.home / "generator" / "review").mkdir(parents=True)
+        shutil.copy(ROOT / "generator/review/spec-review.sh", self.home / "generator/review")
+        # The tree as this gdn-gen makes it: whether the checked-in one is current is another test's question.
+        gdn_gen("emit", "specs", "--out", "generated", cwd=self.home)
+        self.git("init", "-q", "-b", "main")
+        self.git("add", "-A")
+        self.git("-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "base")
+
+    def git(self, *arguments):
+        subprocess.run(["git", *arguments], cwd=self.home, check=True, timeout=60)
+
+    def change(self, name, old, new):
+        path = self.home / "specs" / name
+        text = path.read_text()
+        self.assertIn(old, text)
+        path.write_text(text.replace(old, new, 1))
+
+    def review(self, *arguments):
+        environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(self.home / "summary.md")}
+        environment.pop("GITHUB_ACTIONS", None)
+        return subprocess.run(["bash", str(self.home / "generator/review/spec-review.sh"), "--base", "main", "--gdn-gen", GDN_GEN,
+                               *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def test_no_change(self):
+        result = self.review()
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("Nothing to object to.", result.stdout)
+
+    def test_a_silent_change_has_to_be_looked_at(self):
+        self.change("qwen3_next_80b.yaml", "value_dim, key_dim]", "key_dim, value_dim]")
+        gdn_gen("emit", "specs", "--out", "generated", cwd=self.home)
+        result = self.review()
+        self.assertEqual(result.returncode, 3, result.stdout + result.stderr)
+        self.assertIn("| **silent** | `pools.state` (moved) |", result.stdout)
+        self.assertEqual((self.home / "summary.md").read_text(), result.stdout)
+        self.assertEqual(self.review("--allow-silent").returncode, 0)
+
+    def test_a_stale_tree_is_an_error(self):
+        self.change("qwen3_next_80b.yaml", "gate: silu", "gate: sigmoid")
+        result = self.review()
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("**generated/ is not what the specs say**", result.stdout)
+        self.assertIn("out_norm.gate", result.stdout)  # the difference is shown all the same
+
+    def test_an_overlay_is_compared_on_every_model(self):
+        self.change("engines/sglang.yaml", "value_dim, key_dim]", "key_dim, value_dim]")
+        result = self.review()
+        self.assertEqual(result.returncode, 3, result.stdout + result.stderr)
+        for model in ("qwen3_5_27b_sglang", "qwen3_8_flash_next_sglang"):
+            self.assertIn(f"### {model}: 1 silent change, 0 visible changes", result.stdout)
+        self.assertIn("### olmo_hybrid_7b_sglang: 0 silent changes, 1 visible change", result.stdout)
+
+    def test_a_broken_spec(self):
+        self.change("qwen3_next_80b.yaml", "value: 32 ", "value: 33 ")
+        result = self.review()
+        self.assertEqual(result.returncode, 4, result.stdout + result.stderr)
+        self.assertIn("heads.value = 33 is not a multiple", result.stderr)
+
+    def test_usage(self):
+        self.assertEqual(self.review("--bogus").returncode, 2)
+        self.assertEqual(self.review("--help").returncode, 0)
+        self.assertEqual(self.review("--gdn-gen", "no-such-program").returncode, 4)
+
+
 class Schema(unittest.TestCase):
     def setUp(self):
         try:
