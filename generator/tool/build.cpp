@@ -19,7 +19,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> specs, targets, operations;
-  std::string bundle, depfile;
+  std::string bundle, depfile, depfile_target;
   int ranks = 1;
   int jobs = 0;
   int time_limit = 600;
@@ -91,7 +91,7 @@ std::string escaped(const std::string& name) {
 }
 
 void write_depfile(const Options& options) {
-  std::string text = escaped(options.bundle) + ":";
+  std::string text = escaped(options.depfile_target.empty() ? options.bundle : options.depfile_target) + ":";
   for (const std::string& spec : options.specs) {
     for (const std::string& file : find_spec(spec)) {
       text += " \\\n  " + escaped(std::filesystem::absolute(file).lexically_normal().string());
@@ -178,6 +178,7 @@ void add_build(CLI::App& program, int&) {
   command->add_option("--operation", options->operations, "decode,unpack,...; default: all operations")->delimiter(',');
   command->add_option("--bundle", options->bundle, "the file to write")->required();
   command->add_option("--depfile", options->depfile, "write the files that the bundle depends on, for make and ninja");
+  command->add_option("--depfile-target", options->depfile_target, "what depends on them; default: the bundle");
   command->add_option("--jobs", options->jobs, "compilations at once; default: by processors and memory")
       ->check(CLI::PositiveNumber);
   command->add_option("--time-limit", options->time_limit, "seconds for all compilations together")

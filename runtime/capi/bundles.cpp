@@ -1,6 +1,7 @@
 // gdn_set_open_bundle.
 #include <fmt/format.h>
 
+#include <memory>
 #include <set>
 #include <string_view>
 
@@ -38,6 +39,15 @@ Entry entry_of(const Bundle& bundle, const Bundle::Entry& from) {
   return entry;
 }
 
+std::unique_ptr<gdn_set> set_of(const Bundle& bundle, const char* spec, const gdn_set_options* options) {
+  const std::string_view wanted = spec_of(bundle, spec);
+  std::vector<Entry> entries;
+  for (const Bundle::Entry& entry : bundle.entries()) {
+    if (entry.spec == wanted) entries.push_back(entry_of(bundle, entry));
+  }
+  return gdn::capi::make_set(std::move(entries), options);
+}
+
 }  // namespace
 
 extern "C" {
@@ -45,13 +55,15 @@ extern "C" {
 gdn_status gdn_set_open_bundle(const char* path, const char* spec, const gdn_set_options* options, gdn_set** set) {
   return created(set, "set", [&] {
     need(path, "path");
-    const Bundle bundle = Bundle::open(path);
-    const std::string_view wanted = spec_of(bundle, spec);
-    std::vector<Entry> entries;
-    for (const Bundle::Entry& entry : bundle.entries()) {
-      if (entry.spec == wanted) entries.push_back(entry_of(bundle, entry));
-    }
-    return gdn::capi::make_set(std::move(entries), options);
+    return set_of(Bundle::open(path), spec, options);
+  });
+}
+
+gdn_status gdn_set_open_bundle_bytes(const void* data, size_t bytes, const char* spec, const gdn_set_options* options,
+                                     gdn_set** set) {
+  return created(set, "set", [&] {
+    need(data, "data");
+    return set_of(Bundle::view(data, bytes, "the bundle in memory"), spec, options);
   });
 }
 

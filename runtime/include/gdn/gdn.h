@@ -141,6 +141,10 @@ GDN_API gdn_status gdn_set_open_kernels(const gdn_kernel_source* kernels, size_t
 GDN_API gdn_status gdn_set_open_bundle(const char* path, const char* spec, const gdn_set_options* options,
                                        gdn_set** set);
 
+/* The same from a bundle in memory, such as one inside the program's own image. It is read now and not kept. */
+GDN_API gdn_status gdn_set_open_bundle_bytes(const void* data, size_t bytes, const char* spec,
+                                             const gdn_set_options* options, gdn_set** set);
+
 /* Adds kernels to the registry of this process: what kernels that are compiled into a program call before main. The
  * structs and everything they point at must live as long as the process. */
 GDN_API gdn_status gdn_register_kernels(const gdn_kernel_source* kernels, size_t count);
