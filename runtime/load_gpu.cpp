@@ -35,6 +35,7 @@ class GpuKernel final : public Kernel {
 
  private:
   bool reaches(const void* address, std::string& whose) const override {
+    const CurrentDevice current(*device_.api());
     const Memory memory = device_.api()->memory_of(address);
     if (memory.device == device_kind() && memory.ordinal == device_ordinal()) return true;
     whose = device_text(memory.device, memory.ordinal);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "capi/handles.h"
+#include "check.h"
 #include "probe/probe.h"
 
 using gdn::capi::guarded;
@@ -14,15 +15,17 @@ using gdn::runtime::Error;
 
 namespace {
 
+// Where the operands lie. A target alone says nothing about that: then it is the host.
+gdn::runtime::Place place_of(const char* where) {
+  return gdn::runtime::is_place(where) ? gdn::runtime::parse_place(where) : gdn::runtime::Place();
+}
+
 // Writes through the device whose memory it is.
-gdn::runtime::Probe::Write writer(const gdn_set& set, const char* where) {
-  if (gdn::runtime::is_place(where)) {
-    const gdn::runtime::Place place = gdn::runtime::parse_place(where);
-    if (place.gpu()) {
-      return [device = set.set->device(place)](void* to, const void* from, std::size_t bytes) {
-        device.copy_in(to, from, bytes);
-      };
-    }
+gdn::runtime::Probe::Write writer(const gdn_set& set, const gdn::runtime::Place& place) {
+  if (place.gpu()) {
+    return [device = set.set->device(place)](void* to, const void* from, std::size_t bytes) {
+      device.copy_in(to, from, bytes);
+    };
   }
   return [](void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); };
 }
@@ -39,8 +42,11 @@ gdn_status gdn_probe(const gdn_set* set, const char* operation, const char* wher
     need(where, "where");
     if (read == nullptr) throw Error(Code::kBadArgument, "read is null");
     const gdn::capi::ViewArray array(views, count);
-    gdn::runtime::Probe probe(set->set->find(operation, where).plan, rows, array);
-    const gdn::runtime::Probe::Write write = writer(*set, where);
+    const gdn::core::KernelPlan& plan = set->set->find(operation, where).plan;
+    gdn::runtime::Probe probe(plan, rows, array);
+    const gdn::runtime::Place place = place_of(where);
+    gdn::runtime::check_devices(plan, array, place.memory(), place.ordinal);
+    const gdn::runtime::Probe::Write write = writer(*set, place);
     std::vector<bool> left_out(probe.parts().size());
     std::vector<float> values;
     bool any = false;

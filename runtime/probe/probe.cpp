@@ -45,7 +45,7 @@ std::uint32_t bits_of(std::int64_t value, core::DType dtype) {
 
 }  // namespace
 
-Probe::Probe(const core::KernelPlan& plan, int rows, const Views& views) : plan_(plan), rows_(rows) {
+Probe::Probe(const core::KernelPlan& plan, int rows, const Views& views) : plan_(plan), rows_(rows), base_(kBase) {
   if (rows < 1) throw Error(Code::kBadArgument, fmt::format("a probe of {} rows: there must be at least 1", rows));
   if (views.size() != plan.operands.size()) {
     throw Error(Code::kBadArgument, fmt::format("{}: {} views given for a probe, the kernel has {} operands",

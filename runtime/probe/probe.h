@@ -61,7 +61,7 @@ class Probe {
   std::vector<std::int64_t> stride_;  // elements
   std::vector<std::int64_t> first_;   // number of each operand's first element; one more: of all elements
   int rows_ = 0, passes_ = 0;
-  std::int64_t base_ = 255;
+  std::int64_t base_ = 0;
   std::vector<std::vector<std::int64_t>> seen_;  // for each part: the numbers that the engine read; -1: no number
   std::vector<int> passes_read_;
 };

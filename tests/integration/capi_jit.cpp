@@ -311,6 +311,9 @@ TEST_CASE("the probe accepts an engine that copies what the kernel reads and nam
   CHECK_THROWS_AS(set.probe("gating", "avx512bf16", 2, step.views,
                             [](auto&, auto, auto&) -> bool { throw std::logic_error("mine"); }),
                   std::logic_error);
+  step.views[0].set_device(GDN_DEVICE_CUDA, 0);
+  CHECK_THROWS_AS(set.probe("gating", "avx512bf16", 2, step.views, read(false)), gdn::Error);
+  CHECK(gdn_last_error() == GDN_WRONG_DEVICE);
 }
 
 TEST_CASE("a set is held to its spec") {

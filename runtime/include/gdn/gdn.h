@@ -354,8 +354,8 @@ typedef int (*gdn_probe_function)(void* user, const char* part, int32_t rows, fl
 
 /* Probes the operands of an operation at a place. The views' tensors must have at least `rows` rows or slots (2 is
  * enough). Nothing is compiled. GDN_LAYOUT_MISMATCH: the first element that differs is named as the kernel and as the
- * engine name it. GDN_BAD_ARGUMENT when the engine read no part at all. `where` is a place or a target: it says which
- * kernel's maps are meant, and through which device memory is filled. */
+ * engine name it. GDN_BAD_ARGUMENT when the engine read no part at all. `where` says which
+ * kernel's maps are meant and whose memory the operands are in: a place, or a target for operands on the host. */
 GDN_API gdn_status gdn_probe(const gdn_set* set, const char* operation, const char* where, int32_t rows,
                              const gdn_view* const* views, size_t count, gdn_probe_function read, void* user);
 
