@@ -66,9 +66,10 @@ class Folder {
 
 EmittedFile standalone(const EmittedFile& file, const std::vector<NamedText>& headers) {
   if (file.path.substr(0, 4) == "cpu/") {
-    throw std::runtime_error(fmt::format("{}: a CPU kernel is generated at run time by the library and can't stand alone; "
-                                         "build a bundle or link the library",
-                                         file.path));
+    throw std::runtime_error(
+        fmt::format("{}: a CPU kernel is generated at run time by the library and can't stand alone; "
+                    "build a bundle or link the library",
+                    file.path));
   }
   Folder folder(headers);
   folder.fold(file.text);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "bundle/bundle.h"
 #include "cache/cached_compiler.h"
@@ -58,7 +59,9 @@ class Compilers {
   std::shared_ptr<const runtime::Compiler> open(const std::string& name, const std::string& target) {
     std::shared_ptr<const runtime::Compiler>& known = known_[name];
     if (known == nullptr) {
-      known = name == "nvrtc" ? runtime::make_nvrtc() : name == "clang" ? runtime::make_clang() : runtime::make_hiprtc();
+      known = name == "nvrtc"   ? runtime::make_nvrtc()
+              : name == "clang" ? runtime::make_clang()
+                                : runtime::make_hiprtc();
       if (cache_ != nullptr) known = std::make_shared<runtime::CachedCompiler>(known, cache_);
     }
     if (!known->knows(target)) {
@@ -74,9 +77,10 @@ class Compilers {
 // Loading has warned of each by name and place.
 void refuse_unverified(const Loaded& loaded) {
   if (loaded.spec.unverified.empty()) return;
-  throw Failure(kFinding, fmt::format("{}: {} values are unverified and would be compiled in: read them in the model's own "
-                                      "files and take them off the list, or pass --allow-unverified",
-                                      loaded.spec.file, loaded.spec.unverified.size()));
+  throw Failure(kFinding,
+                fmt::format("{}: {} values are unverified and would be compiled in: read them in the model's own "
+                            "files and take them off the list, or pass --allow-unverified",
+                            loaded.spec.file, loaded.spec.unverified.size()));
 }
 
 // A name as make and ninja read it in a dependency file.
@@ -149,8 +153,8 @@ void build(const Options& options) {
   std::vector<runtime::CompileResult> results = runtime::compile_all(std::move(jobs), limits);
   int failed = 0;
   for (std::size_t i = 0; i < results.size(); ++i) {
-    if (results[i].error) {
-      fmt::print(stderr, "gdn-gen: {}\n", results[i].error->what());
+    if (const std::optional<runtime::Error>& error = results[i].error) {
+      fmt::print(stderr, "gdn-gen: {}\n", error->what());
       ++failed;
     }
     kernels[kernel_of_job[i]].binary = std::move(results[i].binary.bytes);

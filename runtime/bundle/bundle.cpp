@@ -80,7 +80,8 @@ class Reader {
     if (header.body_checksum != checksum(bytes_.substr(sizeof(FileHeader)))) {
       fail(Code::kAltered, "its content is not as it was written");
     }
-    if ((bytes_.size() - sizeof(FileHeader)) / sizeof(Row) < header.kernels) fail(Code::kAltered, "its table is too long");
+    if ((bytes_.size() - sizeof(FileHeader)) / sizeof(Row) < header.kernels)
+      fail(Code::kAltered, "its table is too long");
     return header;
   }
 
@@ -108,7 +109,8 @@ class Reader {
     fail(Code::kTruncated, fmt::format("it ends after {} of at least {} bytes", bytes_.size(), whole));
   }
   [[noreturn]] void other_version(const char* what, std::uint32_t there, int here) const {
-    fail(Code::kOtherVersion, fmt::format("its {} has version {}, and this program reads version {}", what, there, here));
+    fail(Code::kOtherVersion,
+         fmt::format("its {} has version {}, and this program reads version {}", what, there, here));
   }
 
   std::string_view text(const Span& span) const {
@@ -126,7 +128,8 @@ class Reader {
 std::pair<std::string, std::string> first_difference(std::string_view a, std::string_view b) {
   while (!a.empty() || !b.empty()) {
     const std::size_t end_a = std::min(a.find('\n'), a.size()), end_b = std::min(b.find('\n'), b.size());
-    if (a.substr(0, end_a) != b.substr(0, end_b)) return {std::string(a.substr(0, end_a)), std::string(b.substr(0, end_b))};
+    if (a.substr(0, end_a) != b.substr(0, end_b))
+      return {std::string(a.substr(0, end_a)), std::string(b.substr(0, end_b))};
     a.remove_prefix(std::min(end_a + 1, a.size()));
     b.remove_prefix(std::min(end_b + 1, b.size()));
   }
@@ -165,8 +168,8 @@ const Bundle::Entry* Bundle::find(std::string_view operation, std::string_view t
 
 core::KernelPlan Bundle::plan(const Entry& entry) const {
   const auto refuse = [&](const std::string& why) {
-    return Error(Code::kAltered, fmt::format("the bundle {} is refused: {} of {}. Build it again with gdn-gen build", name_,
-                                             why, entry.symbol));
+    return Error(Code::kAltered, fmt::format("the bundle {} is refused: {} of {}. Build it again with gdn-gen build",
+                                             name_, why, entry.symbol));
   };
   core::KernelPlan plan;
   try {
@@ -195,10 +198,11 @@ Binary Bundle::binary(const Entry& entry) const {
 void Bundle::require(const Entry& entry, const core::Identity& own) const {
   if (entry.identity == own.id) return;
   const auto [theirs, mine] = first_difference(plan(entry).identity.text, own.text);
-  throw Error(Code::kLayoutMismatch,
-              fmt::format("{} in the bundle {} was made from another spec: identity {} there, {} here.\n  bundle: {}\n  "
-                          "spec:   {}\nBuild the bundle again from this spec",
-                          entry.symbol, name_, core::id_text(entry.identity), core::id_text(own.id), theirs, mine));
+  throw Error(
+      Code::kLayoutMismatch,
+      fmt::format("{} in the bundle {} was made from another spec: identity {} there, {} here.\n  bundle: {}\n  "
+                  "spec:   {}\nBuild the bundle again from this spec",
+                  entry.symbol, name_, core::id_text(entry.identity), core::id_text(own.id), theirs, mine));
 }
 
 }  // namespace gdn::runtime

@@ -18,8 +18,8 @@ std::string make_bundle(const std::vector<BundleKernel>& kernels) {
   std::set<std::string> symbols;
   for (const BundleKernel& kernel : kernels) {
     if (!symbols.insert(kernel.plan.symbol).second) {
-      throw Error(Code::kBadArgument, fmt::format("two kernels {} for one bundle: give each spec a name of its own",
-                                                  kernel.plan.symbol));
+      throw Error(Code::kBadArgument,
+                  fmt::format("two kernels {} for one bundle: give each spec a name of its own", kernel.plan.symbol));
     }
   }
   std::string bytes(sizeof(FileHeader) + kernels.size() * sizeof(Row), '\0');
@@ -51,7 +51,8 @@ std::string make_bundle(const std::vector<BundleKernel>& kernels) {
   header.file_bytes = bytes.size();
   header.body_checksum = checksum(std::string_view(bytes).substr(sizeof(FileHeader)));
   std::memcpy(bytes.data(), &header, sizeof(FileHeader));
-  header.header_checksum = checksum(std::string_view(bytes).substr(0, sizeof(FileHeader) - sizeof(header.header_checksum)));
+  header.header_checksum =
+      checksum(std::string_view(bytes).substr(0, sizeof(FileHeader) - sizeof(header.header_checksum)));
   std::memcpy(bytes.data(), &header, sizeof(FileHeader));
   return bytes;
 }

@@ -16,11 +16,12 @@ Binary CachedCompiler::compile(const Source& source, const std::string& target, 
     if (std::optional<Binary> hit = cache_->load(key)) return std::move(*hit);
   }
   if (!jit) {
-    throw Error(Code::kNotBuilt,
-                fmt::format("GDN_JIT=off, and {} for {} was not built ahead of time: the disk cache {} has no entry {}. "
-                            "Build it with `gdn-gen build SPEC --target {} --bundle FILE`, or run once with GDN_JIT=on",
-                            std::filesystem::path(source.name).stem().string(), target,
-                            cache_->settings().root.string(), key.name, target));
+    throw Error(
+        Code::kNotBuilt,
+        fmt::format("GDN_JIT=off, and {} for {} was not built ahead of time: the disk cache {} has no entry {}. "
+                    "Build it with `gdn-gen build SPEC --target {} --bundle FILE`, or run once with GDN_JIT=on",
+                    std::filesystem::path(source.name).stem().string(), target, cache_->settings().root.string(),
+                    key.name, target));
   }
   CacheLock lock;
   if (std::optional<Binary> hit = cache_->load_or_lock(key, lock)) return std::move(*hit);

@@ -50,13 +50,13 @@ std::string distrust(const fs::path& folder) {
 std::string make_folder(const fs::path& folder) {
   if (mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST) return {};
   if (errno != ENOENT || !folder.has_parent_path() || folder.parent_path() == folder) return std::strerror(errno);
-  const std::string failed = make_folder(folder.parent_path());
+  std::string failed = make_folder(folder.parent_path());
   if (!failed.empty()) return failed;
   return mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST ? std::string() : std::strerror(errno);
 }
 
 std::string home() {
-  const std::string named = environment("HOME");
+  std::string named = environment("HOME");
   if (!named.empty()) return named;
   std::vector<char> buffer(16384);
   passwd entry = {};
@@ -198,7 +198,8 @@ void DiskCache::warn(const std::string& text) const {
 }
 
 bool DiskCache::usable(bool create) const {
-  constexpr const char* kGoOn = "Kernels are compiled again in every process. Set GDN_CACHE_DIR to a folder of your own";
+  constexpr const char* kGoOn =
+      "Kernels are compiled again in every process. Set GDN_CACHE_DIR to a folder of your own";
   if (settings_.root.empty()) {
     if (create) warn(fmt::format("no folder for the disk cache: neither HOME nor XDG_CACHE_HOME is set. {}", kGoOn));
     return false;

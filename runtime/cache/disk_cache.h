@@ -26,11 +26,11 @@
 namespace gdn::runtime {
 
 struct CacheSettings {
-  std::filesystem::path root;                      // made where it is missing; empty: no cache
+  std::filesystem::path root;                        // made where it is missing; empty: no cache
   std::uint64_t max_bytes = std::uint64_t{1} << 30;  // least recently used entries go beyond it
-  std::chrono::milliseconds lock_limit{60000};     // how long to wait for another process that compiles the same
-  bool jit = true;                                 // false: what is not in the cache is an error, not a compilation
-  std::function<void(const std::string&)> warn;    // called at most once for a DiskCache, from any thread; may be empty
+  std::chrono::milliseconds lock_limit{60000};       // how long to wait for another process that compiles the same
+  bool jit = true;                                   // false: what is not in the cache is an error, not a compilation
+  std::function<void(const std::string&)> warn;  // called at most once for a DiskCache, from any thread; may be empty
 
   // $GDN_CACHE_DIR, else $XDG_CACHE_HOME/gdn-gen, else ~/.cache/gdn-gen; $GDN_CACHE_MIB bounds the size; $GDN_JIT is
   // on (the default) or off. Throws Error kBadArgument for other values of the last two.

@@ -109,12 +109,9 @@ std::string write_entry(const std::filesystem::path& folder, const CacheKey& key
   const std::string_view bytes = text_of(binary.bytes);
   const std::string info = fmt::format("{}{}{}{}{}", kBanner, line_of("key", key.text), line_of("binary", bytes),
                                        line_of("log", binary.log), line_of("assembly", binary.assembly));
-  const std::pair<std::string, std::string_view> files[] = {{"key", key.text},
-                                                            {source_name(source), source.text},
-                                                            {"binary", bytes},
-                                                            {"log", binary.log},
-                                                            {"assembly", binary.assembly},
-                                                            {kEntryInfo, info}};
+  const std::pair<std::string, std::string_view> files[] = {
+      {"key", key.text},   {source_name(source), source.text}, {"binary", bytes},
+      {"log", binary.log}, {"assembly", binary.assembly},      {kEntryInfo, info}};
   for (const auto& [name, text] : files) {
     if (!write_file(folder / name, text)) return std::strerror(errno);
   }

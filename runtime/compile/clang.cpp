@@ -58,7 +58,8 @@ class Clang final : public Compiler {
 
   // Of every candidate: which of them knows a target is a process away.
   std::string fingerprint() const override {
-    std::string text = fmt::format("clang {} {} {}", fmt::join(kFlags, " "), fmt::join(kCodeFlags, " "), kObjectVersion);
+    std::string text =
+        fmt::format("clang {} {} {}", fmt::join(kFlags, " "), fmt::join(kCodeFlags, " "), kObjectVersion);
     for (const std::string& path : programs_) text += "\n" + file_stamp(path);
     return text;
   }

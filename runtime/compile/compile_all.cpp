@@ -29,11 +29,11 @@ struct Shared {
   Clock::time_point deadline;
   std::mutex mutex;
   std::condition_variable changed;
-  std::size_t next = 0;               // the first job that nobody took
-  bool stop = false;                  // no further job is begun
+  std::size_t next = 0;  // the first job that nobody took
+  bool stop = false;     // no further job is begun
   std::vector<CompileResult> results;
-  std::deque<std::size_t> finished;   // not reported yet
-  std::size_t running = 0;            // workers
+  std::deque<std::size_t> finished;  // not reported yet
+  std::size_t running = 0;           // workers
 };
 
 std::optional<std::size_t> number_in(const char* file, std::string_view name) {
@@ -127,8 +127,10 @@ class Workers {
 }  // namespace
 
 int compile_threads(std::size_t bytes_per_job) {
-  const std::size_t by_memory = bytes_per_job == 0 ? std::numeric_limits<int>::max() : available_bytes() / bytes_per_job;
-  return std::max(1, static_cast<int>(std::min<std::size_t>(by_memory, static_cast<std::size_t>(allowed_processors()))));
+  const std::size_t by_memory =
+      bytes_per_job == 0 ? std::numeric_limits<int>::max() : available_bytes() / bytes_per_job;
+  return std::max(1,
+                  static_cast<int>(std::min<std::size_t>(by_memory, static_cast<std::size_t>(allowed_processors()))));
 }
 
 std::vector<CompileResult> compile_all(std::vector<CompileJob> jobs, const CompileLimits& limits) {

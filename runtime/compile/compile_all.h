@@ -35,9 +35,9 @@ struct CompileProgress {
 };
 
 struct CompileLimits {
-  int threads = 0;                                  // 0: compile_threads()
-  std::size_t bytes_per_job = std::size_t{512} << 20;  // memory that a compilation may take
-  std::chrono::milliseconds time_limit{600000};     // of all of them together
+  int threads = 0;                                       // 0: compile_threads()
+  std::size_t bytes_per_job = std::size_t{512} << 20;    // memory that a compilation may take
+  std::chrono::milliseconds time_limit{600000};          // of all of them together
   std::function<void(const CompileProgress&)> progress;  // after each, on the calling thread; may be empty
 };
 

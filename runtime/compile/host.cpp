@@ -71,8 +71,8 @@ class HostCompiler final : public Compiler {
   }
 
  private:
-  static constexpr const char* kFlags[] = {"-x",    "c++",   "-O2",  "-std=c++17", "-shared",
-                                           "-fPIC", "-I.", "-DGDN_HOST_SHIM"};
+  static constexpr const char* kFlags[] = {"-x",      "c++",   "-O2", "-std=c++17",
+                                           "-shared", "-fPIC", "-I.", "-DGDN_HOST_SHIM"};
 
   std::string program_;
 };

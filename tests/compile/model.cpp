@@ -57,8 +57,12 @@ void compile_model(std::shared_ptr<const runtime::Compiler> compiler, const std:
   CHECK(processor / 2 < 5);
 }
 
-TEST_CASE("NVRTC: the kernels of a model in less than 5 s on two cores") { compile_model(runtime::make_nvrtc(), "sm_90a"); }
+TEST_CASE("NVRTC: the kernels of a model in less than 5 s on two cores") {
+  compile_model(runtime::make_nvrtc(), "sm_90a");
+}
 
-TEST_CASE("clang: the kernels of a model in less than 5 s on two cores") { compile_model(runtime::make_clang(), "gfx942"); }
+TEST_CASE("clang: the kernels of a model in less than 5 s on two cores") {
+  compile_model(runtime::make_clang(), "gfx942");
+}
 
 }  // namespace

@@ -154,8 +154,8 @@ TEST_CASE("each refusal is its own error") {
        },
        Code::kOtherVersion, "plan format has version 9"},
       {"a changed header", [&](std::string& b) { number(b, 20, 3); }, Code::kAltered, "header"},
-      {"a changed body", [](std::string& b) { b[b.size() / 2] = static_cast<char>(b[b.size() / 2] + 1); }, Code::kAltered,
-       "content"},
+      {"a changed body", [](std::string& b) { b[b.size() / 2] = static_cast<char>(b[b.size() / 2] + 1); },
+       Code::kAltered, "content"},
       {"a table longer than the file",
        [&](std::string& b) {
          number(b, 20, 1u << 30);
@@ -267,8 +267,8 @@ TEST_CASE("opening a bundle of one model takes less than 5 ms") {
   const PrivateDir dir;
   const std::string path =
       dir.write("model.gdnb",
-                make_bundle(kernels_of("qwen3_next_80b", {"sm_80", "sm_90a", "gfx90a", "gfx942", "gfx950", "avx512bf16"},
-                                       150000)))
+                make_bundle(kernels_of("qwen3_next_80b",
+                                       {"sm_80", "sm_90a", "gfx90a", "gfx942", "gfx950", "avx512bf16"}, 150000)))
           .string();
   std::vector<double> times;
   for (int i = 0; i < 21; ++i) {

@@ -2,7 +2,9 @@
 #include "cache/disk_cache.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -99,7 +101,8 @@ TEST_CASE("anything odd about an entry is a miss, and the next compilation mends
     const fs::path file = entry / name;
     damages.emplace_back(fmt::format("{} is missing", name), [file] { fs::remove(file); });
     damages.emplace_back(fmt::format("{} is empty", name), [file] { write(file, ""); });
-    damages.emplace_back(fmt::format("{} is truncated", name), [file] { fs::resize_file(file, fs::file_size(file) - 1); });
+    damages.emplace_back(fmt::format("{} is truncated", name),
+                         [file] { fs::resize_file(file, fs::file_size(file) - 1); });
     damages.emplace_back(fmt::format("{} is longer", name), [file] { fs::resize_file(file, fs::file_size(file) + 1); });
     damages.emplace_back(fmt::format("{} is a folder", name), [file] {
       fs::remove(file);
@@ -129,9 +132,9 @@ TEST_CASE("anything odd about an entry is a miss, and the next compilation mends
     fs::rename(entry, entry.parent_path() / "moved");
     fs::create_symlink("moved", entry);
   });
-  damages.emplace_back("the entry is that of another key", [&] {
-    const CacheKey other = make_key(cached, cache_source("other"), "sm_90a", {});
-    cached.compile(cache_source("other"), "sm_90a");
+  damages.emplace_back("the entry is that of another key", [&] {  // of the same length
+    const CacheKey other = make_key(cached, cache_source("lenrek"), "sm_90a", {});
+    cached.compile(cache_source("lenrek"), "sm_90a");
     fs::remove_all(entry);
     fs::rename(fixture.settings.root / "v1" / other.name, entry);
   });
@@ -209,8 +212,8 @@ TEST_CASE("a folder that can't be trusted is not used: one warning, and kernels 
                      },
                      "belongs to user 12345"});
   } else {
-    cases.push_back({"it belongs to root", [](const fs::path& root) { fs::create_symlink("/usr", root); },
-                     "belongs to user 0"});
+    cases.push_back(
+        {"it belongs to root", [](const fs::path& root) { fs::create_symlink("/usr", root); }, "belongs to user 0"});
   }
   for (const Case& test : cases) {
     INFO(test.what);
@@ -345,6 +348,56 @@ TEST_CASE("a full disk costs one warning and leaves nothing half-written") {
   CHECK(result.errors.empty());
   CHECK_THAT(result.output, Catch::Contains("can't be written: File too large"));
   CHECK(fixture.names().size() == 1);
+}
+
+// A file system of 300 KiB over the cache's root, for this process alone. False where the system does not allow it.
+bool mount_small_disk(const fs::path& root) {
+  const std::string user = fmt::format("0 {} 1", geteuid()), group = fmt::format("0 {} 1", getegid());
+  fs::create_directories(root);
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+  write("/proc/self/uid_map", user);
+  write("/proc/self/setgroups", "deny");
+  write("/proc/self/gid_map", group);
+  return mount("none", root.c_str(), "tmpfs", 0, "size=300k,mode=0700") == 0;
+}
+
+TEST_CASE("a disk that fills up, and one that is mounted read-only") {
+  CacheFixture fixture;
+  const auto large = std::make_shared<gdn::test::CountingCompiler>(fixture.dir.path() / "compilations",
+                                                                   std::chrono::milliseconds(0), 60000);
+  const ProcessResult result = run_forked(
+      [&]() -> std::string {
+        if (!mount_small_disk(fixture.settings.root)) return "no mount";
+        const CachedCompiler cached(large, fixture.cache());
+        const auto compile = [&](const CachedCompiler& compiler, int number) {
+          const Source source = cache_source(std::to_string(number));
+          const Binary binary = compiler.compile(source, "sm_90a");
+          expect(binary.bytes == large->expected(source, "sm_90a").bytes, "wrong kernel");
+          return binary.cached;
+        };
+        for (int i = 0; i < 12; ++i) expect(!compile(cached, i), "a hit out of nothing");
+        expect(fixture.warnings.size() == 1, "not one warning of the full disk");
+        const std::size_t entries = fixture.names().size();
+        expect(entries >= 2 && entries <= 4, fmt::format("{} entries, {}", entries, fixture.warnings[0]).c_str());
+        for (const std::string& name : fixture.names()) expect(name[0] != '.', "something half-written is left");
+        expect(compile(cached, 0) && compile(cached, 1), "no hit of what was there before");
+        expect(mount("none", fixture.settings.root.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, "size=300k") == 0,
+               "remount");
+        const CachedCompiler other(large, fixture.cache());
+        expect(compile(other, 0), "no hit on a read-only disk");
+        expect(!compile(other, 50) && !compile(other, 50), "a hit of what was never stored");
+        expect(fixture.warnings.size() == 2, "not one warning of the read-only disk");
+        return fixture.warnings[0] + "\n" + fixture.warnings[1];
+      },
+      std::chrono::seconds(60));
+  CHECK(result.errors == "");
+  REQUIRE(result.ok());
+  if (result.output == "no mount") {
+    WARN("the system lets this user mount nothing, not even in a namespace of its own");
+    return;
+  }
+  CHECK_THAT(result.output, Catch::Contains("can't be written: No space left on device"));
+  CHECK_THAT(result.output, Catch::Contains("can't be written: Read-only file system"));
 }
 
 TEST_CASE("without a place for a cache every compilation is done") {

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -80,6 +81,30 @@ TEST_CASE("threads of one process share a compilation too") {
   for (int i = 0; i < 8; ++i) threads.emplace_back([&] { cached.compile(cache_source(), "sm_90a"); });
   for (std::thread& thread : threads) thread.join();
   CHECK(fixture.compiler->compilations() == 1);
+}
+
+TEST_CASE("a lock has one holder, although its file goes with each of them") {
+  const CacheFixture fixture;
+  const auto cache = fixture.cache();
+  const CacheKey key = make_key(*fixture.compiler, cache_source(), "sm_90a", {});
+  std::atomic<int> inside{0}, taken{0}, wrong{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      const Clock::time_point end = Clock::now() + milliseconds(1500);
+      while (Clock::now() < end) {
+        CacheLock lock;
+        cache->load_or_lock(key, lock);
+        if (!lock.held() || ++inside != 1) ++wrong;
+        ++taken;
+        std::this_thread::yield();
+        --inside;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(taken > 100);
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("many processes with many kernels in a cache that is too small get what they asked for") {

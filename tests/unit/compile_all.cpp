@@ -122,7 +122,8 @@ TEST_CASE("a failure is the result of its job alone") {
     std::size_t job;
     Code code;
     const char* word;
-  } cases[] = {{1, Code::kUnsupported, "not this target"}, {2, Code::kSystem, "memory"}, {3, Code::kCompileFailed, "odd"}};
+  } cases[] = {
+      {1, Code::kUnsupported, "not this target"}, {2, Code::kSystem, "memory"}, {3, Code::kCompileFailed, "odd"}};
   for (const auto& test : cases) {
     REQUIRE(results[test.job].error);
     CHECK(results[test.job].error->code() == test.code);
