@@ -116,46 +116,108 @@ const Entry& KernelSet::expect_loadable(std::string_view operation, std::string_
   return entry;
 }
 
-std::unique_ptr<Kernel> KernelSet::make(const Entry& entry, const Place& place) const {
-  if (place.kind == Place::Kind::kCpu) return load_cpu(entry.plan, settings_.threads);
-  Binary binary;
-  if (!entry.binary.empty() && place.gpu()) {
-    binary.bytes = entry.binary;
-    return load_gpu(device(place), entry.plan, binary);
-  }
+std::optional<CompileJob> KernelSet::job_of(const Entry& entry, const Place& place) const {
+  if (place.kind == Place::Kind::kCpu || (place.gpu() && !entry.binary.empty())) return std::nullopt;
   if (entry.source.empty()) {
     throw Error(Code::kUnsupported, fmt::format("{}: the set has neither a binary nor a source that {} could take",
                                                 entry.plan.symbol, to_string(place)));
   }
-  const std::shared_ptr<const Compiler> compiler = compilers_.find(place, entry.target);
-  Source source{entry.source_name, entry.source, template_headers()};
+  CompileJob job;
+  job.compiler = compilers_.find(place, entry.target);
+  job.source = {entry.source_name, entry.source, template_headers()};
   if (place.kind == Place::Kind::kSimt) {
-    for (const Header& header : host_headers()) source.headers.push_back(header);
+    for (const Header& header : host_headers()) job.source.headers.push_back(header);
   }
-  Options options;
-  options.time_limit = settings_.time_limit;
-  if (settings_.progress) settings_.progress(entry.plan.symbol, compiler->name(), -1);
-  const auto start = std::chrono::steady_clock::now();
-  binary = compiler->compile(source, entry.target, options);
-  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  if (settings_.progress) settings_.progress(entry.plan.symbol, compiler->name(), spent.count());
-  return place.gpu() ? load_gpu(device(place), entry.plan, binary) : load_host(entry.plan, binary);
+  job.target = entry.target;
+  job.options.time_limit = settings_.time_limit;
+  return job;
+}
+
+std::unique_ptr<Kernel> KernelSet::make(const Entry& entry, const Place& place, const Binary& compiled) const {
+  if (place.kind == Place::Kind::kCpu) return load_cpu(entry.plan, settings_.threads);
+  if (place.kind == Place::Kind::kSimt) return load_host(entry.plan, compiled);
+  if (entry.binary.empty()) return load_gpu(device(place), entry.plan, compiled);
+  Binary binary;
+  binary.bytes = entry.binary;
+  return load_gpu(device(place), entry.plan, binary);
+}
+
+std::shared_ptr<KernelSet::Loaded> KernelSet::slot_of(const Entry& entry, const Place& place) const {
+  const std::string name =
+      fmt::format("{} {} {}", entry.plan.symbol, to_string(place), checked_mode() ? "checked" : "");
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<Loaded>& known = loaded_[name];
+  if (known == nullptr) known = std::make_shared<Loaded>();
+  return known;
 }
 
 std::shared_ptr<const Kernel> KernelSet::load(std::string_view operation, const Place& place) const {
   const Entry& entry = find(operation, to_string(place));
-  std::shared_ptr<Loaded> loaded;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    std::shared_ptr<Loaded>& known =
-        loaded_[fmt::format("{} {} {}", entry.plan.symbol, to_string(place), checked_mode() ? "checked" : "")];
-    if (known == nullptr) known = std::make_shared<Loaded>();
-    loaded = known;
-  }
+  const std::shared_ptr<Loaded> loaded = slot_of(entry, place);
   // Others that want this kernel wait here; other kernels of the set compile meanwhile.
   const std::lock_guard<std::mutex> lock(loaded->mutex);
-  if (loaded->kernel == nullptr) loaded->kernel = make(entry, place);
+  if (loaded->kernel != nullptr) return loaded->kernel;
+  Binary binary;
+  if (const std::optional<CompileJob> job = job_of(entry, place)) {
+    if (settings_.progress) settings_.progress(entry.plan.symbol, job->compiler->name(), -1);
+    const auto start = std::chrono::steady_clock::now();
+    binary = job->compiler->compile(job->source, job->target, job->options);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    if (settings_.progress) settings_.progress(entry.plan.symbol, job->compiler->name(), spent.count());
+  }
+  loaded->kernel = make(entry, place, binary);
   return loaded->kernel;
+}
+
+void KernelSet::load_all(const Place& place) const {
+  std::set<std::string_view> operations;
+  for (const Entry& entry : entries_) operations.insert(entry.operation);
+  std::vector<const Entry*> chosen, compiled;
+  std::vector<CompileJob> jobs;
+  std::optional<Error> first;
+  for (const std::string_view operation : operations) {
+    try {
+      const Entry& entry = find(operation, to_string(place));
+      std::optional<CompileJob> job = job_of(entry, place);
+      (job ? compiled : chosen).push_back(&entry);
+      if (job) jobs.push_back(std::move(*job));
+    } catch (const Error& error) {
+      // What the set does not have for this place is no failure; a missing device or compiler is.
+      if (error.code() != Code::kUnsupported && !first) first = error;
+    }
+  }
+  CompileLimits limits;
+  if (settings_.progress) {
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      settings_.progress(compiled[i]->plan.symbol, jobs[i].compiler->name(), -1);
+    }
+    limits.progress = [&](const CompileProgress& progress) {
+      for (const Entry* entry : compiled) {
+        if (entry->source_name != progress.job.source.name) continue;
+        settings_.progress(entry->plan.symbol, progress.job.compiler->name(), progress.result.binary.seconds);
+        return;
+      }
+    };
+  }
+  const std::vector<CompileResult> results = compile_all(std::move(jobs), limits);
+  const auto keep = [&](const Entry& entry, const Binary& binary) {
+    const std::shared_ptr<Loaded> loaded = slot_of(entry, place);
+    const std::lock_guard<std::mutex> lock(loaded->mutex);
+    try {
+      if (loaded->kernel == nullptr) loaded->kernel = make(entry, place, binary);
+    } catch (const Error& error) {
+      if (!first) first = error;
+    }
+  };
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (results[i].error) {
+      if (!first) first = results[i].error;
+    } else {
+      keep(*compiled[i], results[i].binary);
+    }
+  }
+  for (const Entry* entry : chosen) keep(*entry, Binary());
+  if (first) throw *first;
 }
 
 Decision KernelSet::decide(const std::vector<Rows>& batch, std::string_view where) const {

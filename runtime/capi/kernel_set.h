@@ -6,12 +6,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "capi/compilers.h"
 #include "capi/place.h"
+#include "compile/compile_all.h"
 #include "compile/compiler.h"
 #include "device/device.h"
 #include "dispatch/dispatch.h"
@@ -56,6 +58,10 @@ class KernelSet {
   // The loaded kernel: compiled at most once for each place, whoever asks first.
   std::shared_ptr<const Kernel> load(std::string_view operation, const Place& place) const;
 
+  // Loads every operation that the set has for a place, those that have to be compiled side by side. Tries all of them,
+  // then throws the first failure.
+  void load_all(const Place& place) const;
+
   // Throws what load() would throw before it compiles: no device, no compiler, no such operation.
   const Entry& expect_loadable(std::string_view operation, std::string_view where) const;
 
@@ -69,7 +75,10 @@ class KernelSet {
     std::mutex mutex;
     std::shared_ptr<const Kernel> kernel;
   };
-  std::unique_ptr<Kernel> make(const Entry& entry, const Place& place) const;
+  std::shared_ptr<Loaded> slot_of(const Entry& entry, const Place& place) const;
+  // Nothing for a kernel that needs no compilation. Throws when there is no source, or no compiler.
+  std::optional<CompileJob> job_of(const Entry& entry, const Place& place) const;
+  std::unique_ptr<Kernel> make(const Entry& entry, const Place& place, const Binary& compiled) const;
   bool runs(std::string_view target, const Place& place) const;
 
   std::vector<Entry> entries_;

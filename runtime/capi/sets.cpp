@@ -204,6 +204,14 @@ gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const ch
   });
 }
 
+gdn_status gdn_set_load(const gdn_set* set, const char* place) {
+  return guarded([&] {
+    need(set, "set");
+    need(place, "place");
+    set->set->load_all(gdn::runtime::parse_place(place));
+  });
+}
+
 gdn_status gdn_supported(const gdn_set* set, const char* operation, const char* where, int32_t rows, int32_t slots,
                          const gdn_view* const* views, size_t count) {
   return guarded([&] {

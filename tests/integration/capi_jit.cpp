@@ -389,6 +389,27 @@ TEST_CASE("compilers that misbehave are each their own error") {
   CHECK(gdn_last_error() == GDN_MISSING_LIBRARY);
 }
 
+TEST_CASE("a set loads everything that it has for a place, and tries all before it fails") {
+  const Set set = gdn::open_spec(kSpec);
+  if (set.supports("decode", "cpu")) set.load("cpu");
+  CHECK_THROWS_AS(set.load("moon"), gdn::Error);
+
+  const Script script("case $* in *gating*) exit 1;; esac; sleep 100");
+  const gdn::test::Environment compiler("GDN_HOST_CXX", script.path), cache("GDN_CACHE_DIR", script.cache);
+  int calls[2] = {};
+  gdn_set_options options = {};
+  options.struct_size = sizeof(options);
+  options.compile_seconds = 1;
+  options.progress = count_call;
+  options.user = calls;
+  const Set broken = gdn::open_spec(kSpec, "sm_90a,avx512bf16", 1, &options);
+  CHECK_THROWS_AS(broken.load("simt"), gdn::Error);
+  CHECK((gdn_last_error() == GDN_TIMED_OUT || gdn_last_error() == GDN_COMPILE_FAILED));
+  CHECK(calls[0] == 6);
+  CHECK(calls[1] == 6);
+  gdn::open_spec(kSpec, "gfx942").load("simt:sm_90a");  // the set has nothing there: nothing to do
+}
+
 TEST_CASE("GDN_JIT=off turns what was not built into an error that says so") {
   const gdn::test::TemporaryFolder folder;
   const gdn::test::Environment off("GDN_JIT", "off"), cache("GDN_CACHE_DIR", (folder.path() / "cache").string());

@@ -220,7 +220,10 @@ class PythonPackage(unittest.TestCase):
         with self.assertRaises(ZeroDivisionError):
             self.kernels.probe("gating", "sm_90a", ROWS, step.views(), lambda part, rows: 1 / 0)
 
-    def test_progress_and_bad_spec(self):
+    def test_load_and_bad_files(self):
+        if place(self.kernels) == "cpu":
+            self.kernels.load("cpu")
+        self.failure("bad_argument", self.kernels.load, "moon")
         self.failure("bad_spec", gdn_gen.open_spec, "/no/such.yaml")
         self.failure("system", gdn_gen.open_bundle, "/no/such.gdnb")
         self.failure("unsupported", gdn_gen.open_registry, "no_such_spec")

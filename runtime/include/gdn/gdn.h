@@ -168,6 +168,11 @@ GDN_API gdn_status gdn_set_plan(const gdn_set* set, const char* operation, const
 GDN_API gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const char* where, int32_t rows,
                                      int32_t slots, uint64_t* bytes);
 
+/* Compiles and loads every operation that the set has for a place, as many side by side as the machine has processors
+ * and memory for, so that gdn_kernel_open finds them. Operations that the set does not have there are left out. Tries
+ * all, then returns the first failure. */
+GDN_API gdn_status gdn_set_load(const gdn_set* set, const char* place);
+
 /* ---- Layouts ---------------------------------------------------------------------------------------------------- */
 
 typedef struct gdn_layout gdn_layout;

@@ -205,6 +205,7 @@ class Set : public detail::Owner<gdn_set, gdn_set_close> {
     return detail::made<Kernel, gdn_kernel>(
         [&](gdn_kernel** out) { return gdn_kernel_open(get(), operation.c_str(), place.c_str(), out); });
   }
+  void load(const std::string& place) const { expect(gdn_set_load(get(), place.c_str())); }
   std::string plan(const std::string& operation, const std::string& target) const {
     const char* text = nullptr;
     expect(gdn_set_plan(get(), operation.c_str(), target.c_str(), &text));

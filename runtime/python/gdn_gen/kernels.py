@@ -276,6 +276,10 @@ class KernelSet(_Handle):
     def open(self, operation, place):
         return Kernel(_made(library.library().gdn_kernel_open, self.handle, operation.encode(), place.encode()))
 
+    def load(self, place):
+        """Compiles and loads every operation that the set has for a place, side by side."""
+        library.library().gdn_set_load(self.handle, place.encode())
+
     def probe(self, operation, where, rows, views, read):
         """Does the engine see the elements that the kernel sees? Overwrites the operands.
 

@@ -73,6 +73,7 @@ _PROTOTYPES = {
     "gdn_set_entry": ("status", [c_void_p, c_size_t] + [POINTER(c_char_p)] * 4),
     "gdn_set_plan": ("status", [c_void_p, c_char_p, c_char_p, POINTER(c_char_p)]),
     "gdn_set_workspace": ("status", [c_void_p, c_char_p, c_char_p, c_int32, c_int32, POINTER(c_uint64)]),
+    "gdn_set_load": ("status", [c_void_p, c_char_p]),
     "gdn_layout_from_text": ("status", [c_char_p, _OUT]),
     "gdn_layout_close": (None, [c_void_p]),
     "gdn_layout_identity": (c_uint64, [c_void_p]),
