@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   add_demo(program, exit_code);
   add_diff(program, exit_code);
   add_explain(program, exit_code);
+  add_match(program, exit_code);
+  add_import(program, exit_code);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

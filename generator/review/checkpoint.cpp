@@ -1,0 +1,284 @@
+#include "review/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace gdn::review {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::int64_t kMaxJson = 64ll << 20;
+constexpr int kMaxJsonDepth = 64;
+
+// JSON with bounded depth; a key that stands twice in the outermost object is an error.
+json parse_json(const std::string& file, const std::string& text) {
+  std::set<std::string> seen;
+  const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& value) {
+    if (depth > kMaxJsonDepth) throw BadCheckpoint(fmt::format("{}: nested more than {} deep", file, kMaxJsonDepth));
+    if (depth == 1 && event == json::parse_event_t::key && !seen.insert(value.get<std::string>()).second) {
+      throw BadCheckpoint(fmt::format("{}: '{}' stands twice", file, value.get<std::string>()));
+    }
+    return true;
+  };
+  try {
+    json parsed = json::parse(text, watch);
+    if (!parsed.is_object()) throw BadCheckpoint(fmt::format("{}: the top is not a JSON object", file));
+    return parsed;
+  } catch (const json::exception& error) {
+    throw BadCheckpoint(fmt::format("{}: not JSON: {}", file, error.what()));
+  }
+}
+
+std::ifstream open(const std::string& file, std::int64_t& size) {
+  std::ifstream stream(file, std::ios::binary | std::ios::ate);
+  if (!stream) throw BadCheckpoint(fmt::format("{}: can't be opened", file));
+  size = static_cast<std::int64_t>(stream.tellg());
+  if (size < 0 || size > (std::int64_t{1} << 60)) throw BadCheckpoint(fmt::format("{}: not a regular file", file));
+  stream.seekg(0);
+  return stream;
+}
+
+std::string read_text(std::ifstream& stream, const std::string& file, std::int64_t bytes) {
+  std::string text(static_cast<std::size_t>(bytes), '\0');
+  stream.read(text.data(), bytes);
+  if (stream.gcount() != bytes) throw BadCheckpoint(fmt::format("{}: ends early", file));
+  return text;
+}
+
+std::int64_t bits_of(const std::string& dtype) {
+  static const std::map<std::string, std::int64_t> kBits = {
+      {"BOOL", 8},    {"U8", 8},      {"I8", 8},   {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"I16", 16}, {"U16", 16},
+      {"F16", 16},    {"BF16", 16},   {"I32", 32}, {"U32", 32},    {"F32", 32},    {"F64", 64},    {"I64", 64}, {"U64", 64},
+      {"F4", 4}};
+  const auto found = kBits.find(dtype);
+  return found == kBits.end() ? 0 : found->second;
+}
+
+StoredTensor read_entry(const std::string& file, const std::string& name, const json& entry, std::int64_t data) {
+  const auto refuse = [&](const std::string& what) { throw BadCheckpoint(fmt::format("{}: {}: {}", file, name, what)); };
+  if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
+      !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
+      entry["data_offsets"].size() != 2) {
+    refuse("a tensor has dtype, shape and data_offsets");
+  }
+  StoredTensor tensor;
+  tensor.dtype = entry["dtype"].get<std::string>();
+  std::int64_t bits = bits_of(tensor.dtype);
+  if (bits == 0) refuse(fmt::format("unknown dtype {}", tensor.dtype));
+  for (const json& size : entry["shape"]) {
+    if (!size.is_number_unsigned() || size.get<std::uint64_t>() > (1ull << 40)) refuse("a shape holds sizes");
+    tensor.shape.push_back(static_cast<std::int64_t>(size.get<std::uint64_t>()));
+    if (tensor.shape.back() != 0 && bits > (std::int64_t{1} << 60) / tensor.shape.back()) refuse("is impossibly large");
+    bits *= tensor.shape.back();
+  }
+  for (const json& offset : entry["data_offsets"]) {
+    if (!offset.is_number_unsigned() || offset.get<std::uint64_t>() > static_cast<std::uint64_t>(data)) {
+      refuse(fmt::format("its data_offsets lie outside the file's {} bytes of data", data));
+    }
+  }
+  const auto begin = entry["data_offsets"][0].get<std::int64_t>(), end = entry["data_offsets"][1].get<std::int64_t>();
+  if (end < begin || (end - begin) != (bits + 7) / 8) {
+    refuse(fmt::format("its shape needs {} bytes, its data_offsets span {}", (bits + 7) / 8, end - begin));
+  }
+  return tensor;
+}
+
+std::optional<std::int64_t> integer(const json& config, const char* key) {
+  if (!config.contains(key) || !config[key].is_number_integer()) return std::nullopt;
+  return config[key].get<std::int64_t>();
+}
+
+std::optional<double> real(const json& config, const char* key) {
+  if (!config.contains(key) || !config[key].is_number()) return std::nullopt;
+  return config[key].get<double>();
+}
+
+std::string word(const json& config, const char* key) {
+  return config.contains(key) && config[key].is_string() ? config[key].get<std::string>() : "";
+}
+
+void read_norm(const json& text, Config& config) {
+  const auto eps = [&](const char* key) {
+    if (const auto value = real(text, key)) {
+      config.norm_eps = value;
+      config.norm_eps_source = key;
+    }
+  };
+  config.norm_weight = "w";
+  config.norm_weight_source = "the class of model_type " + config.model_type;
+  if (config.model_type == "olmo_hybrid") {
+    config.norm_eps = 1e-5;
+    config.norm_eps_source = "hard-coded in the class of olmo_hybrid, whatever rms_norm_eps is";
+  } else {
+    eps("rms_norm_eps");
+    eps("linear_attn_o_norm_eps");  // GigaChat: the layer's own
+  }
+  config.gate = "silu";
+  config.gate_source = "the class of model_type " + config.model_type;
+  if (const std::string gate = word(text, "output_gate_type"); !gate.empty()) {
+    config.gate = gate == "swish" ? "silu" : gate;
+    config.gate_source = "output_gate_type";
+  }
+  if (const std::string kind = word(text, "linear_gating_type"); !kind.empty()) {
+    config.gate_source = config.norm_weight_source = "linear_gating_type";
+    config.gate = kind == "gated_rmsnorm" ? "silu" : "sigmoid";
+    const double scale = real(text, "linear_sigmoid_gate_scale").value_or(2.0);
+    const bool centred = kind.find("zero_centered") != std::string::npos;
+    config.norm_weight = !centred ? "w" : scale == 2.0 ? "2*(1+w)" : scale == 1.0 ? "1+w" : "";
+    if (kind == "sigmoid_gate") config.norm_weight.clear();  // no norm at all
+  }
+}
+
+void read_layers(const json& text, Config& config) {
+  const auto list = [&](const json& values, const char* source) {
+    for (const json& value : values) {
+      if (value.is_number_integer()) config.linear_layers.push_back(value.get<std::int64_t>());
+    }
+    config.linear_layers_source = source;
+  };
+  if (text.contains("layer_types") && text["layer_types"].is_array()) {
+    std::int64_t index = 0;
+    for (const json& kind : text["layer_types"]) {
+      if (kind.is_string() && kind.get<std::string>().find("linear") != std::string::npos) config.linear_layers.push_back(index);
+      ++index;
+    }
+    config.linear_layers_source = "layer_types";
+  } else if (text.contains("linear_attn_config") && text["linear_attn_config"].is_object() &&
+             text["linear_attn_config"].contains("kda_layers") && text["linear_attn_config"]["kda_layers"].is_array()) {
+    list(text["linear_attn_config"]["kda_layers"], "linear_attn_config.kda_layers");
+  }
+}
+
+// "model.layers.3.linear_attn." and "A_log" of a tensor's name; false where it is in no layer.
+bool split_name(const std::string& name, int& layer, std::string& prefix, std::string& rest) {
+  const std::size_t at = name.find("layers.");
+  if (at == std::string::npos) return false;
+  std::size_t end = at + 7;
+  std::int64_t number = 0;
+  while (end < name.size() && name[end] >= '0' && name[end] <= '9' && number < 100000) {
+    number = number * 10 + (name[end++] - '0');
+  }
+  const std::size_t dot = end < name.size() && name[end] == '.' ? name.find('.', end + 1) : std::string::npos;
+  if (end == at + 7 || dot == std::string::npos) return false;
+  layer = static_cast<int>(number);
+  prefix = name.substr(0, dot + 1);
+  rest = name.substr(dot + 1);
+  return true;
+}
+
+}  // namespace
+
+std::int64_t StoredTensor::elements() const {
+  std::int64_t product = 1;
+  for (const std::int64_t size : shape) product *= size;
+  return product;
+}
+
+const StoredTensor* StoredLayer::find(const std::vector<std::string>& names) const {
+  for (const std::string& name : names) {
+    const auto found = tensors.find(name);
+    if (found != tensors.end()) return &found->second;
+  }
+  return nullptr;
+}
+
+std::map<std::string, StoredTensor> read_safetensors_header(const std::string& file) {
+  std::int64_t size = 0;
+  std::ifstream stream = open(file, size);
+  if (size < 8) throw BadCheckpoint(fmt::format("{}: {} bytes are no safetensors file", file, size));
+  const std::string start = read_text(stream, file, 8);
+  std::uint64_t length = 0;
+  for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(start[static_cast<std::size_t>(i)]);
+  if (length > static_cast<std::uint64_t>(size - 8)) {
+    throw BadCheckpoint(fmt::format("{}: its header says {} bytes, the file has {}", file, length, size));
+  }
+  if (length > static_cast<std::uint64_t>(kMaxJson)) {
+    throw BadCheckpoint(fmt::format("{}: its header says {} bytes, more than the {} that are read", file, length, kMaxJson));
+  }
+  const json header = parse_json(file, read_text(stream, file, static_cast<std::int64_t>(length)));
+  std::map<std::string, StoredTensor> tensors;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    tensors[name] = read_entry(file, name, entry, size - 8 - static_cast<std::int64_t>(length));
+  }
+  return tensors;
+}
+
+Config read_config(const std::string& file) {
+  std::int64_t size = 0;
+  std::ifstream stream = open(file, size);
+  if (size > kMaxJson) throw BadCheckpoint(fmt::format("{}: {} bytes are no config.json", file, size));
+  const json whole = parse_json(file, read_text(stream, file, size));
+  // A model with several towers keeps the language model's keys one level deeper.
+  const bool nested = whole.contains("text_config") && whole["text_config"].is_object();
+  const json& text = nested ? whole["text_config"] : whole;
+  Config config;
+  config.model_type = word(text, "model_type").empty() ? word(whole, "model_type") : word(text, "model_type");
+  if (text.contains("linear_attn_config") && text["linear_attn_config"].is_object()) {
+    const json& linear = text["linear_attn_config"];
+    config.kda = true;
+    config.key_heads = config.value_heads = integer(linear, "num_heads");
+    config.key_dim = config.value_dim = integer(linear, "head_dim");  // head_dim of the top is another layer's
+    config.conv_width = integer(linear, "short_conv_kernel_size");
+  } else if (text.contains("linear_num_key_heads") || text.contains("linear_num_value_heads")) {
+    config.key_heads = integer(text, "linear_num_key_heads");
+    config.value_heads = integer(text, "linear_num_value_heads");
+    config.key_dim = integer(text, "linear_key_head_dim");
+    config.value_dim = integer(text, "linear_value_head_dim");
+    config.conv_width = integer(text, "linear_conv_kernel_dim");
+  } else if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
+    config.kda = true;
+  } else {
+    throw BadCheckpoint(fmt::format("{}: no linear-attention layer in it (model_type '{}'): neither linear_num_key_heads nor "
+                                    "linear_attn_config is there", file, config.model_type));
+  }
+  read_norm(text, config);
+  read_layers(text, config);
+  if (text.contains("linear_allow_neg_eigval") && text["linear_allow_neg_eigval"].is_boolean()) {
+    config.negative_eigenvalues = text["linear_allow_neg_eigval"].get<bool>();
+  } else if (config.model_type == "olmo_hybrid") {
+    config.negative_eigenvalues = true;  // the class's default
+  }
+  config.legacy_qkvz = text.contains("linear_use_legacy_qkvz_layout") && text["linear_use_legacy_qkvz_layout"].is_boolean() &&
+                       text["linear_use_legacy_qkvz_layout"].get<bool>();
+  return config;
+}
+
+Checkpoint read_checkpoint(const std::string& config, const std::vector<std::string>& safetensors) {
+  Checkpoint checkpoint;
+  checkpoint.config = read_config(config);
+  std::map<std::string, StoredLayer> layers;
+  for (const std::string& file : safetensors) {
+    for (auto& [name, tensor] : read_safetensors_header(file)) {
+      int index = 0;
+      std::string prefix, rest;
+      if (!split_name(name, index, prefix, rest)) continue;
+      StoredLayer& layer = layers[prefix];
+      layer.index = index;
+      layer.prefix = prefix;
+      if (!layer.tensors.emplace(rest, tensor).second) {
+        throw BadCheckpoint(fmt::format("{}: {} stands in another of the files too", file, name));
+      }
+    }
+  }
+  for (auto& [prefix, layer] : layers) {
+    // Projections of softmax layers have the same names; only a linear layer has decays.
+    if (layer.find({"A_log", "in_proj_qkvz.weight", "in_proj_qkv.weight", "dt_bias"})) {
+      checkpoint.layers.push_back(std::move(layer));
+    }
+  }
+  std::stable_sort(checkpoint.layers.begin(), checkpoint.layers.end(),
+                   [](const StoredLayer& a, const StoredLayer& b) { return a.index < b.index; });
+  if (!safetensors.empty() && checkpoint.layers.empty()) {
+    throw BadCheckpoint(fmt::format("{}: no tensor of a linear-attention layer (A_log, in_proj_qkvz, in_proj_qkv) is in {}",
+                                    safetensors.front(), safetensors.size() == 1 ? "it" : "these files"));
+  }
+  return checkpoint;
+}
+
+}  // namespace gdn::review

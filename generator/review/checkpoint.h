@@ -1,0 +1,64 @@
+// What a checkpoint's own files say about a layer: config.json and the headers of safetensors files, never their data.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace gdn::review {
+
+// A file that can't be judged: what() names it and what is wrong with it.
+class BadCheckpoint : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct StoredTensor {
+  std::string dtype;  // "BF16", as the header says it
+  std::vector<std::int64_t> shape;
+
+  std::int64_t elements() const;
+};
+
+// One linear-attention layer: tensors by the end of their names ("in_proj_qkvz.weight", "A_log").
+struct StoredLayer {
+  int index = 0;
+  std::string prefix;  // "model.layers.0.linear_attn."
+  std::map<std::string, StoredTensor> tensors;
+
+  // The first of the names that is there, or null.
+  const StoredTensor* find(const std::vector<std::string>& names) const;
+};
+
+// What config.json says, under whatever key its model family says it.
+struct Config {
+  std::string model_type;
+  bool kda = false;  // a decay per key channel
+  std::optional<std::int64_t> key_heads, value_heads, key_dim, value_dim, conv_width;
+  std::optional<double> norm_eps;
+  std::string norm_eps_source;  // the key, or why it is not one
+  std::string gate;             // silu, sigmoid, or empty where nothing says
+  std::string gate_source;
+  std::string norm_weight;      // w, 2*(1+w), or empty
+  std::string norm_weight_source;
+  std::optional<bool> negative_eigenvalues;
+  bool legacy_qkvz = false;              // GigaChat: rows are not interleaved
+  std::vector<std::int64_t> linear_layers;  // as listed; empty where the config has no list
+  std::string linear_layers_source;
+};
+
+struct Checkpoint {
+  Config config;
+  std::vector<StoredLayer> layers;  // those that have an A_log, or the input projections of a linear layer; by index
+};
+
+// Throws BadCheckpoint. A file is read at most up to the end of its header, 64 MiB of it.
+std::map<std::string, StoredTensor> read_safetensors_header(const std::string& file);
+Config read_config(const std::string& file);
+Checkpoint read_checkpoint(const std::string& config, const std::vector<std::string>& safetensors);
+
+}  // namespace gdn::review

@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+
+#include "review/match.h"
+#include "spec/keys.h"
+#include "spec/spec_text.h"
+
+namespace gdn::review {
+namespace {
+
+constexpr std::string_view kUnknown = "FILL_IN";
+
+std::string_view dtype_of(const StoredTensor* tensor) {
+  if (tensor == nullptr) return kUnknown;
+  if (tensor->dtype == "BF16") return "bf16";
+  if (tensor->dtype == "F32") return "fp32";
+  if (tensor->dtype == "F16") return "fp16";
+  return kUnknown;
+}
+
+std::string number(const std::optional<std::int64_t>& value) {
+  return value ? fmt::format("{}", *value) : std::string(kUnknown);
+}
+
+class Importer {
+ public:
+  Importer(const Checkpoint& checkpoint, const spec::Spec* engine)
+      : config_(checkpoint.config), layer_(checkpoint.layers.empty() ? nullptr : &checkpoint.layers.front()), engine_(engine) {}
+
+  std::string run(const std::string& name) {
+    out_ = fmt::format("# {}: made from config.json{}; {} marks what its files do not say.\n", name,
+                       layer_ ? " and the headers of " + layer_->prefix + "*" : "", kUnknown);
+    out_ += fmt::format("gdn_gen: 1\nname: {}\nmodel: {}\nrule: {}\n\n", name, name, config_.kda ? "kda" : "gdn");
+    out_ += fmt::format("heads:\n  key: {}\n  value: {}\n", number(config_.key_heads), number(config_.value_heads));
+    out_ += fmt::format("  pairing: {}    # a checkpoint for transformers is grouped, a converted one need not be\n",
+                        layer_ ? "grouped" : kUnknown);
+    out_ += fmt::format("dims:\n  key: {}\n  value: {}\n\n", number(config_.key_dim), number(config_.value_dim));
+    out_ += fmt::format("conv:\n  width: {}\n  activation: {}    # no file says it; silu in every released model\n", number(config_.conv_width),
+                        kUnknown);
+    const bool bias = layer_ && layer_->find({"conv1d.bias", "q_conv1d.bias"}) != nullptr;
+    out_ += fmt::format("  bias: {}\n  taps: {}\n  window: {}\n  anchor: {}\n\n", layer_ ? (bias ? "true" : "false") : kUnknown,
+                        engine("conv.taps"), engine("conv.window"), engine("conv.anchor"));
+    out_ += fmt::format("qk_norm: {{kind: {0}, eps: {0}, eps_at: {0}}}    # no file says it; l2, 1e-6, sum in every released model\n", kUnknown);
+    out_ += fmt::format("qk_scale: {{q: {0}, k: {0}}}    # no file says it; key_dim^-0.5 and 1 in every released model\n\n", kUnknown);
+    out_ += fmt::format("decay:\n  input: {}\n  form: {}    # softplus for gdn\n  threshold: {}\n  a_log: {}\n  handover: {}\n",
+                        engine("decay.input"), kUnknown, engine("decay.threshold"), layer_ && layer_->find({"A_log"}) ? "log" : kUnknown,
+                        engine("decay.handover"));
+    out_ += fmt::format("beta: {{input: {}, factor: {}}}\n\n", engine("beta.input"),
+                        config_.negative_eigenvalues ? (*config_.negative_eigenvalues ? "2" : "1") : kUnknown);
+    out_ += fmt::format("out_norm:\n  kind: rms\n  span: value_dim\n  eps: {}    # {}\n",
+                        config_.norm_eps ? fmt::format("{}", *config_.norm_eps) : std::string(kUnknown),
+                        config_.norm_eps ? config_.norm_eps_source : "not in the config");
+    out_ += fmt::format("  weight: {}    # {}\n  gate: {}    # {}\n  order: {}    # no file says it\n",
+                        config_.norm_weight.empty() ? kUnknown : std::string_view(config_.norm_weight), config_.norm_weight_source,
+                        config_.gate.empty() ? kUnknown : std::string_view(config_.gate), config_.gate_source, kUnknown);
+    out_ += "output_quant: none\nspeculative: none\n\n";
+    engine_section("slots");
+    engine_section("rounding");
+    inputs();
+    parameters();
+    pools();
+    rest();
+    return std::move(out_);
+  }
+
+ private:
+  std::string engine(std::string_view path) const {
+    if (engine_ == nullptr) return std::string(kUnknown);
+    for (const spec::Key& key : spec::keys()) {
+      if (key.path == path) return key.show(*engine_);
+    }
+    return std::string(kUnknown);
+  }
+
+  void engine_section(std::string_view section) {
+    out_ += fmt::format("{}:\n", section);
+    for (const spec::Key& key : spec::keys()) {
+      if (key.path.substr(0, section.size() + 1) != std::string(section) + ".") continue;
+      if (engine_ != nullptr && key.applies && key.applies(*engine_) != spec::Applies::kYes) continue;
+      out_ += fmt::format("  {}: {}\n", key.path.substr(section.size() + 1), engine(key.path));
+    }
+    out_ += "\n";
+  }
+
+  void tensor(std::string_view name, std::string_view dtype, std::string_view dims, std::string_view why = "") {
+    out_ += fmt::format("  {}: {{dtype: {}, dims: {}}}{}\n", name, dtype, dims, why.empty() ? "" : fmt::format("    # {}", why));
+  }
+
+  void inputs() {
+    out_ += "inputs:    # activations: their dtype is the engine's\n";
+    const std::string_view dtype = activation();
+    if (layer_ && layer_->find({"in_proj_qkvz.weight"})) {
+      const char* order = config_.legacy_qkvz ? "flat" : "interleaved";
+      tensor("qkvz", dtype, order, layer_->prefix + "in_proj_qkvz");
+      tensor("ba", dtype, order, layer_->prefix + "in_proj_ba");
+    } else if (layer_ && layer_->find({"in_proj_qkv.weight"})) {
+      tensor("qkv", dtype, "flat", layer_->prefix + "in_proj_qkv; an engine that fuses z gets flat qkvz rows");
+      tensor("z", dtype, "[token@launch, value_head, value_dim]");
+      tensor("b", dtype, "[token@launch, value_head]");
+      tensor("a", dtype, "[token@launch, value_head]");
+    } else if (layer_ && layer_->find({"q_proj.weight"})) {
+      for (const char* part : {"q", "k"}) tensor(part, dtype, "[token@launch, key_head, key_dim]");
+      for (const char* part : {"v", "z"}) tensor(part, dtype, "[token@launch, value_head, value_dim]");
+      for (const char* part : {"b", "a"}) tensor(part, dtype, "[token@launch, value_head]");
+    } else {
+      tensor("qkvz", dtype, kUnknown, "interleaved or flat: give --safetensors, the names of the projections tell");
+      tensor("ba", dtype, kUnknown);
+    }
+  }
+
+  std::string_view activation() const {
+    return engine_ ? core::to_string(*engine_->outputs.at(0).dtype) : kUnknown;
+  }
+
+  void parameters() {
+    out_ += "parameters:    # as stored\n";
+    const auto stored = [&](const std::vector<std::string>& names) { return layer_ ? layer_->find(names) : nullptr; };
+    if (stored({"q_conv1d.weight"})) {
+      tensor("conv_weight_q", dtype_of(stored({"q_conv1d.weight"})), "[key_head, key_dim, tap]");
+      tensor("conv_weight_k", dtype_of(stored({"k_conv1d.weight"})), "[key_head, key_dim, tap]");
+      tensor("conv_weight_v", dtype_of(stored({"v_conv1d.weight"})), "[value_head, value_dim, tap]");
+    } else {
+      tensor("conv_weight", dtype_of(stored({"conv1d.weight"})), "[channel, tap]");
+    }
+    if (stored({"conv1d.bias"})) tensor("conv_bias", dtype_of(stored({"conv1d.bias"})), "[channel]");
+    tensor("a_log", dtype_of(stored({"A_log"})), "[value_head]");
+    tensor("dt_bias", dtype_of(stored({"dt_bias"})), "[value_head]");
+    tensor("norm_weight", dtype_of(stored({"norm.weight", "o_norm.weight"})), "[value_dim]");
+  }
+
+  void pools() {
+    out_ += "pools:    # the engine's\n";
+    for (const char* name : {"conv_state", "state"}) {
+      const spec::Tensor* pool = engine_ ? spec::find_tensor(engine_->pools, name) : nullptr;
+      tensor(name, pool ? core::to_string(*pool->dtype) : kUnknown, pool ? spec::dims_text(pool->dims) : std::string(kUnknown));
+    }
+  }
+
+  void rest() {
+    out_ += "handover:\n";
+    for (const char* part : {"q", "k"}) tensor(part, activation(), "[token@launch, key_head, key_dim]");
+    for (const char* part : {"v", "z"}) tensor(part, activation(), "[token@launch, value_head, value_dim]");
+    for (const char* part : {"b", "a"}) tensor(part, activation(), "[token@launch, value_head]");
+    for (const char* part : {"g", "beta"}) tensor(part, "fp32", "[token@launch, value_head]");
+    tensor("o", activation(), "[token@launch, value_head, value_dim]");
+    out_ += "outputs:\n";
+    tensor("out", activation(), "[token@launch, value_head, value_dim]");
+  }
+
+  const Config& config_;
+  const StoredLayer* layer_;
+  const spec::Spec* engine_;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string import_spec(const Checkpoint& checkpoint, const std::string& name, const spec::Spec* engine) {
+  return Importer(checkpoint, engine).run(name);
+}
+
+}  // namespace gdn::review

@@ -1,0 +1,195 @@
+#include "review/match.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace gdn::review {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+std::string text_of(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+std::string_view word(core::Activation a) {
+  return a == core::Activation::kSilu ? "silu" : a == core::Activation::kSigmoid ? "sigmoid" : "none";
+}
+std::string_view word(core::NormWeight w) {
+  return w == core::NormWeight::kW ? "w" : w == core::NormWeight::kOnePlusW ? "1+w" : "2*(1+w)";
+}
+
+class Matcher {
+ public:
+  Matcher(const Side& side, const Checkpoint& checkpoint) : spec_(side.spec), checkpoint_(checkpoint) {}
+
+  std::vector<Disagreement> run() {
+    config();
+    for (const StoredLayer& layer : checkpoint_.layers) tensors(layer);
+    layers();
+    return std::move(found_);
+  }
+
+ private:
+  void say(std::string key, std::string source, std::string what) {
+    // Every layer disagrees alike: the first says it.
+    for (const Disagreement& known : found_) {
+      if (known.key == key && known.what == what) return;
+    }
+    found_.push_back({std::move(key), std::move(source), std::move(what)});
+  }
+
+  void number(const char* key, std::int64_t mine, const std::optional<std::int64_t>& theirs, const char* source) {
+    if (theirs && *theirs != mine) say(key, source, fmt::format("the spec says {}, the config {}", mine, *theirs));
+  }
+
+  void config() {
+    const Config& c = checkpoint_.config;
+    if (c.kda != (*spec_.rule == core::Rule::kKda)) {
+      say("rule", "config.json", fmt::format("the spec says {}, the config is one of {} layers",
+                                             *spec_.rule == core::Rule::kKda ? "kda" : "gdn", c.kda ? "kda" : "gdn"));
+    }
+    number("heads.key", *spec_.heads.key, c.key_heads, c.kda ? "linear_attn_config.num_heads" : "linear_num_key_heads");
+    number("heads.value", *spec_.heads.value, c.value_heads, c.kda ? "linear_attn_config.num_heads" : "linear_num_value_heads");
+    number("dims.key", *spec_.dims.key, c.key_dim, c.kda ? "linear_attn_config.head_dim" : "linear_key_head_dim");
+    number("dims.value", *spec_.dims.value, c.value_dim, c.kda ? "linear_attn_config.head_dim" : "linear_value_head_dim");
+    number("conv.width", *spec_.conv.width, c.conv_width,
+           c.kda ? "linear_attn_config.short_conv_kernel_size" : "linear_conv_kernel_dim");
+    if (c.norm_eps && *c.norm_eps != *spec_.out_norm.eps) {
+      say("out_norm.eps", c.norm_eps_source, fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
+    }
+    if (!c.kda && !c.gate.empty() && c.gate != word(*spec_.out_norm.gate)) {
+      say("out_norm.gate", c.gate_source, fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.gate), c.gate));
+    }
+    if (!c.kda && c.norm_weight != word(*spec_.out_norm.weight)) {
+      say("out_norm.weight", c.norm_weight_source,
+          c.norm_weight.empty() ? std::string("no spec can say what this config asks for")
+                                : fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.weight), c.norm_weight));
+    }
+    const double factor = c.negative_eigenvalues.value_or(false) ? 2 : 1;
+    if (!c.kda && factor != *spec_.beta.factor) {
+      say("beta.factor", "linear_allow_neg_eigval", fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
+    }
+  }
+
+  // Whether a tensor of the checkpoint has one of the shapes; says so when it has none.
+  void shape(const StoredLayer& layer, const char* name, const char* key, const std::vector<Shape>& legal) {
+    const StoredTensor* tensor = layer.find({name});
+    if (tensor == nullptr) return;
+    for (const Shape& one : legal) {
+      if (tensor->shape.size() == one.size() &&
+          std::equal(one.begin(), one.end(), tensor->shape.begin(), [](std::int64_t a, std::int64_t b) { return a < 0 || a == b; })) {
+        return;
+      }
+    }
+    std::string wanted;
+    for (const Shape& one : legal) wanted += (wanted.empty() ? "" : " or ") + text_of(one);
+    std::size_t at;
+    while ((at = wanted.find("-1")) != std::string::npos) wanted.replace(at, 2, "hidden");
+    say(key, layer.prefix + name, fmt::format("the spec makes it {}, it is {}", wanted, text_of(tensor->shape)));
+  }
+
+  void tensors(const StoredLayer& layer) {
+    const std::int64_t hk = *spec_.heads.key, hv = *spec_.heads.value, k = *spec_.dims.key, v = *spec_.dims.value;
+    const std::int64_t w = *spec_.conv.width, keys = hk * k, values = hv * v, hidden = -1;
+    const auto conv = [&](std::int64_t channels) { return std::vector<Shape>{{channels, 1, w}, {channels, w}}; };
+    shape(layer, "in_proj_qkvz.weight", "heads, dims", {{2 * keys + 2 * values, hidden}});
+    shape(layer, "in_proj_ba.weight", "heads", {{2 * hv, hidden}});
+    shape(layer, "in_proj_qkv.weight", "heads, dims", {{2 * keys + values, hidden}});
+    shape(layer, "in_proj_z.weight", "heads, dims", {{values, hidden}});
+    for (const char* name : {"in_proj_b.weight", "in_proj_a.weight", "b_proj.weight", "a_proj.weight"}) {
+      shape(layer, name, "heads.value", {{hv, hidden}});
+    }
+    for (const char* name : {"q_proj.weight", "k_proj.weight"}) shape(layer, name, "heads.key, dims.key", {{keys, hidden}});
+    for (const char* name : {"v_proj.weight", "g_proj.weight"}) shape(layer, name, "heads.value, dims.value", {{values, hidden}});
+    shape(layer, "conv1d.weight", "conv.width, heads, dims", conv(2 * keys + values));
+    for (const char* name : {"q_conv1d.weight", "k_conv1d.weight"}) shape(layer, name, "conv.width, heads.key, dims.key", conv(keys));
+    shape(layer, "v_conv1d.weight", "conv.width, heads.value, dims.value", conv(values));
+    for (const char* name : {"norm.weight", "o_norm.weight"}) shape(layer, name, "dims.value", {{v}});
+    decays(layer, hv, k);
+    difference(layer, keys);
+    order(layer);
+    if (layer.find({"conv1d.bias", "q_conv1d.bias"}) != nullptr && !*spec_.conv.bias) {
+      say("conv.bias", layer.prefix + "conv1d.bias", "the spec says false, the checkpoint has a bias");
+    }
+    if (layer.find({"f_a_proj.weight", "f_proj.weight", "f_down_proj.weight"}) != nullptr && *spec_.rule != core::Rule::kKda) {
+      say("rule", layer.prefix + "f_...proj.weight", "the spec says gdn, the checkpoint has a decay per key channel (kda)");
+    }
+  }
+
+  void decays(const StoredLayer& layer, std::int64_t hv, std::int64_t k) {
+    if (const StoredTensor* a = layer.find({"A_log"})) {
+      if (a->elements() > hv && a->shape.size() == 1) {
+        say("heads.value", layer.prefix + "A_log",
+            fmt::format("it has {} elements for {} heads: padding at its end, or another number of heads; a slice of {} by "
+                        "rank would take wrong heads", a->elements(), hv, a->elements()));
+      } else if (a->elements() != hv) {
+        say("heads.value", layer.prefix + "A_log", fmt::format("the spec makes it {} elements, it has {}", hv, a->elements()));
+      }
+    }
+    if (const StoredTensor* bias = layer.find({"dt_bias"})) {
+      const std::int64_t wanted = *spec_.rule == core::Rule::kKda ? hv * k : hv;
+      if (bias->elements() != wanted) {
+        say("heads.value", layer.prefix + "dt_bias", fmt::format("the spec makes it {} elements, it has {}", wanted, bias->elements()));
+      }
+    }
+  }
+
+  // qkv and z together say how many channels q and k have, whatever the hidden size: a number of rows alone says nothing.
+  void difference(const StoredLayer& layer, std::int64_t keys) {
+    const StoredTensor* qkv = layer.find({"in_proj_qkv.weight"});
+    const StoredTensor* z = layer.find({"in_proj_z.weight"});
+    if (qkv == nullptr || z == nullptr || qkv->shape.empty() || z->shape.empty()) return;
+    const std::int64_t rows = qkv->shape[0] - z->shape[0];
+    if (rows != 2 * keys) {
+      say("heads.key, dims.key", layer.prefix + "in_proj_qkv.weight",
+          fmt::format("its rows less those of in_proj_z are {}, the spec's q and k have {}", rows, 2 * keys));
+    }
+  }
+
+  // The name of the projection is the only safe sign of the order of its rows.
+  void order(const StoredLayer& layer) {
+    const char* stored = layer.find({"in_proj_qkvz.weight"}) != nullptr ? (checkpoint_.config.legacy_qkvz ? "flat" : "interleaved")
+                         : layer.find({"in_proj_qkv.weight"}) != nullptr ? "flat"
+                                                                         : nullptr;
+    if (stored == nullptr || *spec_.heads.key < 2) return;
+    for (const spec::Tensor& input : spec_.inputs) {
+      bool packed = false, below_head = false;
+      for (const spec::Dim& dim : input.dims) {
+        if (dim.packed()) packed = true;
+        if (!packed && !dim.packed() && *dim.name == "key_head") below_head = true;
+      }
+      if (!packed) continue;
+      const char* mine = below_head ? "interleaved" : "flat";
+      if (std::string_view(mine) != stored) {
+        say("inputs." + *input.name,
+            layer.prefix + (layer.find({"in_proj_qkvz.weight"}) != nullptr ? "in_proj_qkvz.weight" : "in_proj_qkv.weight"),
+            fmt::format("the spec's rows are {}, the checkpoint's are {}: same shape, other order", mine, stored));
+      }
+    }
+  }
+
+  // The config's list against the layers that have linear-attention tensors: counted from 0, or from 1.
+  void layers() {
+    const std::vector<std::int64_t>& listed = checkpoint_.config.linear_layers;
+    if (listed.empty() || checkpoint_.layers.empty()) return;
+    const auto all_listed = [&](std::int64_t base) {
+      return std::all_of(checkpoint_.layers.begin(), checkpoint_.layers.end(), [&](const StoredLayer& layer) {
+        return std::find(listed.begin(), listed.end(), layer.index + base) != listed.end();
+      });
+    };
+    if (all_listed(0)) return;
+    say("(layers)", checkpoint_.config.linear_layers_source,
+        all_listed(1) ? "the list counts layers from 1: layer 0 of the tensors is its 1"
+                      : "layers that have linear-attention tensors are not on the list, counted from 0 or from 1");
+  }
+
+  const spec::Spec& spec_;
+  const Checkpoint& checkpoint_;
+  std::vector<Disagreement> found_;
+};
+
+}  // namespace
+
+std::vector<Disagreement> match(const Side& side, const Checkpoint& checkpoint) { return Matcher(side, checkpoint).run(); }
+
+}  // namespace gdn::review

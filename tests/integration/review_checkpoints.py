@@ -1,0 +1,312 @@
+"""match and import on small checkpoints that are written here: the layouts of released models, their traps, and files that
+lie. Hidden sizes are 1: no layout depends on them, and the files stay small."""
+
+import json
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GDN_GEN = os.environ["GDN_GEN"]
+BYTES = {"BF16": 2, "F32": 4}
+
+
+def gdn_gen(*arguments):
+    return subprocess.run([GDN_GEN, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def safetensors(path, tensors):
+    """Writes name -> (dtype, shape) with zeros as data."""
+    header, at = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        size = BYTES[dtype]
+        for extent in shape:
+            size *= extent
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    raw(path, json.dumps(header).encode(), at)
+
+
+def raw(path, header, data=0, length=None):
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header) if length is None else length) + header)
+        file.truncate(8 + len(header) + data)
+
+
+def gdn_config(model_type, key_heads, value_heads, **more):
+    return {"model_type": model_type, "linear_num_key_heads": key_heads, "linear_num_value_heads": value_heads,
+            "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "rms_norm_eps": 1e-6, **more}
+
+
+def common(prefix, key_heads, value_heads, k=128, v=128):
+    return {prefix + "conv1d.weight": ("BF16", [2 * key_heads * k + value_heads * v, 1, 4]), prefix + "A_log": ("F32", [value_heads]),
+            prefix + "dt_bias": ("BF16", [value_heads]), prefix + "norm.weight": ("F32", [v])}
+
+
+def interleaved(prefix, key_heads, value_heads):
+    return {prefix + "in_proj_qkvz.weight": ("BF16", [256 * key_heads + 256 * value_heads, 1]),
+            prefix + "in_proj_ba.weight": ("BF16", [2 * value_heads, 1]), **common(prefix, key_heads, value_heads)}
+
+
+def flat(prefix, key_heads, value_heads):
+    return {prefix + "in_proj_qkv.weight": ("BF16", [256 * key_heads + 128 * value_heads, 1]),
+            prefix + "in_proj_z.weight": ("BF16", [128 * value_heads, 1]), prefix + "in_proj_b.weight": ("BF16", [value_heads, 1]),
+            prefix + "in_proj_a.weight": ("BF16", [value_heads, 1]), **common(prefix, key_heads, value_heads)}
+
+
+def olmo(prefix):
+    tensors = {prefix + name + ".weight": ("BF16", [rows, 1]) for name, rows in
+               [("q_proj", 2880), ("k_proj", 2880), ("v_proj", 5760), ("g_proj", 5760), ("a_proj", 30), ("b_proj", 30)]}
+    tensors.update({prefix + name + ".weight": ("BF16", [rows, 1, 4]) for name, rows in
+                    [("q_conv1d", 2880), ("k_conv1d", 2880), ("v_conv1d", 5760)]})
+    return {**tensors, prefix + "A_log": ("F32", [30]), prefix + "dt_bias": ("F32", [30]), prefix + "o_norm.weight": ("BF16", [192])}
+
+
+def kda(prefix, heads, a_log):
+    tensors = {prefix + name + "_proj.weight": ("BF16", [128 * heads, 1]) for name in ("q", "k", "v", "g")}
+    tensors.update({prefix + name + "_conv1d.weight": ("F32", [128 * heads, 1, 4]) for name in ("q", "k", "v")})
+    return {**tensors, prefix + "f_a_proj.weight": ("BF16", [128, 1]), prefix + "b_proj.weight": ("BF16", [heads, 1]),
+            prefix + "A_log": ("F32", a_log), prefix + "dt_bias": ("F32", [128 * heads]), prefix + "o_norm.weight": ("F32", [128])}
+
+
+NEXT = "model.layers.0.linear_attn."
+FLAT = "model.language_model.layers.0.linear_attn."
+OLMO = {"model_type": "olmo_hybrid", "linear_num_key_heads": 30, "linear_num_value_heads": 30, "linear_key_head_dim": 96,
+        "linear_value_head_dim": 192, "linear_conv_kernel_dim": 4, "rms_norm_eps": 1e-6}
+GIGACHAT = gdn_config("gigachat3_5", 32, 64, linear_gating_type="gated_rmsnorm_sigmoid_zero_centered", linear_sigmoid_gate_scale=2.0,
+                      linear_attn_o_norm_eps=1e-6)
+
+
+class Checkpoints(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = pathlib.Path(folder.name)
+        self.config = self.home / "config.json"
+        self.file = self.home / "model.safetensors"
+
+    def write(self, config, tensors):
+        self.config.write_text(json.dumps(config))
+        safetensors(self.file, tensors)
+
+    def match(self, spec, *more):
+        return gdn_gen("match", spec, "--config", self.config, "--safetensors", self.file, *more)
+
+    def fits(self, spec, config, tensors):
+        self.write(config, tensors)
+        result = self.match(spec)
+        self.assertEqual((result.returncode, result.stdout.splitlines()[1:]), (0, []), result.stdout + result.stderr)
+
+    def disagrees(self, spec, config, tensors, *wanted):
+        self.write(config, tensors)
+        result = self.match(spec)
+        self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
+        lines = result.stdout.splitlines()
+        for words in wanted:
+            self.assertTrue(any(words in line for line in lines), f"{words!r} is not in\n{result.stdout}")
+        return lines
+
+
+class Match(Checkpoints):
+    def test_released_models_fit_their_specs(self):
+        for spec, config, tensors in [
+                ("qwen3_next_80b", gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32)),
+                ("qwen3_5_27b", {"model_type": "qwen3_5", "text_config": gdn_config("qwen3_5_text", 16, 48, output_gate_type="swish")},
+                 flat(FLAT, 16, 48)),
+                ("qwen3_5_397b_a17b", {"text_config": gdn_config("qwen3_5_moe_text", 16, 64)}, flat(FLAT, 16, 64)),
+                ("qwen3_8_flash_next", {"text_config": gdn_config("qwen4_exp", 16, 48, output_gate_type="sigmoid")}, flat(FLAT, 16, 48)),
+                ("olmo_hybrid_7b", OLMO, olmo(NEXT)),
+                ("gigachat3_5_432b_a28b", GIGACHAT, interleaved("model.layers.0.self_attn.", 32, 64))]:
+            with self.subTest(spec):
+                self.fits(spec, config, tensors)
+
+    def test_flat_rows_are_not_interleaved_rows_of_the_same_shape(self):
+        lines = self.disagrees("qwen3_next_80b", gdn_config("qwen3_5", 16, 32), flat(FLAT, 16, 32),
+                               "inputs.qkvz: " + FLAT + "in_proj_qkv.weight: the spec's rows are interleaved, the checkpoint's are flat")
+        self.assertEqual(len(lines), 2)  # qkvz and ba
+        self.disagrees("qwen3_5_35b_a3b", gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32), "the spec's rows are flat")
+
+    def test_as_many_rows_as_another_model(self):
+        # in_proj_qkv of 397B has 12288 rows, as in_proj_qkvz of Qwen3-Next.
+        self.assertEqual(flat(FLAT, 16, 64)[FLAT + "in_proj_qkv.weight"][1][0], interleaved(NEXT, 16, 32)[NEXT + "in_proj_qkvz.weight"][1][0])
+        self.disagrees("qwen3_next_80b", gdn_config("qwen3_5_moe", 16, 64), flat(FLAT, 16, 64),
+                       "heads.value: linear_num_value_heads: the spec says 32, the config 64", "rows are interleaved")
+
+    def test_the_difference_of_qkv_and_z_tells_the_key_heads(self):
+        tensors = flat(FLAT, 16, 48)
+        tensors[FLAT + "in_proj_qkv.weight"] = ("BF16", [2048 + 6144, 1])
+        self.disagrees("qwen3_5_27b", gdn_config("qwen3_5", 16, 48), tensors, "its rows less those of in_proj_z are 2048, the spec's q and k have 4096")
+
+    def test_padded_decays_and_layers_counted_from_one(self):
+        text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
+        spec = self.home / "qwen3_next_80b.yaml"
+        spec.write_text(text.replace("key: 16 ", "key: 96 ", 1).replace("value: 32 ", "value: 96 ", 1))
+        config = {"model_type": "kimi_k3", "text_config": {"model_type": "kimi_linear", "rms_norm_eps": 1e-6, "head_dim": 72, "linear_attn_config": {
+            "num_heads": 96, "head_dim": 128, "short_conv_kernel_size": 4, "kda_layers": [1, 2, 3], "gate_lower_bound": -5.0}}}
+        lines = self.disagrees(spec, config, kda("language_model.model.layers.0.self_attn.", 96, [128]),
+                               "rule: config.json: the spec says gdn, the config is one of kda layers",
+                               "A_log: it has 128 elements for 96 heads: padding at its end",
+                               "(layers): linear_attn_config.kda_layers: the list counts layers from 1")
+        self.assertFalse(any("dims." in line for line in lines), lines)  # head_dim 72 of the top is another layer's
+
+    def test_shaped_decays_are_the_same_decays(self):
+        tensors = interleaved(NEXT, 16, 32)
+        tensors[NEXT + "A_log"] = ("F32", [1, 1, 32, 1])
+        self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32), tensors)
+
+    def test_gates_and_norms_of_gigachat(self):
+        self.disagrees("qwen3_next_80b", GIGACHAT, interleaved(NEXT, 32, 64),
+                       "out_norm.gate: linear_gating_type: the spec says silu, the model sigmoid",
+                       "out_norm.weight: linear_gating_type: the spec says w, the model 2*(1+w)")
+        legacy = {**GIGACHAT, "linear_use_legacy_qkvz_layout": True}
+        self.disagrees("gigachat3_5_432b_a28b", legacy, interleaved(NEXT, 32, 64), "the spec's rows are interleaved, the checkpoint's are flat")
+        self.disagrees("gigachat3_5_432b_a28b", {**GIGACHAT, "linear_gating_type": "sigmoid_gate"}, interleaved(NEXT, 32, 64),
+                       "no spec can say what this config asks for")
+
+    def test_the_eps_that_the_class_hard_codes(self):
+        text = (ROOT / "specs" / "olmo_hybrid_7b.yaml").read_text()
+        spec = self.home / "olmo_hybrid_7b.yaml"
+        spec.write_text(text.replace("eps: 1e-5 ", "eps: 1e-6 ", 1))
+        self.disagrees(spec, OLMO, olmo(NEXT), "out_norm.eps: hard-coded in the class of olmo_hybrid")
+
+    def test_negative_eigenvalues(self):
+        self.disagrees("olmo_hybrid_7b", {**OLMO, "linear_allow_neg_eigval": False}, olmo(NEXT), "beta.factor: linear_allow_neg_eigval")
+
+    def test_a_silent_gate(self):
+        self.disagrees("qwen3_5_27b", {"text_config": gdn_config("qwen4_exp", 16, 48, output_gate_type="sigmoid")}, flat(FLAT, 16, 48),
+                       "out_norm.gate: output_gate_type: the spec says silu, the model sigmoid")
+
+    def test_every_layer_that_differs_is_told_once(self):
+        tensors = {**flat(FLAT, 16, 48), **flat(FLAT.replace(".0.", ".1."), 16, 48)}
+        tensors[FLAT.replace(".0.", ".1.") + "A_log"] = ("F32", [47])
+        lines = self.disagrees("qwen3_5_27b", gdn_config("qwen3_5", 16, 48), tensors, "layers.1.linear_attn.A_log: the spec makes it 48 elements, it has 47")
+        self.assertEqual(len(lines), 1)
+
+    def test_softmax_layers_are_left_alone(self):
+        tensors = olmo(NEXT)
+        tensors["model.layers.3.self_attn.q_proj.weight"] = ("BF16", [3840, 1])
+        self.fits("olmo_hybrid_7b", OLMO, tensors)
+
+    def test_listed_layers(self):
+        kinds = ["linear_attention", "full_attention"]
+        self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds), interleaved(NEXT, 16, 32))
+        other = {name.replace(".0.", ".7."): value for name, value in interleaved(NEXT, 16, 32).items()}
+        self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds), other, "(layers): layer_types")
+
+
+class BadFiles(Checkpoints):
+    def refused(self, words):
+        started = time.monotonic()
+        result = self.match("qwen3_next_80b")
+        self.assertEqual(result.returncode, 4, result.stdout + result.stderr)
+        self.assertIn(words, result.stderr)
+        self.assertLess(time.monotonic() - started, 5)
+        self.assertLess(len(result.stderr), 2000)
+
+    def test_configs(self):
+        safetensors(self.file, interleaved(NEXT, 16, 32))
+        self.refused("config.json: can't be opened")
+        for text, words in [("", "not JSON"), ("{", "not JSON"), ("[1]", "not a JSON object"), ("\x7fELF\x00", "not JSON"),
+                            ('{"model_type": "llama", "hidden_size": 4096}', "no linear-attention layer in it (model_type 'llama')"),
+                            ("[" * 1000000, "nested more than"), ('{"a": 1, "a": 2}', "'a' stands twice")]:
+            with self.subTest(text[:20]):
+                self.config.write_text(text)
+                self.refused(words)
+
+    def test_headers(self):
+        self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
+        name = NEXT + "A_log"
+
+        def entry(**change):
+            return json.dumps({name: {"dtype": "F32", "shape": [32], "data_offsets": [0, 128], **change}}).encode()
+
+        cases = [("truncated", b"", 0, None, None), ("a length beyond the file", entry(), 128, 1 << 40, "its header says 1099511627776 bytes"),
+                 ("a negative length", entry(), 128, (1 << 64) - 1, "its header says"),
+                 ("a length too short", entry(), 128, 20, "not JSON"),
+                 ("offsets beyond the file", entry(data_offsets=[0, 1 << 50]), 128, None, "lie outside the file's 128 bytes"),
+                 ("negative offsets", entry(data_offsets=[-4, 124]), 128, None, "lie outside"),
+                 ("offsets the wrong way round", entry(data_offsets=[128, 0]), 128, None, "its shape needs 128 bytes"),
+                 ("a shape that does not fill its data", entry(shape=[33]), 132, None, "its shape needs 132 bytes, its data_offsets span 128"),
+                 ("an overflowing shape", entry(shape=[1 << 40, 1 << 40]), 128, None, "impossibly large"),
+                 ("a negative size", entry(shape=[-32]), 128, None, "a shape holds sizes"),
+                 ("an unknown dtype", entry(dtype="F17"), 128, None, "unknown dtype F17"),
+                 ("no dtype", json.dumps({name: {"shape": [32]}}).encode(), 128, None, "has dtype, shape and data_offsets"),
+                 ("twice", b'{"x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}, "x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, None, "'x' stands twice"),
+                 ("deep", b'{"x": ' + b"[" * 100000 + b"]" * 100000 + b"}", 0, None, "nested more than"),
+                 ("other tensors", b'{"x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, None, "no tensor of a linear-attention layer")]
+        for what, header, data, length, words in cases:
+            with self.subTest(what):
+                raw(self.file, header, data, length)
+                if words is None:
+                    self.file.write_bytes(b"abc")
+                    words = "3 bytes are no safetensors file"
+                self.refused(words)
+
+    def test_a_large_header_is_not_read(self):
+        self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
+        with open(self.file, "wb") as file:
+            file.write(struct.pack("<Q", 100 << 20))
+            file.truncate(200 << 20)
+        self.refused("more than the 67108864 that are read")
+
+    def test_a_tensor_in_two_files(self):
+        self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))
+        other = self.home / "other.safetensors"
+        safetensors(other, interleaved(NEXT, 16, 32))
+        result = self.match("qwen3_next_80b", "--safetensors", other)
+        self.assertEqual(result.returncode, 4)
+        self.assertIn("stands in another of the files too", result.stderr)
+
+
+class Import(Checkpoints):
+    def imported(self, *more):
+        result = gdn_gen("import", "--config", self.config, "--safetensors", self.file, *more)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_what_is_not_known_is_an_error_to_fill_in(self):
+        self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))
+        path = self.home / "qwen3_next.yaml"
+        self.imported("--out", path)
+        text = path.read_text()
+        result = gdn_gen("lint", path)
+        self.assertEqual(result.returncode, 1)
+        for key in ("conv.activation", "decay.form", "out_norm.order", "slots.padding", "pools.state"):
+            self.assertIn(key, result.stderr)
+        for known in ("heads.key", "heads.value", "dims.key", "conv.width", "out_norm.eps", "out_norm.gate"):
+            self.assertNotIn(known + " ", result.stderr)
+        self.assertIn("FILL_IN", text)
+
+    def test_filled_in_it_is_the_checked_in_layer(self):
+        for spec, config, tensors, overlay in [("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, linear_allow_neg_eigval=False), interleaved(NEXT, 16, 32), "vllm_sd"),
+                                               ("qwen3_5_27b", gdn_config("qwen3_5", 16, 48, linear_allow_neg_eigval=False), flat(FLAT, 16, 48), "sglang")]:
+            with self.subTest(spec):
+                self.write(config, tensors)
+                text = self.imported("--engine", overlay, "--name", "filled")
+                for pattern, value in [(r"kind: FILL_IN, eps: FILL_IN, eps_at: FILL_IN", "kind: l2, eps: 1e-6, eps_at: sum"),
+                                       (r"q: FILL_IN, k: FILL_IN", "q: key_dim^-0.5, k: 1"), (r"activation: FILL_IN", "activation: silu"),
+                                       (r"form: FILL_IN", "form: softplus"), (r"order: FILL_IN", "order: norm_then_gate")]:
+                    text, changed = re.subn(pattern, value, text)
+                    self.assertEqual(changed, 1, pattern)
+                self.assertNotRegex(text.split("\n", 1)[1], "FILL_IN")
+                path = self.home / "filled.yaml"
+                path.write_text(text)
+                self.assertEqual(gdn_gen("lint", path).returncode, 0, gdn_gen("lint", path).stderr)
+                self.assertEqual(self.match(path).returncode, 0)
+                difference = gdn_gen("diff", spec + "+" + overlay, path)
+                self.assertNotIn("SILENT", difference.stdout)
+
+    def test_without_tensors_the_rows_are_not_guessed(self):
+        self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
+        result = gdn_gen("import", "--config", self.config)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("qkvz: {dtype: FILL_IN, dims: FILL_IN}", result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
