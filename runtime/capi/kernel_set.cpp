@@ -98,11 +98,9 @@ const Entry& KernelSet::find(std::string_view operation, std::string_view where)
     } else if (place.kind == Place::Kind::kCpu) {
       text = "this processor";
     }
-    entry = choose(
-        entries_, operation, text, [&](std::string_view target) { return runs(target, place); }, why);
+    entry = choose(entries_, operation, text, [&](std::string_view target) { return runs(target, place); }, why);
   } else {
-    entry = choose(
-        entries_, operation, text, [&](std::string_view target) { return target == where; }, why);
+    entry = choose(entries_, operation, text, [&](std::string_view target) { return target == where; }, why);
   }
   if (entry == nullptr) throw Error(Code::kUnsupported, why);
   return *entry;

@@ -98,7 +98,9 @@ TEST_CASE("every operation, opened from a spec and launched through C, is right"
 
 TEST_CASE("a prepared launch is right too, and a kernel outlives its set") {
   Kernel kernel;
-  { kernel = gdn::open_spec(kSpec).open("decode", place()); }
+  {
+    kernel = gdn::open_spec(kSpec).open("decode", place());
+  }
   Step step(kSpec, "decode", kSpec);
   const gdn::Prepared prepared = kernel.prepare(step.problem.rows(), step.problem.slots(), step.views);
   kernel = Kernel();
@@ -175,9 +177,7 @@ const std::vector<Bad> kBad = {
      },
      GDN_LAYOUT_MISMATCH, "swapped"},
     {"identity: none stated",
-     [](Step& step) {
-       step.views[0] = View::of(step.views[0].data(), GDN_BF16, {3, 2, 128}, {}, Layout());
-     },
+     [](Step& step) { step.views[0] = View::of(step.views[0].data(), GDN_BF16, {3, 2, 128}, {}, Layout()); },
      GDN_LAYOUT_MISMATCH, "not stated"},
     {"dtype",
      [](Step& step) {

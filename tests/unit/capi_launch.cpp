@@ -222,8 +222,7 @@ TEST_CASE("every allocation may fail") {
   source.struct_size = sizeof(source);
   source.plan = plan.c_str();
   gdn_set* set = nullptr;
-  fail_everywhere(
-      "set", [&] { return gdn_set_open_kernels(&source, 1, nullptr, &set); }, [&] { gdn_set_close(set); });
+  fail_everywhere("set", [&] { return gdn_set_open_kernels(&source, 1, nullptr, &set); }, [&] { gdn_set_close(set); });
   gdn_layout_close(layout);
 }
 

@@ -125,7 +125,8 @@ TEST_CASE("layouts of one shape are told apart, and the first difference has bot
        "qkvz: {dtype: bf16, dims: [token@launch, key_head, {q: [key_dim], k: [key_dim], v: [group, value_dim], z: "
        "[group, value_dim]}]}",
        "qkvz: {dtype: bf16, dims: flat}",
-       {"differ first at q[row 0, key_head 1, key_dim 0]", "kernel: element 768 of row 0 of qkvz",
+       {"differ first at q[row 0, key_head 1, key_dim 0]",
+        "kernel: element 768 of row 0 of qkvz, which the engine calls q[row 0, key_head 6, key_dim 0]",
         "engine: element 128 of row 0 of qkvz, which the kernel calls k[row 0, key_head 0, key_dim 0]"}},
       {"a (V, K) state read as (K, V)",
        "state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}",
