@@ -41,13 +41,20 @@ std::string choice(std::string_view type, std::string_view name, E value, std::i
 
 std::string_view element(core::DType dtype) {
   switch (dtype) {
-    case core::DType::kFp32: return "float";
-    case core::DType::kBf16: return "gdn::Bf16";
-    case core::DType::kFp16: return "gdn::Fp16";
-    case core::DType::kInt32: return "int";
-    case core::DType::kInt64: return "long long";
-    case core::DType::kE4m3fn: return "gdn::E4m3fn";
-    case core::DType::kE4m3fnuz: return "gdn::E4m3fnuz";
+    case core::DType::kFp32:
+      return "float";
+    case core::DType::kBf16:
+      return "gdn::Bf16";
+    case core::DType::kFp16:
+      return "gdn::Fp16";
+    case core::DType::kInt32:
+      return "int";
+    case core::DType::kInt64:
+      return "long long";
+    case core::DType::kE4m3fn:
+      return "gdn::E4m3fn";
+    case core::DType::kE4m3fnuz:
+      return "gdn::E4m3fnuz";
   }
   return "void";
 }
@@ -90,9 +97,12 @@ std::string base_formula(const Facts& facts, const Map& map) {
 
 std::string_view head_parameter(const Map& map) {
   switch (map.heads) {
-    case core::HeadKind::kNone: return "int";
-    case core::HeadKind::kKey: return "int key_head";
-    case core::HeadKind::kValue: return "int value_head";
+    case core::HeadKind::kNone:
+      return "int";
+    case core::HeadKind::kKey:
+      return "int key_head";
+    case core::HeadKind::kValue:
+      return "int value_head";
   }
   return "int";
 }
@@ -107,12 +117,13 @@ std::string map_type(const core::KernelPlan& plan, std::string_view name, const 
   if (!map.present()) return "";  // gdn::NoParts says so
   std::string text = fmt::format("  struct {} {{  // {}\n", name, origin(plan, map));
   text += fmt::format("    using Element = {};\n", element(map.dtype));
-  text += fmt::format("    static constexpr bool kPresent = true;\n    static constexpr int kOperand = {};\n", map.operand);
+  text +=
+      fmt::format("    static constexpr bool kPresent = true;\n    static constexpr int kOperand = {};\n", map.operand);
   text += fmt::format("    GDN_HD static constexpr int base({}) {{ return {}; }}\n", head_parameter(map),
                       base_formula(plan.facts, map));
   text += fmt::format(
-      "    static constexpr int kRun = {}, kInnerStride = {}, kOuterStride = {}, kTapStride = {}, kAlign = {};\n", map.run,
-      map.inner_stride, map.outer_stride, map.tap_stride, map.align);
+      "    static constexpr int kRun = {}, kInnerStride = {}, kOuterStride = {}, kTapStride = {}, kAlign = {};\n",
+      map.run, map.inner_stride, map.outer_stride, map.tap_stride, map.align);
   return text + "  };\n";
 }
 
@@ -183,8 +194,8 @@ std::string facts_type(const plan::Planned& planned) {
   text += real("kSoftplusThreshold", f.softplus_threshold, "decay.threshold (0: none)");
   text += real("kDecayBound", f.decay_bound, "decay.bound");
   text += choice("AStored", "kAStored", f.a_stored, {"kLog", "kNegativeExp"}, "decay.a_log");
-  text += choice("Domain", "kGHandover", f.g_handover, {"kLogit", "kLn", "kLog2", "kExp", "kSigmoid"},
-                 "decay.handover");
+  text +=
+      choice("Domain", "kGHandover", f.g_handover, {"kLogit", "kLn", "kLog2", "kExp", "kSigmoid"}, "decay.handover");
   text += real("kBetaFactor", f.beta_factor, "beta.factor");
 
   text += real("kNormEps", f.norm_eps, "out_norm.eps");

@@ -19,7 +19,8 @@ struct ManifestEntry {
 std::string manifest(std::vector<ManifestEntry> entries);
 
 // `fresh` with the entries of `old` that it says nothing of, for a tree of which only a part was emitted. An old text
-// that is no manifest of this format, or of other templates, is left out as a whole: its files have to be emitted again.
+// that is no manifest of this format, or of other templates, is left out as a whole: its files have to be emitted
+// again.
 std::string merge_manifests(const std::string& old, const std::string& fresh);
 
 }  // namespace gdn::emit

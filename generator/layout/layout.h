@@ -32,18 +32,18 @@ struct TensorLayout {
   core::DType dtype = core::DType::kFp32;
   core::Leading leading = core::Leading::kNone;
   bool launch_stride = false;
-  std::int64_t inner = 0;         // elements below the leading dimension
-  std::string list;               // the dimension list with sizes: "[token@launch, key_head:16, {q:[key_dim:128], ...}]"
-  std::string domain;             // what the values mean: "b=logit a=logit"; may be empty
+  std::int64_t inner = 0;  // elements below the leading dimension
+  std::string list;        // the dimension list with sizes: "[token@launch, key_head:16, {q:[key_dim:128], ...}]"
+  std::string domain;      // what the values mean: "b=logit a=logit"; may be empty
   std::vector<PartLayout> parts;  // in the order of memory
 
   const PartLayout* find(std::string_view part) const;  // null when the tensor has no such part
 };
 
 struct Layout {
-  std::string spec;       // name of the spec
-  std::string spec_file;  // as the spec was named on the command line
-  core::Facts numbers;    // every fact that is not an address map; the maps are absent
+  std::string spec;              // name of the spec
+  std::string spec_file;         // as the spec was named on the command line
+  core::Facts numbers;           // every fact that is not an address map; the maps are absent
   bool pairing_visible = false;  // group > 1: grouped and tiled are different layouts
   std::vector<TensorLayout> inputs, parameters, pools, handover, outputs;
 

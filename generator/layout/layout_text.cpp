@@ -7,9 +7,12 @@ namespace {
 
 std::string_view leading(core::Leading dimension) {
   switch (dimension) {
-    case core::Leading::kNone: return "none";
-    case core::Leading::kToken: return "token";
-    case core::Leading::kSlot: return "slot";
+    case core::Leading::kNone:
+      return "none";
+    case core::Leading::kToken:
+      return "token";
+    case core::Leading::kSlot:
+      return "slot";
   }
   return "?";
 }

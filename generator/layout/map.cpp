@@ -50,8 +50,8 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
       throw std::logic_error(fmt::format("tensor {}: axis {} has no place in an address map", tensor.name, axis.name));
     }
   }
-  map.align = std::min({power_of_two_in(map.offset), power_of_two_in(map.key_head_stride),
-                        power_of_two_in(map.group_stride)});
+  map.align =
+      std::min({power_of_two_in(map.offset), power_of_two_in(map.key_head_stride), power_of_two_in(map.group_stride)});
   // Whatever is stepped over in whole pieces must keep the alignment too: taps, and the state's slower axis.
   if (map.tap_stride > 1) map.align = std::min(map.align, power_of_two_in(map.tap_stride));
   if (state) {
@@ -62,9 +62,12 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
 
 std::int64_t base(const core::Facts& numbers, const core::Map& map, std::int64_t head) {
   switch (map.heads) {
-    case core::HeadKind::kNone: return map.offset;
-    case core::HeadKind::kKey: return map.offset + head * map.key_head_stride;
-    case core::HeadKind::kValue: break;
+    case core::HeadKind::kNone:
+      return map.offset;
+    case core::HeadKind::kKey:
+      return map.offset + head * map.key_head_stride;
+    case core::HeadKind::kValue:
+      break;
   }
   const bool grouped = numbers.pairing == core::Pairing::kGrouped;
   const std::int64_t key_head = grouped ? head / numbers.group : head % numbers.key_heads;

@@ -118,20 +118,28 @@ TensorLayout resolve_tensor(const spec::Tensor& tensor, const Sizes& sizes, core
 
 std::string_view word(core::Domain domain) {
   switch (domain) {
-    case core::Domain::kLogit: return "logit";
-    case core::Domain::kLn: return "ln";
-    case core::Domain::kLog2: return "log2";
-    case core::Domain::kExp: return "exp";
-    case core::Domain::kSigmoid: return "sigmoid";
+    case core::Domain::kLogit:
+      return "logit";
+    case core::Domain::kLn:
+      return "ln";
+    case core::Domain::kLog2:
+      return "log2";
+    case core::Domain::kExp:
+      return "exp";
+    case core::Domain::kSigmoid:
+      return "sigmoid";
   }
   return "?";
 }
 
 std::string_view word(core::NormWeight weight) {
   switch (weight) {
-    case core::NormWeight::kW: return "w";
-    case core::NormWeight::kOnePlusW: return "1+w";
-    case core::NormWeight::kTwiceOnePlusW: return "2*(1+w)";
+    case core::NormWeight::kW:
+      return "w";
+    case core::NormWeight::kOnePlusW:
+      return "1+w";
+    case core::NormWeight::kTwiceOnePlusW:
+      return "2*(1+w)";
   }
   return "?";
 }

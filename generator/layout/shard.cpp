@@ -30,9 +30,9 @@ std::vector<int> legal_ranks(const spec::Spec& spec) {
 
 spec::Spec shard(const spec::Spec& spec, int ranks) {
   if (ranks < 1 || *spec.heads.key % ranks != 0 || *spec.heads.value % ranks != 0) {
-    throw Unshardable(fmt::format("{} has heads.key = {} and heads.value = {}, which {} ranks can't share: --tp can be {}",
-                                  *spec.name, *spec.heads.key, *spec.heads.value, ranks,
-                                  fmt::join(legal_ranks(spec), ", ")));
+    throw Unshardable(
+        fmt::format("{} has heads.key = {} and heads.value = {}, which {} ranks can't share: --tp can be {}",
+                    *spec.name, *spec.heads.key, *spec.heads.value, ranks, fmt::join(legal_ranks(spec), ", ")));
   }
   spec::Spec rank = spec;
   if (ranks == 1) return rank;
@@ -71,9 +71,8 @@ std::string shards_text(const Layout& whole, int ranks) {
                                tensor.parts[0].axes[0].stride * tensor.parts[0].axes[0].size == tensor.inner;
       text += fmt::format("  {}: {} elements{}\n", tensor.name, cut,
                           tensor.parts.size() < 2 ? ""
-                          : interleaved
-                              ? "; key head by key head, so a rank's row is one slice of the whole row"
-                              : "; each part cut by itself, then packed: not one slice of the whole row");
+                          : interleaved ? "; key head by key head, so a rank's row is one slice of the whole row"
+                                        : "; each part cut by itself, then packed: not one slice of the whole row");
     }
   }
   return text + fmt::format("  replicated: {}slots\n", replicated.empty() ? "" : replicated + ", ");

@@ -34,7 +34,7 @@ class AlignedBytes {
     return *this;
   }
   ~AlignedBytes() {
-    if (all_) ::operator delete (all_, std::align_val_t{kAlignment});
+    if (all_) ::operator delete(all_, std::align_val_t{kAlignment});
   }
 
   std::byte* data() { return all_ + kGuard; }
@@ -50,7 +50,7 @@ class AlignedBytes {
 
  private:
   static std::byte* allocate(std::size_t size) {
-    return static_cast<std::byte*>(::operator new (size + 2 * kGuard, std::align_val_t{kAlignment}));
+    return static_cast<std::byte*>(::operator new(size + 2 * kGuard, std::align_val_t{kAlignment}));
   }
   std::size_t all_size() const { return size_ + 2 * kGuard; }
   void swap(AlignedBytes& other) noexcept {

@@ -28,7 +28,7 @@ std::string own_part(const spec::Tensor& tensor) {
 // One wheel of the odometer: how far it turns and which coordinate it moves.
 struct Wheel {
   int size = 0;
-  int Coordinates::*coordinate = nullptr;
+  int Coordinates::* coordinate = nullptr;
 };
 
 Wheel wheel_of(const spec::Spec& spec, const spec::Tensor& tensor, const std::string& name) {

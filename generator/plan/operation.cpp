@@ -112,13 +112,17 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
   } else if (operation == "norm_quant") {
     collect.handover("o", Access::kRead).handover("z", Access::kRead).parameter("norm_weight").output();
   } else {
-    throw std::invalid_argument(fmt::format("unknown operation {}: decode, unpack, conv_update, gating, delta_update "
-                                            "and norm_quant are the operations", operation));
+    throw std::invalid_argument(
+        fmt::format("unknown operation {}: decode, unpack, conv_update, gating, delta_update "
+                    "and norm_quant are the operations",
+                    operation));
   }
   return collect.take();
 }
 
-std::string_view name_of(const Use& use) { return use.tensor == nullptr ? std::string_view("slots") : use.tensor->name; }
+std::string_view name_of(const Use& use) {
+  return use.tensor == nullptr ? std::string_view("slots") : use.tensor->name;
+}
 
 core::Identity identity_of(const layout::Layout& layout, const Use& use) {
   if (use.tensor != nullptr) return layout::identity(layout, *use.tensor, use.domain);

@@ -22,15 +22,18 @@ using core::Map;
 constexpr std::int64_t kVectorBytes = 16;
 
 // Which map of Facts a part fills, by the tensor that holds it and by whether the operation reads or writes it.
-Map Facts::*slot_of(const std::string& tensor, const std::string& part, Access access) {
+Map Facts::* slot_of(const std::string& tensor, const std::string& part, Access access) {
   static const std::map<std::string, Map Facts::*> read = {
       {"q", &Facts::in_q}, {"k", &Facts::in_k}, {"v", &Facts::in_v},       {"z", &Facts::in_z}, {"b", &Facts::in_b},
       {"a", &Facts::in_a}, {"g", &Facts::in_g}, {"beta", &Facts::in_beta}, {"o", &Facts::in_o}};
   static const std::map<std::string, Map Facts::*> written = {
-      {"q", &Facts::out_q}, {"k", &Facts::out_k}, {"v", &Facts::out_v},       {"z", &Facts::out_z}, {"b", &Facts::out_b},
-      {"a", &Facts::out_a}, {"g", &Facts::out_g}, {"beta", &Facts::out_beta}, {"o", &Facts::out_o}, {"out", &Facts::out}};
-  static const std::map<std::string, Map Facts::*> parameters = {
-      {"a_log", &Facts::a_log}, {"dt_bias", &Facts::dt_bias}, {"norm_weight", &Facts::norm_w}, {"state", &Facts::state}};
+      {"q", &Facts::out_q}, {"k", &Facts::out_k}, {"v", &Facts::out_v}, {"z", &Facts::out_z},
+      {"b", &Facts::out_b}, {"a", &Facts::out_a}, {"g", &Facts::out_g}, {"beta", &Facts::out_beta},
+      {"o", &Facts::out_o}, {"out", &Facts::out}};
+  static const std::map<std::string, Map Facts::*> parameters = {{"a_log", &Facts::a_log},
+                                                                 {"dt_bias", &Facts::dt_bias},
+                                                                 {"norm_weight", &Facts::norm_w},
+                                                                 {"state", &Facts::state}};
   static const std::map<std::string, Map Facts::*> conv = {
       {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
       {"conv_bias.q", &Facts::bias_q},     {"conv_bias.k", &Facts::bias_k},     {"conv_bias.v", &Facts::bias_v},
@@ -42,7 +45,7 @@ Map Facts::*slot_of(const std::string& tensor, const std::string& part, Access a
   return (access == Access::kRead ? read : written).at(part);
 }
 
-std::string_view name_of(Map Facts::*map) {
+std::string_view name_of(Map Facts::* map) {
   for (const core::NamedMap& named : core::kMaps) {
     if (named.map == map) return named.name;
   }
@@ -52,7 +55,7 @@ std::string_view name_of(Map Facts::*map) {
 void add_checks(const layout::Layout& layout, const layout::PartLayout& part, const Map& map, std::string_view name,
                 std::vector<AddressCheck>& checks) {
   const Facts& numbers = layout.numbers;
-  const int heads = map.heads == core::HeadKind::kNone ? 1
+  const int heads = map.heads == core::HeadKind::kNone  ? 1
                     : map.heads == core::HeadKind::kKey ? numbers.key_heads
                                                         : numbers.value_heads;
   std::int64_t taps = 1;
@@ -89,8 +92,8 @@ core::Operand slots_operand(const Facts& facts) {
 // What two kernels must share to be the same kernel: the operation, where everything lies, and every number.
 core::Identity kernel_identity(const core::KernelPlan& plan) {
   const Facts& f = plan.facts;
-  std::string text = fmt::format("{} heads={}/{} dims={}/{}", plan.operation, f.key_heads, f.value_heads, f.key_dim,
-                                 f.value_dim);
+  std::string text =
+      fmt::format("{} heads={}/{} dims={}/{}", plan.operation, f.key_heads, f.value_heads, f.key_dim, f.value_dim);
   text += fmt::format(" conv(width={} activation={} bias={} window={}) qk(norm={} eps={} at={} q_scale={} k_scale={})",
                       f.conv_width, static_cast<int>(f.conv_activation), f.conv_bias, f.window, f.qk_norm, f.qk_eps,
                       static_cast<int>(f.qk_eps_at), f.q_scale, f.k_scale);
@@ -154,7 +157,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     operand.align = element;
     operand.layout = identity_of(layout, use);
     for (const layout::PartLayout& part : tensor.parts) {
-      Map Facts::*const place = slot_of(tensor.name, part.name, use.access);
+      Map Facts::* const place = slot_of(tensor.name, part.name, use.access);
       const Map map = layout::map_of(layout.numbers, tensor, part, index);
       plan.facts.*place = map;
       add_checks(layout, part, map, name_of(place), planned.checks);

@@ -24,18 +24,24 @@ const Target* find_target(std::string_view name) {
 
 std::string_view folder(Family family) {
   switch (family) {
-    case Family::kCuda: return "cuda";
-    case Family::kHip: return "hip";
-    case Family::kCpu: return "cpu";
+    case Family::kCuda:
+      return "cuda";
+    case Family::kHip:
+      return "hip";
+    case Family::kCpu:
+      return "cpu";
   }
   return "";
 }
 
 std::string_view extension(Family family) {
   switch (family) {
-    case Family::kCuda: return ".cu";
-    case Family::kHip: return ".hip";
-    case Family::kCpu: return ".cpp";
+    case Family::kCuda:
+      return ".cu";
+    case Family::kHip:
+      return ".hip";
+    case Family::kCpu:
+      return ".cpp";
   }
   return "";
 }

@@ -101,8 +101,8 @@ class CudaBench {
     return 2.0 * static_cast<double>(from.size()) / seconds / 1e3;
   }
 
-  double decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch,
-                   const plan::TuningTable& tuning, core::KernelPlan& plan_out) {
+  double decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, const plan::TuningTable& tuning,
+                   core::KernelPlan& plan_out) {
     const plan::Planned planned = plan::make(layout, "decode", executor_->target(), tuning);
     const core::KernelPlan& plan = plan_out = planned.kernel;
     const emit::EmittedFile file = emit::source(planned);
@@ -250,8 +250,8 @@ double cpu_copy_gb_per_s(unsigned threads) {
   return 2.0 * static_cast<double>(size) / median(times) / 1e3;
 }
 
-double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch,
-                     const plan::TuningTable& tuning, core::KernelPlan& plan_out) {
+double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, const plan::TuningTable& tuning,
+                     core::KernelPlan& plan_out) {
   const plan::Planned planned = plan::make(layout, "decode", *plan::find_target("avx512bf16"), tuning);
   const core::KernelPlan& plan = plan_out = planned.kernel;
   const auto kernel = runtime::load_cpu(plan);

@@ -35,8 +35,8 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 
 // `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
 // still in the L2 cache when its layer comes round again; random slots; the median over replays. CPU: calls over a pool
-// of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being measured.
-// Throws runtime::Error where the place is not to be had.
+// of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being
+// measured. Throws runtime::Error where the place is not to be had.
 Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
                    const std::vector<int>& batches, const std::function<void(const std::string&)>& tell,
                    const plan::TuningTable& tuning = plan::TuningTable::built_in());

@@ -29,8 +29,7 @@ runtime::Source source_of(const plan::Planned& planned) {
 // A kernel whose operands are the problem's own buffers.
 class HostKernel : public Loaded {
  public:
-  HostKernel(std::unique_ptr<runtime::Kernel> kernel, double seconds)
-      : kernel_(std::move(kernel)), seconds_(seconds) {}
+  HostKernel(std::unique_ptr<runtime::Kernel> kernel, double seconds) : kernel_(std::move(kernel)), seconds_(seconds) {}
   void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
     kernel_->launch(problem.rows(), problem.slots(), views);
   }
@@ -60,9 +59,7 @@ class ShimExecutor : public Executor {
  public:
   explicit ShimExecutor(const plan::Target& target) : target_(target), compiler_(runtime::make_host_compiler()) {}
   const plan::Target& target() const override { return target_; }
-  std::string where() const override {
-    return fmt::format("host shim, waves of {}", runtime::wave_of(target_.name));
-  }
+  std::string where() const override { return fmt::format("host shim, waves of {}", runtime::wave_of(target_.name)); }
   std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
     runtime::Source source = source_of(planned);
     for (const runtime::Header& header : runtime::host_headers()) source.headers.push_back(header);
@@ -135,9 +132,9 @@ class CudaExecutor : public Executor {
       if (target.family == plan::Family::kCuda && device.runs(target.name)) best = &target;
     }
     if (best == nullptr) {
-      throw runtime::Error(runtime::Code::kUnsupported,
-                           fmt::format("{} is {}: no CUDA target of this program runs on it", device.info().name,
-                                       device.info().target));
+      throw runtime::Error(
+          runtime::Code::kUnsupported,
+          fmt::format("{} is {}: no CUDA target of this program runs on it", device.info().name, device.info().target));
     }
     return *best;
   }

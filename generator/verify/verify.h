@@ -13,7 +13,7 @@ namespace gdn::verify {
 
 struct Options {
   std::uint64_t seed = 1;
-  int steps = 3;         // each from the state that the step before stored
+  int steps = 3;  // each from the state that the step before stored
   int rows = 4;
   int padding_rows = 1;  // ignored where the spec or the operation has none
   plan::TuningTable tuning = plan::TuningTable::built_in();

@@ -11,17 +11,17 @@
 
 namespace gdn::core {
 
-using gdn::Rule;
-using gdn::Pairing;
 using gdn::Activation;
-using gdn::NormWeight;
-using gdn::EpsAt;
-using gdn::DecayForm;
-using gdn::AStored;
-using gdn::Domain;
 using gdn::Anchor;
-using gdn::Padding;
+using gdn::AStored;
+using gdn::DecayForm;
+using gdn::Domain;
+using gdn::EpsAt;
+using gdn::NormWeight;
 using gdn::PaddedOutput;
+using gdn::Padding;
+using gdn::Pairing;
+using gdn::Rule;
 
 // Which head index an address map takes.
 enum class HeadKind : std::uint8_t { kNone, kKey, kValue };
@@ -105,17 +105,17 @@ struct Facts {
 
   // Where things lie. An absent part has operand -1. in_* are the operation's per-token inputs, out_* its per-token
   // outputs.
-  Map in_q, in_k, in_v, in_z, in_b, in_a;     // rows of the projections, or the parts handed over
-  Map in_g, in_beta, in_o;                    // inputs of delta_update and norm_quant
+  Map in_q, in_k, in_v, in_z, in_b, in_a;        // rows of the projections, or the parts handed over
+  Map in_g, in_beta, in_o;                       // inputs of delta_update and norm_quant
   Map out_q, out_k, out_v, out_z, out_b, out_a;  // unpack, conv_update
-  Map out_g, out_beta, out_o;                 // gating, delta_update
-  Map out;                                    // decode, norm_quant
-  Map weight_q, weight_k, weight_v;           // conv weights: tap_stride set
-  Map bias_q, bias_k, bias_v;                 // conv bias
-  Map window_q, window_k, window_v;           // conv state: tap_stride set
-  Map state;                                  // recurrent state: inner = key channel, outer = value channel
-  Map a_log, dt_bias;                         // per value head
-  Map norm_w;                        // per value channel
+  Map out_g, out_beta, out_o;                    // gating, delta_update
+  Map out;                                       // decode, norm_quant
+  Map weight_q, weight_k, weight_v;              // conv weights: tap_stride set
+  Map bias_q, bias_k, bias_v;                    // conv bias
+  Map window_q, window_k, window_v;              // conv state: tap_stride set
+  Map state;                                     // recurrent state: inner = key channel, outer = value channel
+  Map a_log, dt_bias;                            // per value head
+  Map norm_w;                                    // per value channel
 };
 
 }  // namespace gdn::core

@@ -31,9 +31,9 @@ struct DeltaShared {
   alignas(16) float q[F::kKeyDim];  // convolved, not yet normalised
   alignas(16) float k[F::kKeyDim];
   alignas(16) float v[kHeads * F::kValueDim];
-  alignas(16) float o[kHeads * F::kValueDim];  // rounded to rounding.o
+  alignas(16) float o[kHeads * F::kValueDim];      // rounded to rounding.o
   alignas(16) float gates[kHeads * F::kValueDim];  // act(z), where the operation has a gated norm
-  float decay[kHeads];                         // exp(g)
+  float decay[kHeads];                             // exp(g)
   float beta[kHeads];
 };
 

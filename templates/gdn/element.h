@@ -41,9 +41,9 @@ struct Absent {
 // addresses: the map is computed twice, and the two must agree.
 template <class Part>
 GDN_HD constexpr bool spans(int head, int first, int last, int outer = 1, int taps = 1) {
-  return Part::base(head) == first &&
-         first + (Part::kRun - 1) * Part::kInnerStride + (outer - 1) * Part::kOuterStride +
-                 (taps - 1) * Part::kTapStride == last;
+  return Part::base(head) == first && first + (Part::kRun - 1) * Part::kInnerStride + (outer - 1) * Part::kOuterStride +
+                                              (taps - 1) * Part::kTapStride ==
+                                          last;
 }
 
 // The base of every facts type: an operation names the parts that it has, the rest stay absent.

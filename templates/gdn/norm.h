@@ -99,8 +99,8 @@ GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, 
   using Out = typename F::Out;
   constexpr int kValueDim = F::kValueDim;
   // Accesses as wide as the operands allow, but no wider than gives every lane of the wave its share.
-  constexpr int kWidth = smaller(W::kInnerStride == 1 ? inner_width<Out>() : 1,
-                                 power_of_two_above(larger(1, kValueDim / kWaveSize)));
+  constexpr int kWidth =
+      smaller(W::kInnerStride == 1 ? inner_width<Out>() : 1, power_of_two_above(larger(1, kValueDim / kWaveSize)));
   constexpr int kWeightWidth = smaller(inner_width<W>(), kWidth);
   constexpr int kTurns = ceil_div(kValueDim, kWaveSize * kWidth);
   constexpr bool kWhole = kValueDim % (kWaveSize * kWidth) == 0;

@@ -27,8 +27,8 @@ GDN_DEVICE void norm_quant(const Args& args) {
     }
     barrier();
     const int g = first + wave_id();
-    if (g < F::kGroup) gated_norm<F>(args, row, value_head<F>(block_head(), g), shared.o[wave_id()],
-                                     shared.gates[wave_id()]);
+    if (g < F::kGroup)
+      gated_norm<F>(args, row, value_head<F>(block_head(), g), shared.o[wave_id()], shared.gates[wave_id()]);
   }
 }
 

@@ -21,7 +21,8 @@ struct Emitted {
 };
 
 std::vector<Emitted> emitted(plan::Family family) {
-  const auto manifest = nlohmann::json::parse(test::read_text(std::string(GDN_SOURCE_DIR) + "/generated/manifest.json"));
+  const auto manifest =
+      nlohmann::json::parse(test::read_text(std::string(GDN_SOURCE_DIR) + "/generated/manifest.json"));
   std::vector<Emitted> files;
   for (const auto& kernel : manifest.at("kernels")) {
     const std::string target = kernel.at("target");
@@ -53,9 +54,7 @@ void compile_all(plan::Family family, const runtime::Compiler& compiler) {
 }  // namespace
 
 #if defined(GDN_TEST_CUDA)
-TEST_CASE("every emitted CUDA file compiles with NVRTC") {
-  compile_all(plan::Family::kCuda, *runtime::make_nvrtc());
-}
+TEST_CASE("every emitted CUDA file compiles with NVRTC") { compile_all(plan::Family::kCuda, *runtime::make_nvrtc()); }
 
 TEST_CASE("a decode kernel compiles within half a second") {
   // The best of three: the machine may be busy with other tests, the compiler is not slower for that.

@@ -54,7 +54,8 @@ TEST_CASE("stage source") {
     check_golden("fuzz_gdn." + std::string(operation) + ".sm_90a.cu",
                  emit::source(plan::make(layout, operation, *plan::find_target("sm_90a"))).text);
   }
-  check_golden("fuzz_gdn.decode.gfx942.hip", emit::source(plan::make(layout, "decode", *plan::find_target("gfx942"))).text);
+  check_golden("fuzz_gdn.decode.gfx942.hip",
+               emit::source(plan::make(layout, "decode", *plan::find_target("gfx942"))).text);
   check_golden("fuzz_gdn.decode.avx512bf16.cpp",
                emit::source(plan::make(layout, "decode", *plan::find_target("avx512bf16"))).text);
 }
@@ -62,7 +63,8 @@ TEST_CASE("stage source") {
 TEST_CASE("emitting twice gives the same bytes") {
   for (const std::string& file : test::released_specs()) {
     const auto text = [&] {
-      return emit::source(plan::make(layout::resolve(test::load_spec(file)), "decode", *plan::find_target("sm_80"))).text;
+      return emit::source(plan::make(layout::resolve(test::load_spec(file)), "decode", *plan::find_target("sm_80")))
+          .text;
     };
     CHECK(text() == text());
   }

@@ -65,7 +65,8 @@ TEST_CASE("swapped b and a") {
 }
 
 TEST_CASE("transposed state: (K, V) given for (V, K) where K = V") {
-  replay(test::variant(kNext, "[slot@launch, value_head, value_dim, key_dim]", "[slot@launch, value_head, key_dim, value_dim]"),
+  replay(test::variant(kNext, "[slot@launch, value_head, value_dim, key_dim]",
+                       "[slot@launch, value_head, key_dim, value_dim]"),
          test::load_spec(kNext), "state");
 }
 

@@ -11,9 +11,14 @@ using gdn::test::TemporaryFolder;
 namespace {
 
 // Each command with the least that it must be given.
-const std::vector<std::vector<std::string>> kCommands = {
-    {"lint", "specs"},          {"dump", "qwen3_5_27b"},  {"emit", "qwen3_5_27b"}, {"check", "specs", "generated"},
-    {"verify", "qwen3_5_27b"},  {"bench", "qwen3_5_27b"}, {"list"},                {"demo"}};
+const std::vector<std::vector<std::string>> kCommands = {{"lint", "specs"},
+                                                         {"dump", "qwen3_5_27b"},
+                                                         {"emit", "qwen3_5_27b"},
+                                                         {"check", "specs", "generated"},
+                                                         {"verify", "qwen3_5_27b"},
+                                                         {"bench", "qwen3_5_27b"},
+                                                         {"list"},
+                                                         {"demo"}};
 
 CommandLine gdn_gen(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), GDN_PROGRAM);
@@ -74,9 +79,8 @@ TEST_CASE("a bad spec fails every command with its place and writes nothing") {
   std::filesystem::copy_file(std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml", spec);
   append(spec, "no_such_key: 1\n");
   const std::string out = (folder.path() / "out").string();
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"lint", spec}, {"dump", spec}, {"emit", spec, "--out", out},
-                                             {"verify", spec, "--on", "simt"}}) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"lint", spec}, {"dump", spec}, {"emit", spec, "--out", out}, {"verify", spec, "--on", "simt"}}) {
     const CommandLine result = gdn_gen(arguments);
     INFO(result.output);
     CHECK(result.status == 1);
@@ -95,12 +99,14 @@ TEST_CASE("a failed emit leaves no half-written file") {
   INFO(result.output);
   CHECK(result.status == 1);
   CHECK(result.has("gdn_qwen3_5_27b_decode_sm_90a.cu"));
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(out)) CHECK(entry.path().extension() != ".tmp");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(out))
+    CHECK(entry.path().extension() != ".tmp");
 }
 
 TEST_CASE("dump prints each stage") {
   CHECK(gdn_gen({"dump", "qwen3_next_80b", "--stage", "spec"}).has("pairing: grouped"));
-  CHECK(gdn_gen({"dump", "qwen3_next_80b", "--stage", "layout"}).has("part v: offset 256, key_head[16] * 768, group[2] * 128"));
+  CHECK(gdn_gen({"dump", "qwen3_next_80b", "--stage", "layout"})
+            .has("part v: offset 256, key_head[16] * 768, group[2] * 128"));
   CHECK(gdn_gen({"dump", "qwen3_next_80b", "--stage", "plan", "--target", "sm_90a", "--operation", "decode"})
             .has("gdn_qwen3_next_80b_decode_sm_90a"));
 }

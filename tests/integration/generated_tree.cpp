@@ -32,8 +32,8 @@ TEST_CASE("emitting one spec into a whole tree leaves the tree current") {
   const gdn::test::TemporaryFolder folder;
   const std::string out = folder.path().string();
   REQUIRE(CommandLine::run({GDN_PROGRAM, "emit", "specs", "--out", out}).status == 0);
-  for (const std::vector<std::string>& part :
-       std::vector<std::vector<std::string>>{{"qwen3_5_27b"}, {"specs", "--target", "sm_80"}, {"specs", "--operation", "gating"}}) {
+  for (const std::vector<std::string>& part : std::vector<std::vector<std::string>>{
+           {"qwen3_5_27b"}, {"specs", "--target", "sm_80"}, {"specs", "--operation", "gating"}}) {
     std::vector<std::string> arguments = {GDN_PROGRAM, "emit", "--out", out};
     arguments.insert(arguments.end(), part.begin(), part.end());
     REQUIRE(CommandLine::run(arguments).status == 0);

@@ -16,8 +16,8 @@
 //     launch with a message instead of hanging or passing by luck; so do lanes that shuffle over different distances
 //   - shared memory is filled with NaN before each block
 //   - a memory access must be aligned to its size
-// One launch at a time per library. The kernels' memory accesses pass through read and write, and their barriers through
-// one function: a race detector has its places.
+// One launch at a time per library. The kernels' memory accesses pass through read and write, and their barriers
+// through one function: a race detector has its places.
 #pragma once
 
 #include <cstdarg>
