@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -53,13 +54,39 @@ void need(const void* argument, const char* name) {
   if (argument == nullptr) throw Refused(GDN_BAD_ARGUMENT, std::string(name) + " is null");
 }
 
+// "a/model.yaml+vllm_ds+b/mine.yaml": the spec's file, then those of its overlays. A bare name is an overlay in the
+// folder engines/ beside the spec.
+std::vector<std::string> files_of(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  std::vector<std::string> files;
+  std::string_view rest = path;
+  while (!fs::exists(fs::path(path), ignored)) {
+    const std::size_t plus = rest.find('+');
+    std::string piece(rest.substr(0, plus));
+    if (piece.empty()) throw Refused(GDN_BAD_ARGUMENT, fmt::format("{}: an overlay without a name", path));
+    if (!files.empty() && fs::path(piece).extension() != ".yaml") {
+      piece = (fs::path(files.front()).parent_path() / "engines" / (piece + ".yaml")).string();
+    }
+    files.push_back(std::move(piece));
+    if (plus == std::string_view::npos) return files;
+    rest.remove_prefix(plus + 1);
+  }
+  return {path};
+}
+
 layout::Layout load(const char* path, int ranks) {
   need(path, "spec_path");
   if (ranks < 0) throw Refused(GDN_BAD_ARGUMENT, fmt::format("{} ranks: there is at least 1", ranks));
   spec::Diagnostics diagnostics;
-  std::string text;
-  const std::optional<spec::Spec> spec = spec::load(path, diagnostics, &text);
-  if (!spec) throw Refused(GDN_BAD_SPEC, spec::render(diagnostics, path, text));
+  std::vector<spec::Source> sources;
+  for (const std::string& file : files_of(path)) {
+    std::optional<std::string> text = spec::read_file(file, diagnostics);
+    if (!text) throw Refused(GDN_BAD_SPEC, spec::render(diagnostics, file, ""));
+    sources.push_back({file, std::move(*text)});
+  }
+  const std::optional<spec::Spec> spec = spec::check(sources, diagnostics);
+  if (!spec) throw Refused(GDN_BAD_SPEC, spec::render(diagnostics, sources));
   try {
     layout::Layout layout = layout::resolve(layout::shard(*spec, ranks == 0 ? 1 : ranks));
     // Sources name their spec, and cache keys hold sources: where the file lies on this machine is not part of it.

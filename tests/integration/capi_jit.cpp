@@ -143,6 +143,21 @@ TEST_CASE("layouts of a spec's tensors are what their owner states") {
   CHECK_THROWS_WITH(gdn::layout_of_spec(kSpec, "prefill", "state"), Catch::Contains("unknown operation"));
 }
 
+TEST_CASE("an engine's overlay changes what its tensors are") {
+  const std::string spec = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
+  const Layout plain = gdn::layout_of_spec(spec, "decode", "conv_state");
+  const Layout named = gdn::layout_of_spec(spec + "+vllm_ds", "decode", "conv_state");
+  const Layout by_file =
+      gdn::layout_of_spec(spec + "+" + GDN_SOURCE_DIR + "/specs/engines/vllm_ds.yaml", "decode", "conv_state");
+  CHECK(plain.identity() != named.identity());
+  CHECK(by_file.text() == named.text());
+  CHECK_THAT(gdn::open_spec(spec + "+vllm_ds", "sm_90a").plan("decode", "sm_90a"), Catch::Contains(named.text()));
+  gdn_layout* layout = nullptr;
+  CHECK(gdn_jit_layout((spec + "+").c_str(), "decode", "conv_state", 1, &layout) == GDN_BAD_ARGUMENT);
+  CHECK(gdn_jit_layout((spec + "+nobody").c_str(), "decode", "conv_state", 1, &layout) == GDN_BAD_SPEC);
+  CHECK_THAT(gdn_last_error_text(), Catch::Contains("engines/nobody.yaml"));
+}
+
 TEST_CASE("specs that can't be opened") {
   const gdn::test::TemporaryFolder folder;
   const std::string bad = (folder.path() / "bad.yaml").string();
