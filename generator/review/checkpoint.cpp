@@ -52,15 +52,17 @@ std::string read_text(std::ifstream& stream, const std::string& file, std::int64
 
 std::int64_t bits_of(const std::string& dtype) {
   static const std::map<std::string, std::int64_t> kBits = {
-      {"BOOL", 8},    {"U8", 8},      {"I8", 8},   {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"I16", 16}, {"U16", 16},
-      {"F16", 16},    {"BF16", 16},   {"I32", 32}, {"U32", 32},    {"F32", 32},    {"F64", 64},    {"I64", 64}, {"U64", 64},
-      {"F4", 4}};
+      {"BOOL", 8}, {"U8", 8},   {"I8", 8},   {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8},
+      {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},   {"I32", 32},    {"U32", 32},
+      {"F32", 32}, {"F64", 64}, {"I64", 64}, {"U64", 64},    {"F4", 4}};
   const auto found = kBits.find(dtype);
   return found == kBits.end() ? 0 : found->second;
 }
 
 StoredTensor read_entry(const std::string& file, const std::string& name, const json& entry, std::int64_t data) {
-  const auto refuse = [&](const std::string& what) { throw BadCheckpoint(fmt::format("{}: {}: {}", file, name, what)); };
+  const auto refuse = [&](const std::string& what) {
+    throw BadCheckpoint(fmt::format("{}: {}: {}", file, name, what));
+  };
   if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
       !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
       entry["data_offsets"].size() != 2) {
@@ -144,7 +146,8 @@ void read_layers(const json& text, Config& config) {
   if (text.contains("layer_types") && text["layer_types"].is_array()) {
     std::int64_t index = 0;
     for (const json& kind : text["layer_types"]) {
-      if (kind.is_string() && kind.get<std::string>().find("linear") != std::string::npos) config.linear_layers.push_back(index);
+      if (kind.is_string() && kind.get<std::string>().find("linear") != std::string::npos)
+        config.linear_layers.push_back(index);
       ++index;
     }
     config.linear_layers_source = "layer_types";
@@ -198,7 +201,8 @@ std::map<std::string, StoredTensor> read_safetensors_header(const std::string& f
     throw BadCheckpoint(fmt::format("{}: its header says {} bytes, the file has {}", file, length, size));
   }
   if (length > static_cast<std::uint64_t>(kMaxJson)) {
-    throw BadCheckpoint(fmt::format("{}: its header says {} bytes, more than the {} that are read", file, length, kMaxJson));
+    throw BadCheckpoint(
+        fmt::format("{}: its header says {} bytes, more than the {} that are read", file, length, kMaxJson));
   }
   const json header = parse_json(file, read_text(stream, file, static_cast<std::int64_t>(length)));
   std::map<std::string, StoredTensor> tensors;
@@ -234,8 +238,10 @@ Config read_config(const std::string& file) {
   } else if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
     config.kda = true;
   } else {
-    throw BadCheckpoint(fmt::format("{}: no linear-attention layer in it (model_type '{}'): neither linear_num_key_heads nor "
-                                    "linear_attn_config is there", file, config.model_type));
+    throw BadCheckpoint(
+        fmt::format("{}: no linear-attention layer in it (model_type '{}'): neither linear_num_key_heads nor "
+                    "linear_attn_config is there",
+                    file, config.model_type));
   }
   read_norm(text, config);
   read_layers(text, config);
@@ -244,7 +250,8 @@ Config read_config(const std::string& file) {
   } else if (config.model_type == "olmo_hybrid") {
     config.negative_eigenvalues = true;  // the class's default
   }
-  config.legacy_qkvz = text.contains("linear_use_legacy_qkvz_layout") && text["linear_use_legacy_qkvz_layout"].is_boolean() &&
+  config.legacy_qkvz = text.contains("linear_use_legacy_qkvz_layout") &&
+                       text["linear_use_legacy_qkvz_layout"].is_boolean() &&
                        text["linear_use_legacy_qkvz_layout"].get<bool>();
   return config;
 }
@@ -275,8 +282,9 @@ Checkpoint read_checkpoint(const std::string& config, const std::vector<std::str
   std::stable_sort(checkpoint.layers.begin(), checkpoint.layers.end(),
                    [](const StoredLayer& a, const StoredLayer& b) { return a.index < b.index; });
   if (!safetensors.empty() && checkpoint.layers.empty()) {
-    throw BadCheckpoint(fmt::format("{}: no tensor of a linear-attention layer (A_log, in_proj_qkvz, in_proj_qkv) is in {}",
-                                    safetensors.front(), safetensors.size() == 1 ? "it" : "these files"));
+    throw BadCheckpoint(
+        fmt::format("{}: no tensor of a linear-attention layer (A_log, in_proj_qkvz, in_proj_qkv) is in {}",
+                    safetensors.front(), safetensors.size() == 1 ? "it" : "these files"));
   }
   return checkpoint;
 }

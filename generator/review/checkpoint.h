@@ -43,10 +43,10 @@ struct Config {
   std::string norm_eps_source;  // the key, or why it is not one
   std::string gate;             // silu, sigmoid, or empty where nothing says
   std::string gate_source;
-  std::string norm_weight;      // w, 2*(1+w), or empty
+  std::string norm_weight;  // w, 2*(1+w), or empty
   std::string norm_weight_source;
   std::optional<bool> negative_eigenvalues;
-  bool legacy_qkvz = false;              // GigaChat: rows are not interleaved
+  bool legacy_qkvz = false;                 // GigaChat: rows are not interleaved
   std::vector<std::int64_t> linear_layers;  // as listed; empty where the config has no list
   std::string linear_layers_source;
 };

@@ -19,7 +19,7 @@ using layout::TensorLayout;
 
 // Keys that say how large something is: they show in shapes, unless all shapes stay as they were.
 bool sizes_something(std::string_view path) {
-  static constexpr std::string_view kSizes[] = {"heads.key", "heads.value", "dims.key",  "dims.value",
+  static constexpr std::string_view kSizes[] = {"heads.key",  "heads.value", "dims.key",  "dims.value",
                                                 "conv.width", "conv.window", "conv.bias", "slots.dtype"};
   return std::find(std::begin(kSizes), std::end(kSizes), path) != std::end(kSizes);
 }
@@ -195,15 +195,15 @@ class Comparison {
       alike = a.tensors[i].resolved->inner == b.tensors[i].resolved->inner &&
               a.tensors[i].resolved->dtype == b.tensors[i].resolved->dtype;
     }
-    result_.changes.push_back({alike, "inputs", "order", names(a, b), names(b, a), "operands are passed in this order"});
+    result_.changes.push_back(
+        {alike, "inputs", "order", names(a, b), names(b, a), "operands are passed in this order"});
   }
 
   void tensor_change(const std::string& section, const TensorPair& a, const TensorPair& b) {
     const TensorLayout& old_tensor = *a.resolved;
     const TensorLayout& new_tensor = *b.resolved;
     const std::vector<std::int64_t> old_shape = shape_of(before_, section, a), new_shape = shape_of(after_, section, b);
-    Change change{false,  section + "." + *b.written->name, "", described(old_tensor), described(new_tensor),
-                  ""};
+    Change change{false, section + "." + *b.written->name, "", described(old_tensor), described(new_tensor), ""};
     if (old_tensor.dtype != new_tensor.dtype) {
       change.how = "dtype";
       change.note = fmt::format("{} bytes an element instead of {}", core::size_of(new_tensor.dtype),

@@ -25,8 +25,8 @@ struct PoolVerdict {
 };
 
 struct Difference {
-  std::string before, after;     // names of the specs
-  std::vector<Change> changes;   // numbers in the order of the key table, then tensors in the order of the spec
+  std::string before, after;    // names of the specs
+  std::vector<Change> changes;  // numbers in the order of the key table, then tensors in the order of the spec
   std::vector<PoolVerdict> pools;
   std::vector<std::string> rebuild;  // operations whose kernels change
 

@@ -14,8 +14,8 @@ namespace {
 using layout::PartLayout;
 using layout::TensorLayout;
 
-constexpr std::size_t kShown = 9;   // blocks of a strip before the dots
-constexpr std::size_t kEnd = 3;     // and after them
+constexpr std::size_t kShown = 9;  // blocks of a strip before the dots
+constexpr std::size_t kEnd = 3;    // and after them
 
 struct Run {
   std::int64_t size, stride;
@@ -197,16 +197,17 @@ std::vector<std::string> formulas_of(const Side& side) {
     return dtype == core::DType::kFp32 ? std::string() : fmt::format(", rounded to {}", core::to_string(dtype));
   };
   const auto activation = [](core::Activation a, const std::string& x) {
-    return a == core::Activation::kSilu ? fmt::format("silu({})", x)
-           : a == core::Activation::kSigmoid ? fmt::format("sigmoid({})", x) : x;
+    return a == core::Activation::kSilu      ? fmt::format("silu({})", x)
+           : a == core::Activation::kSigmoid ? fmt::format("sigmoid({})", x)
+                                             : x;
   };
   std::vector<std::string> lines;
   std::string tensors;
   for (const TensorLayout& tensor : side.layout.inputs) tensors += (tensors.empty() ? "" : ", ") + tensor.name;
   lines.push_back(fmt::format("unpack q, k, v, z, b, a from {}", tensors));
-  const std::string sum = fmt::format("sum over m = 0..{} of w[{}] * u(t-m){}", n.conv_width - 1,
-                                      n.taps_oldest_first ? fmt::format("{}-m", n.conv_width - 1) : "m",
-                                      n.conv_bias ? " + bias" : "");
+  const std::string sum =
+      fmt::format("sum over m = 0..{} of w[{}] * u(t-m){}", n.conv_width - 1,
+                  n.taps_oldest_first ? fmt::format("{}-m", n.conv_width - 1) : "m", n.conv_bias ? " + bias" : "");
   lines.push_back(fmt::format("q, k, v: {}{}", activation(n.conv_activation, sum), rounded(n.round_conv)));
   lines.push_back(fmt::format("the window of {} inputs moves by one; its {} {} count", n.window,
                               n.anchor == core::Anchor::kFirst ? "first" : "last", n.conv_width - 1));
@@ -221,24 +222,26 @@ std::vector<std::string> formulas_of(const Side& side) {
   const std::string a = n.a_stored == core::AStored::kLog ? "-exp(a_log)" : "a_log";
   lines.push_back(n.decay_form == core::DecayForm::kSoftplus
                       ? fmt::format("g = {} * softplus(a + dt_bias){}", a,
-                                    n.softplus_threshold == 0 ? ""
-                                                              : fmt::format(", softplus(x) = x above {}", n.softplus_threshold))
+                                    n.softplus_threshold == 0
+                                        ? ""
+                                        : fmt::format(", softplus(x) = x above {}", n.softplus_threshold))
                       : fmt::format("g = {} * sigmoid(exp(a_log) * (a + dt_bias))", n.decay_bound));
   lines.push_back(fmt::format("beta = {}sigmoid(b){}", n.beta_factor == 1 ? "" : fmt::format("{} * ", n.beta_factor),
                               rounded(n.round_beta)));
   lines.push_back("S = exp(g) * S");
   lines.push_back("u = beta * (v - S^T k); S = S + k u^T; o = S^T q" + rounded(n.round_o));
-  const std::string weight = n.norm_weight == core::NormWeight::kW            ? "w"
+  const std::string weight = n.norm_weight == core::NormWeight::kW          ? "w"
                              : n.norm_weight == core::NormWeight::kOnePlusW ? "(1 + w)"
-                                                                              : "2 * (1 + w)";
+                                                                            : "2 * (1 + w)";
   const std::string gate = activation(n.norm_gate, "z");
-  lines.push_back(n.norm_before_gate
-                      ? fmt::format("out = o / sqrt(mean(o^2) + {}){} * {} * {}", n.norm_eps,
-                                    n.round_norm == core::DType::kFp32 ? "" : " (" + rounded(n.round_norm).substr(2) + ")",
-                                    weight, gate)
-                      : fmt::format("x = o * {}; out = x / sqrt(mean(x^2) + {}){} * {}", gate, n.norm_eps,
-                                    n.round_norm == core::DType::kFp32 ? "" : " (" + rounded(n.round_norm).substr(2) + ")",
-                                    weight));
+  lines.push_back(
+      n.norm_before_gate
+          ? fmt::format("out = o / sqrt(mean(o^2) + {}){} * {} * {}", n.norm_eps,
+                        n.round_norm == core::DType::kFp32 ? "" : " (" + rounded(n.round_norm).substr(2) + ")", weight,
+                        gate)
+          : fmt::format("x = o * {}; out = x / sqrt(mean(x^2) + {}){} * {}", gate, n.norm_eps,
+                        n.round_norm == core::DType::kFp32 ? "" : " (" + rounded(n.round_norm).substr(2) + ")",
+                        weight));
   return lines;
 }
 

@@ -31,7 +31,8 @@ std::string escaped(std::string_view text, bool property) {
 ordered_json location(const Finding& finding, spec::Place place) {
   ordered_json physical = {{"artifactLocation", {{"uri", file_of(finding, place)}}}};
   if (place.line > 0) {
-    physical["region"] = {{"startLine", place.line}, {"startColumn", place.column}, {"endColumn", place.column + place.length}};
+    physical["region"] = {
+        {"startLine", place.line}, {"startColumn", place.column}, {"endColumn", place.column + place.length}};
   }
   return {{"physicalLocation", std::move(physical)}};
 }
@@ -44,7 +45,8 @@ std::string to_github(const Finding& finding) {
     text += fmt::format("::{} file={}", d.severity == spec::Severity::kError ? "error" : "warning",
                         escaped(file_of(finding, d.place), true));
     if (d.place.line > 0) {
-      text += fmt::format(",line={},col={},endColumn={}", d.place.line, d.place.column, d.place.column + d.place.length);
+      text +=
+          fmt::format(",line={},col={},endColumn={}", d.place.line, d.place.column, d.place.column + d.place.length);
     }
     std::string message = d.message;
     for (const spec::Note& note : d.notes) {

@@ -24,7 +24,9 @@ std::string number(const std::optional<std::int64_t>& value) {
 class Importer {
  public:
   Importer(const Checkpoint& checkpoint, const spec::Spec* engine)
-      : config_(checkpoint.config), layer_(checkpoint.layers.empty() ? nullptr : &checkpoint.layers.front()), engine_(engine) {}
+      : config_(checkpoint.config),
+        layer_(checkpoint.layers.empty() ? nullptr : &checkpoint.layers.front()),
+        engine_(engine) {}
 
   std::string run(const std::string& name) {
     out_ = fmt::format("# {}: made from config.json{}; {} marks what its files do not say.\n", name,
@@ -34,24 +36,30 @@ class Importer {
     out_ += fmt::format("  pairing: {}    # a checkpoint for transformers is grouped, a converted one need not be\n",
                         layer_ ? "grouped" : kUnknown);
     out_ += fmt::format("dims:\n  key: {}\n  value: {}\n\n", number(config_.key_dim), number(config_.value_dim));
-    out_ += fmt::format("conv:\n  width: {}\n  activation: {}    # no file says it; silu in every released model\n", number(config_.conv_width),
-                        kUnknown);
+    out_ += fmt::format("conv:\n  width: {}\n  activation: {}    # no file says it; silu in every released model\n",
+                        number(config_.conv_width), kUnknown);
     const bool bias = layer_ && layer_->find({"conv1d.bias", "q_conv1d.bias"}) != nullptr;
-    out_ += fmt::format("  bias: {}\n  taps: {}\n  window: {}\n  anchor: {}\n\n", layer_ ? (bias ? "true" : "false") : kUnknown,
-                        engine("conv.taps"), engine("conv.window"), engine("conv.anchor"));
-    out_ += fmt::format("qk_norm: {{kind: {0}, eps: {0}, eps_at: {0}}}    # no file says it; l2, 1e-6, sum in every released model\n", kUnknown);
-    out_ += fmt::format("qk_scale: {{q: {0}, k: {0}}}    # no file says it; key_dim^-0.5 and 1 in every released model\n\n", kUnknown);
-    out_ += fmt::format("decay:\n  input: {}\n  form: {}    # softplus for gdn\n  threshold: {}\n  a_log: {}\n  handover: {}\n",
-                        engine("decay.input"), kUnknown, engine("decay.threshold"), layer_ && layer_->find({"A_log"}) ? "log" : kUnknown,
-                        engine("decay.handover"));
+    out_ += fmt::format("  bias: {}\n  taps: {}\n  window: {}\n  anchor: {}\n\n",
+                        layer_ ? (bias ? "true" : "false") : kUnknown, engine("conv.taps"), engine("conv.window"),
+                        engine("conv.anchor"));
+    out_ += fmt::format(
+        "qk_norm: {{kind: {0}, eps: {0}, eps_at: {0}}}    # no file says it; l2, 1e-6, sum in every released model\n",
+        kUnknown);
+    out_ += fmt::format(
+        "qk_scale: {{q: {0}, k: {0}}}    # no file says it; key_dim^-0.5 and 1 in every released model\n\n", kUnknown);
+    out_ += fmt::format(
+        "decay:\n  input: {}\n  form: {}    # softplus for gdn\n  threshold: {}\n  a_log: {}\n  handover: {}\n",
+        engine("decay.input"), kUnknown, engine("decay.threshold"),
+        layer_ && layer_->find({"A_log"}) ? "log" : kUnknown, engine("decay.handover"));
     out_ += fmt::format("beta: {{input: {}, factor: {}}}\n\n", engine("beta.input"),
                         config_.negative_eigenvalues ? (*config_.negative_eigenvalues ? "2" : "1") : kUnknown);
     out_ += fmt::format("out_norm:\n  kind: rms\n  span: value_dim\n  eps: {}    # {}\n",
                         config_.norm_eps ? fmt::format("{}", *config_.norm_eps) : std::string(kUnknown),
                         config_.norm_eps ? config_.norm_eps_source : "not in the config");
     out_ += fmt::format("  weight: {}    # {}\n  gate: {}    # {}\n  order: {}    # no file says it\n",
-                        config_.norm_weight.empty() ? kUnknown : std::string_view(config_.norm_weight), config_.norm_weight_source,
-                        config_.gate.empty() ? kUnknown : std::string_view(config_.gate), config_.gate_source, kUnknown);
+                        config_.norm_weight.empty() ? kUnknown : std::string_view(config_.norm_weight),
+                        config_.norm_weight_source, config_.gate.empty() ? kUnknown : std::string_view(config_.gate),
+                        config_.gate_source, kUnknown);
     out_ += "output_quant: none\nspeculative: none\n\n";
     engine_section("slots");
     engine_section("rounding");
@@ -82,7 +90,8 @@ class Importer {
   }
 
   void tensor(std::string_view name, std::string_view dtype, std::string_view dims, std::string_view why = "") {
-    out_ += fmt::format("  {}: {{dtype: {}, dims: {}}}{}\n", name, dtype, dims, why.empty() ? "" : fmt::format("    # {}", why));
+    out_ += fmt::format("  {}: {{dtype: {}, dims: {}}}{}\n", name, dtype, dims,
+                        why.empty() ? "" : fmt::format("    # {}", why));
   }
 
   void inputs() {
@@ -107,9 +116,7 @@ class Importer {
     }
   }
 
-  std::string_view activation() const {
-    return engine_ ? core::to_string(*engine_->outputs.at(0).dtype) : kUnknown;
-  }
+  std::string_view activation() const { return engine_ ? core::to_string(*engine_->outputs.at(0).dtype) : kUnknown; }
 
   void parameters() {
     out_ += "parameters:    # as stored\n";
@@ -131,7 +138,8 @@ class Importer {
     out_ += "pools:    # the engine's\n";
     for (const char* name : {"conv_state", "state"}) {
       const spec::Tensor* pool = engine_ ? spec::find_tensor(engine_->pools, name) : nullptr;
-      tensor(name, pool ? core::to_string(*pool->dtype) : kUnknown, pool ? spec::dims_text(pool->dims) : std::string(kUnknown));
+      tensor(name, pool ? core::to_string(*pool->dtype) : kUnknown,
+             pool ? spec::dims_text(pool->dims) : std::string(kUnknown));
     }
   }
 

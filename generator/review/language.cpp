@@ -28,12 +28,18 @@ std::string values_of(const Key& key) {
   if (key.type == ValueType::kDtype) return "`bf16`, `fp16`, or `fp32` for no rounding";
   if (key.words.empty()) {
     switch (key.type) {
-      case ValueType::kInteger: return "a whole number";
-      case ValueType::kReal: return "a number";
-      case ValueType::kRealOrNone: return "a number, or `none`";
-      case ValueType::kScale: return "a number, `key_dim^-0.5` or `key_dim^-0.25`";
-      case ValueType::kBoolean: return "`true`, `false`";
-      default: return "text";
+      case ValueType::kInteger:
+        return "a whole number";
+      case ValueType::kReal:
+        return "a number";
+      case ValueType::kRealOrNone:
+        return "a number, or `none`";
+      case ValueType::kScale:
+        return "a number, `key_dim^-0.5` or `key_dim^-0.25`";
+      case ValueType::kBoolean:
+        return "`true`, `false`";
+      default:
+        return "text";
     }
   }
   std::string text;
@@ -47,13 +53,27 @@ std::string dims_of(const spec::TensorKey& key) {
   std::string text = key.leads == spec::Leads::kToken ? "token" : key.leads == spec::Leads::kSlot ? "slot" : "";
   const auto add = [&](std::string_view name) { text += fmt::format("{}{}", text.empty() ? "" : ", ", name); };
   switch (key.holds) {
-    case Holds::kInputParts: add("the part that it is named after, or a packed dimension of parts"); break;
-    case Holds::kConvParts: add("channel (q, k and v packed)"); break;
-    case Holds::kKeyChannels: add("key_head, key_dim"); break;
-    case Holds::kValueChannels: add("value heads, value_dim"); break;
-    case Holds::kValueHeads: add("value heads"); break;
-    case Holds::kValueDim: add("value_dim"); break;
-    case Holds::kState: add("value heads, key_dim, value_dim"); break;
+    case Holds::kInputParts:
+      add("the part that it is named after, or a packed dimension of parts");
+      break;
+    case Holds::kConvParts:
+      add("channel (q, k and v packed)");
+      break;
+    case Holds::kKeyChannels:
+      add("key_head, key_dim");
+      break;
+    case Holds::kValueChannels:
+      add("value heads, value_dim");
+      break;
+    case Holds::kValueHeads:
+      add("value heads");
+      break;
+    case Holds::kValueDim:
+      add("value_dim");
+      break;
+    case Holds::kState:
+      add("value heads, key_dim, value_dim");
+      break;
   }
   if (key.tap) add("tap");
   return text;
@@ -80,23 +100,39 @@ ordered_json schema_of(const Key& key) {
     if (!word.later) words.push_back(word.text);
   }
   switch (key.type) {
-    case ValueType::kInteger: schema["type"] = "integer"; break;
-    case ValueType::kReal: schema["type"] = "number"; break;
-    case ValueType::kRealOrNone: schema["anyOf"] = {{{"type", "number"}}, {{"const", "none"}}}; break;
+    case ValueType::kInteger:
+      schema["type"] = "integer";
+      break;
+    case ValueType::kReal:
+      schema["type"] = "number";
+      break;
+    case ValueType::kRealOrNone:
+      schema["anyOf"] = {{{"type", "number"}}, {{"const", "none"}}};
+      break;
     case ValueType::kScale:
       schema["anyOf"] = {{{"type", "number"}}, {{"enum", {"key_dim^-0.5", "key_dim^-0.25"}}}};
       break;
-    case ValueType::kBoolean: schema["type"] = "boolean"; break;
-    case ValueType::kText: schema["type"] = "string"; break;
-    case ValueType::kWord: schema["enum"] = std::move(words); break;
-    case ValueType::kDtype: schema["enum"] = {"bf16", "fp16", "fp32"}; break;
+    case ValueType::kBoolean:
+      schema["type"] = "boolean";
+      break;
+    case ValueType::kText:
+      schema["type"] = "string";
+      break;
+    case ValueType::kWord:
+      schema["enum"] = std::move(words);
+      break;
+    case ValueType::kDtype:
+      schema["enum"] = {"bf16", "fp16", "fp32"};
+      break;
   }
   schema["description"] = key.help;
   return schema;
 }
 
 ordered_json object_schema() {
-  return {{"type", "object"}, {"additionalProperties", false}, {"required", ordered_json::array()},
+  return {{"type", "object"},
+          {"additionalProperties", false},
+          {"required", ordered_json::array()},
           {"properties", ordered_json::object()}};
 }
 
@@ -127,8 +163,9 @@ std::string language_markdown() {
   for (const spec::LaterKey& key : spec::later_keys()) {
     text += fmt::format("| `{}` | `none` |  | {} | model | later |  |\n", key.path, key.help);
   }
-  text += "| `unverified` | a list of keys and tensors; may be left out |  | values that nobody has read in the model's "
-          "own files: every command warns | model | unverified | hearsay that becomes a fact by being copied |\n";
+  text +=
+      "| `unverified` | a list of keys and tensors; may be left out |  | values that nobody has read in the model's "
+      "own files: every command warns | model | unverified | hearsay that becomes a fact by being copied |\n";
 
   text += "\n| tensor | dimensions | dtypes | holds |\n|---|---|---|---|\n";
   for (const spec::TensorKey& key : spec::tensor_keys()) {
@@ -164,8 +201,11 @@ std::string language_schema() {
     root["properties"][std::string(key.path)] = {{"const", "none"}, {"description", key.help}};
     root["required"].push_back(key.path);
   }
-  root["properties"]["unverified"] = {{"type", "array"}, {"minItems", 1}, {"items", {{"type", "string"}}},
-                                      {"description", "keys and tensors whose values nobody has read in the model's files"}};
+  root["properties"]["unverified"] = {
+      {"type", "array"},
+      {"minItems", 1},
+      {"items", {{"type", "string"}}},
+      {"description", "keys and tensors whose values nobody has read in the model's files"}};
   for (const spec::SectionKey& section : spec::tensor_sections()) {
     ordered_json schema = object_schema();
     schema.erase("required");
@@ -187,7 +227,9 @@ std::string language_schema() {
   names.push_back("token@launch");
   names.push_back("slot@launch");
   const ordered_json plain = {{"type", "array"}, {"minItems", 1}, {"items", {{"enum", names}}}};
-  const ordered_json packed = {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", plain},
+  const ordered_json packed = {{"type", "object"},
+                               {"minProperties", 1},
+                               {"additionalProperties", plain},
                                {"propertyNames", {{"enum", {"q", "k", "v", "z", "b", "a"}}}}};
   root["definitions"]["dims"] = {
       {"description", "dimensions, slowest first, or a shorthand for them"},

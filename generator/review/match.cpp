@@ -45,29 +45,36 @@ class Matcher {
   void config() {
     const Config& c = checkpoint_.config;
     if (c.kda != (*spec_.rule == core::Rule::kKda)) {
-      say("rule", "config.json", fmt::format("the spec says {}, the config is one of {} layers",
-                                             *spec_.rule == core::Rule::kKda ? "kda" : "gdn", c.kda ? "kda" : "gdn"));
+      say("rule", "config.json",
+          fmt::format("the spec says {}, the config is one of {} layers",
+                      *spec_.rule == core::Rule::kKda ? "kda" : "gdn", c.kda ? "kda" : "gdn"));
     }
     number("heads.key", *spec_.heads.key, c.key_heads, c.kda ? "linear_attn_config.num_heads" : "linear_num_key_heads");
-    number("heads.value", *spec_.heads.value, c.value_heads, c.kda ? "linear_attn_config.num_heads" : "linear_num_value_heads");
+    number("heads.value", *spec_.heads.value, c.value_heads,
+           c.kda ? "linear_attn_config.num_heads" : "linear_num_value_heads");
     number("dims.key", *spec_.dims.key, c.key_dim, c.kda ? "linear_attn_config.head_dim" : "linear_key_head_dim");
-    number("dims.value", *spec_.dims.value, c.value_dim, c.kda ? "linear_attn_config.head_dim" : "linear_value_head_dim");
+    number("dims.value", *spec_.dims.value, c.value_dim,
+           c.kda ? "linear_attn_config.head_dim" : "linear_value_head_dim");
     number("conv.width", *spec_.conv.width, c.conv_width,
            c.kda ? "linear_attn_config.short_conv_kernel_size" : "linear_conv_kernel_dim");
     if (c.norm_eps && *c.norm_eps != *spec_.out_norm.eps) {
-      say("out_norm.eps", c.norm_eps_source, fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
+      say("out_norm.eps", c.norm_eps_source,
+          fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
     }
     if (!c.kda && !c.gate.empty() && c.gate != word(*spec_.out_norm.gate)) {
-      say("out_norm.gate", c.gate_source, fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.gate), c.gate));
+      say("out_norm.gate", c.gate_source,
+          fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.gate), c.gate));
     }
     if (!c.kda && c.norm_weight != word(*spec_.out_norm.weight)) {
       say("out_norm.weight", c.norm_weight_source,
-          c.norm_weight.empty() ? std::string("no spec can say what this config asks for")
-                                : fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.weight), c.norm_weight));
+          c.norm_weight.empty()
+              ? std::string("no spec can say what this config asks for")
+              : fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.weight), c.norm_weight));
     }
     const double factor = c.negative_eigenvalues.value_or(false) ? 2 : 1;
     if (!c.kda && factor != *spec_.beta.factor) {
-      say("beta.factor", "linear_allow_neg_eigval", fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
+      say("beta.factor", "linear_allow_neg_eigval",
+          fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
     }
   }
 
@@ -77,7 +84,8 @@ class Matcher {
     if (tensor == nullptr) return;
     for (const Shape& one : legal) {
       if (tensor->shape.size() == one.size() &&
-          std::equal(one.begin(), one.end(), tensor->shape.begin(), [](std::int64_t a, std::int64_t b) { return a < 0 || a == b; })) {
+          std::equal(one.begin(), one.end(), tensor->shape.begin(),
+                     [](std::int64_t a, std::int64_t b) { return a < 0 || a == b; })) {
         return;
       }
     }
@@ -99,10 +107,13 @@ class Matcher {
     for (const char* name : {"in_proj_b.weight", "in_proj_a.weight", "b_proj.weight", "a_proj.weight"}) {
       shape(layer, name, "heads.value", {{hv, hidden}});
     }
-    for (const char* name : {"q_proj.weight", "k_proj.weight"}) shape(layer, name, "heads.key, dims.key", {{keys, hidden}});
-    for (const char* name : {"v_proj.weight", "g_proj.weight"}) shape(layer, name, "heads.value, dims.value", {{values, hidden}});
+    for (const char* name : {"q_proj.weight", "k_proj.weight"})
+      shape(layer, name, "heads.key, dims.key", {{keys, hidden}});
+    for (const char* name : {"v_proj.weight", "g_proj.weight"})
+      shape(layer, name, "heads.value, dims.value", {{values, hidden}});
     shape(layer, "conv1d.weight", "conv.width, heads, dims", conv(2 * keys + values));
-    for (const char* name : {"q_conv1d.weight", "k_conv1d.weight"}) shape(layer, name, "conv.width, heads.key, dims.key", conv(keys));
+    for (const char* name : {"q_conv1d.weight", "k_conv1d.weight"})
+      shape(layer, name, "conv.width, heads.key, dims.key", conv(keys));
     shape(layer, "v_conv1d.weight", "conv.width, heads.value, dims.value", conv(values));
     for (const char* name : {"norm.weight", "o_norm.weight"}) shape(layer, name, "dims.value", {{v}});
     decays(layer, hv, k);
@@ -111,8 +122,10 @@ class Matcher {
     if (layer.find({"conv1d.bias", "q_conv1d.bias"}) != nullptr && !*spec_.conv.bias) {
       say("conv.bias", layer.prefix + "conv1d.bias", "the spec says false, the checkpoint has a bias");
     }
-    if (layer.find({"f_a_proj.weight", "f_proj.weight", "f_down_proj.weight"}) != nullptr && *spec_.rule != core::Rule::kKda) {
-      say("rule", layer.prefix + "f_...proj.weight", "the spec says gdn, the checkpoint has a decay per key channel (kda)");
+    if (layer.find({"f_a_proj.weight", "f_proj.weight", "f_down_proj.weight"}) != nullptr &&
+        *spec_.rule != core::Rule::kKda) {
+      say("rule", layer.prefix + "f_...proj.weight",
+          "the spec says gdn, the checkpoint has a decay per key channel (kda)");
     }
   }
 
@@ -120,21 +133,26 @@ class Matcher {
     if (const StoredTensor* a = layer.find({"A_log"})) {
       if (a->elements() > hv && a->shape.size() == 1) {
         say("heads.value", layer.prefix + "A_log",
-            fmt::format("it has {} elements for {} heads: padding at its end, or another number of heads; a slice of {} by "
-                        "rank would take wrong heads", a->elements(), hv, a->elements()));
+            fmt::format(
+                "it has {} elements for {} heads: padding at its end, or another number of heads; a slice of {} by "
+                "rank would take wrong heads",
+                a->elements(), hv, a->elements()));
       } else if (a->elements() != hv) {
-        say("heads.value", layer.prefix + "A_log", fmt::format("the spec makes it {} elements, it has {}", hv, a->elements()));
+        say("heads.value", layer.prefix + "A_log",
+            fmt::format("the spec makes it {} elements, it has {}", hv, a->elements()));
       }
     }
     if (const StoredTensor* bias = layer.find({"dt_bias"})) {
       const std::int64_t wanted = *spec_.rule == core::Rule::kKda ? hv * k : hv;
       if (bias->elements() != wanted) {
-        say("heads.value", layer.prefix + "dt_bias", fmt::format("the spec makes it {} elements, it has {}", wanted, bias->elements()));
+        say("heads.value", layer.prefix + "dt_bias",
+            fmt::format("the spec makes it {} elements, it has {}", wanted, bias->elements()));
       }
     }
   }
 
-  // qkv and z together say how many channels q and k have, whatever the hidden size: a number of rows alone says nothing.
+  // qkv and z together say how many channels q and k have, whatever the hidden size: a number of rows alone says
+  // nothing.
   void difference(const StoredLayer& layer, std::int64_t keys) {
     const StoredTensor* qkv = layer.find({"in_proj_qkv.weight"});
     const StoredTensor* z = layer.find({"in_proj_z.weight"});
@@ -148,7 +166,8 @@ class Matcher {
 
   // The name of the projection is the only safe sign of the order of its rows.
   void order(const StoredLayer& layer) {
-    const char* stored = layer.find({"in_proj_qkvz.weight"}) != nullptr ? (checkpoint_.config.legacy_qkvz ? "flat" : "interleaved")
+    const char* stored = layer.find({"in_proj_qkvz.weight"}) != nullptr
+                             ? (checkpoint_.config.legacy_qkvz ? "flat" : "interleaved")
                          : layer.find({"in_proj_qkv.weight"}) != nullptr ? "flat"
                                                                          : nullptr;
     if (stored == nullptr || *spec_.heads.key < 2) return;
@@ -162,7 +181,8 @@ class Matcher {
       const char* mine = below_head ? "interleaved" : "flat";
       if (std::string_view(mine) != stored) {
         say("inputs." + *input.name,
-            layer.prefix + (layer.find({"in_proj_qkvz.weight"}) != nullptr ? "in_proj_qkvz.weight" : "in_proj_qkv.weight"),
+            layer.prefix +
+                (layer.find({"in_proj_qkvz.weight"}) != nullptr ? "in_proj_qkvz.weight" : "in_proj_qkv.weight"),
             fmt::format("the spec's rows are {}, the checkpoint's are {}: same shape, other order", mine, stored));
       }
     }
@@ -190,6 +210,8 @@ class Matcher {
 
 }  // namespace
 
-std::vector<Disagreement> match(const Side& side, const Checkpoint& checkpoint) { return Matcher(side, checkpoint).run(); }
+std::vector<Disagreement> match(const Side& side, const Checkpoint& checkpoint) {
+  return Matcher(side, checkpoint).run();
+}
 
 }  // namespace gdn::review

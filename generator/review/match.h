@@ -16,8 +16,8 @@ struct Disagreement {
   std::string what;
 };
 
-// Everything in which the two disagree; empty when the spec fits. What an engine chooses (pools, rounding, slots, dtypes
-// after loading) no checkpoint can judge.
+// Everything in which the two disagree; empty when the spec fits. What an engine chooses (pools, rounding, slots,
+// dtypes after loading) no checkpoint can judge.
 std::vector<Disagreement> match(const Side& side, const Checkpoint& checkpoint);
 
 // A spec for the checkpoint, as text. What its files don't say is written FILL_IN, which lint reports as an error.

@@ -36,7 +36,9 @@ ordered_json tensor_json(const layout::Layout& layout, const std::string& path, 
           {"domain", tensor.domain},
           {"identity", core::id_text(identity.id)},
           {"inner", tensor.inner},
-          {"leading", tensor.leading == core::Leading::kToken ? "token" : tensor.leading == core::Leading::kSlot ? "slot" : ""},
+          {"leading", tensor.leading == core::Leading::kToken  ? "token"
+                      : tensor.leading == core::Leading::kSlot ? "slot"
+                                                               : ""},
           {"atLaunch", tensor.launch_stride},
           {"parts", std::move(parts)},
           {"blocks", std::move(drawn)}};
@@ -46,11 +48,16 @@ ordered_json tensor_json(const layout::Layout& layout, const std::string& path, 
 std::string escape(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
   }
   return out;
 }
@@ -59,8 +66,10 @@ std::string escape(std::string_view text) {
 std::string script_json(const ordered_json& json) {
   std::string out;
   for (const char c : json.dump(-1, ' ', true)) {
-    if (c == '<') out += "\\u003c";
-    else out += c;
+    if (c == '<')
+      out += "\\u003c";
+    else
+      out += c;
   }
   return out;
 }
@@ -183,13 +192,13 @@ std::string explain_html(const Side& side) {
                               {"tensors", std::move(tensors)}};
   std::string html = "<!doctype html>\n<html lang=\"en\">\n<head>\n";
   html += fmt::format("<title>{}: layout</title>\n", escape(side.layout.spec)) + kHead + "</head>\n<body>\n";
-  html += fmt::format("<h1>{} ({})</h1>\n<p>{} key heads of {}, {} value heads of {}; {}. Drawn to scale: the width of a "
-                      "colour is its share of the row, shades tell heads apart.</p>\n",
-                      escape(*side.spec.model), escape(side.layout.spec), n.key_heads, n.key_dim, n.value_heads,
-                      n.value_dim,
-                      n.group == 1                             ? "value head h reads key head h"
-                      : n.pairing == core::Pairing::kGrouped ? fmt::format("value head h reads key head h / {}", n.group)
-                                                             : fmt::format("value head h reads key head h % {}", n.key_heads));
+  html += fmt::format(
+      "<h1>{} ({})</h1>\n<p>{} key heads of {}, {} value heads of {}; {}. Drawn to scale: the width of a "
+      "colour is its share of the row, shades tell heads apart.</p>\n",
+      escape(*side.spec.model), escape(side.layout.spec), n.key_heads, n.key_dim, n.value_heads, n.value_dim,
+      n.group == 1                           ? "value head h reads key head h"
+      : n.pairing == core::Pairing::kGrouped ? fmt::format("value head h reads key head h / {}", n.group)
+                                             : fmt::format("value head h reads key head h % {}", n.key_heads));
   html += "<h2>One token, per value head</h2>\n<ol>\n";
   for (const std::string& line : formulas_of(side)) html += fmt::format("<li>{}</li>\n", escape(line));
   html += "</ol>\n<h2>Where everything lies</h2>\n<div id=\"tensors\"></div>\n<script>\nconst layer = ";

@@ -29,8 +29,8 @@ struct Section {
 };
 std::vector<Section> sections_of(const Side& side);
 
-// Sizes below the leading dimension as the weakest check in use sees them: rows of a projection and the output are flat,
-// a packed dimension is one number, and value heads count alike as [value_head] and as [key_head, group].
+// Sizes below the leading dimension as the weakest check in use sees them: rows of a projection and the output are
+// flat, a packed dimension is one number, and value heads count alike as [value_head] and as [key_head, group].
 std::vector<std::int64_t> shape_of(const Side& side, const std::string& section, const TensorPair& tensor);
 
 // "[token, 12288]", "[slot, 32, 128, 128]"

@@ -49,6 +49,7 @@ void add_diff(CLI::App& program, int& exit_code);
 void add_explain(CLI::App& program, int& exit_code);
 void add_match(CLI::App& program, int& exit_code);
 void add_import(CLI::App& program, int& exit_code);
+void add_probe(CLI::App& program, int& exit_code);
 
 // The files of a spec, read and checked; nothing is printed. `spec` is there when there were no errors.
 struct Read {

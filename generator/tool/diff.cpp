@@ -17,9 +17,10 @@ void add_diff(CLI::App& program, int& exit_code) {
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
-      "diff", "Compare two specs by meaning: numbers, moved operands, kernels to rebuild, pools still readable.\n"
-              "Exit codes: 0 the same; 1 differences that a check of shapes and dtypes sees; 3 a silent difference;\n"
-              "4 one of the specs can't be judged");
+      "diff",
+      "Compare two specs by meaning: numbers, moved operands, kernels to rebuild, pools still readable.\n"
+      "Exit codes: 0 the same; 1 differences that a check of shapes and dtypes sees; 3 a silent difference;\n"
+      "4 one of the specs can't be judged");
   command->add_option("OLD", options->before, "spec file or name")->required();
   command->add_option("NEW", options->after, "spec file or name")->required();
   command->add_flag("--markdown", options->markdown, "a table for a pull request");

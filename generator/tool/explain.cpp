@@ -17,7 +17,8 @@ void add_explain(CLI::App& program, int&) {
     int ranks = 1;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("explain", "Show where every part of a spec's tensors lies, and the formulas");
+  CLI::App* command =
+      program.add_subcommand("explain", "Show where every part of a spec's tensors lies, and the formulas");
   command->add_option("SPEC", options->spec, "spec file or name")->required();
   command->add_option("--tensor", options->tensor, "one tensor: qkvz, pools.state, ...; default: all");
   command->add_option("--html", options->html, "write one page that works offline: all tensors to scale");

@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   add_explain(program, exit_code);
   add_match(program, exit_code);
   add_import(program, exit_code);
+  add_probe(program, exit_code);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -29,10 +29,12 @@ void add_match(CLI::App& program, int& exit_code) {
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
-      "match", "Compare a spec with a checkpoint's config.json and safetensors headers: every disagreement, by key and tensor");
+      "match",
+      "Compare a spec with a checkpoint's config.json and safetensors headers: every disagreement, by key and tensor");
   command->add_option("SPEC", options->spec, "spec file or name")->required();
   command->add_option("--config", options->config, "the model's config.json")->required();
-  command->add_option("--safetensors", options->safetensors, "its safetensors files, or some of them; only headers are read");
+  command->add_option("--safetensors", options->safetensors,
+                      "its safetensors files, or some of them; only headers are read");
   command->callback([options, &exit_code] {
     const Loaded loaded = [&] {
       try {
@@ -63,8 +65,10 @@ void add_import(CLI::App& program, int&) {
   CLI::App* command = program.add_subcommand(
       "import", "Write a spec from a checkpoint's own files; what they don't say is FILL_IN, which lint reports");
   command->add_option("--config", options->config, "the model's config.json")->required();
-  command->add_option("--safetensors", options->safetensors, "its safetensors files, or some of them; only headers are read");
-  command->add_option("--engine", options->engine, "an overlay, vllm_ds or such, whose choices are written; default: FILL_IN");
+  command->add_option("--safetensors", options->safetensors,
+                      "its safetensors files, or some of them; only headers are read");
+  command->add_option("--engine", options->engine,
+                      "an overlay, vllm_ds or such, whose choices are written; default: FILL_IN");
   command->add_option("--name", options->name, "the spec's name; default: the config's model_type");
   command->add_option("--out", options->out, "file to write; default: print it");
   command->callback([options] {

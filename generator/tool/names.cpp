@@ -35,7 +35,8 @@ std::string find_model(const std::string& name, int depth = 0) {
     if (refused.name == name) throw Failure(kFinding, fmt::format("{} has no spec: {}", name, refused.reason));
   }
   throw Failure(kCannotJudge, fmt::format("no spec {0}: neither a file of that name nor specs/{0}.yaml nor "
-                                          "specs/more/{0}.yaml nor a line in specs/names.txt is here", name));
+                                          "specs/more/{0}.yaml nor a line in specs/names.txt is here",
+                                          name));
 }
 
 std::string find_overlay(const std::string& name, const fs::path& beside) {

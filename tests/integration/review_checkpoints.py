@@ -1,5 +1,6 @@
-"""match and import on small checkpoints that are written here: the layouts of released models, their traps, and files that
-lie. Hidden sizes are 1: no layout depends on them, and the files stay small."""
+"""match, import and probe. The checkpoints are small and written here: the layouts of released models, their traps, and
+files that lie. Hidden sizes are 1: no layout depends on them.
+"""
 
 import json
 import os
@@ -306,6 +307,75 @@ class Import(Checkpoints):
         result = gdn_gen("import", "--config", self.config)
         self.assertEqual(result.returncode, 0)
         self.assertIn("qkvz: {dtype: FILL_IN, dims: FILL_IN}", result.stdout)
+
+
+class Probe(Checkpoints):
+    """The engines' own unpacking, written here in plain Python, on the vectors of a spec."""
+
+    def probe(self, spec, *more):
+        path = self.home / "probe.safetensors"
+        result = gdn_gen("probe", spec, "--out", path, *more)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        data = path.read_bytes()
+        length = struct.unpack("<Q", data[:8])[0]
+        header = json.loads(data[8:8 + length])
+        self.meta = header.pop("__metadata__")
+        self.tensors = {}
+        for name, entry in header.items():
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            count = (end - begin) // (4 if entry["dtype"] == "F32" else 2)
+            if entry["dtype"] == "BF16":  # the upper half of a float
+                values = [struct.unpack("<f", b"\0\0" + data[begin + 2 * i:begin + 2 * i + 2])[0] for i in range(count)]
+            else:
+                values = struct.unpack(f"<{count}{'f' if entry['dtype'] == 'F32' else 'e'}", data[begin:end])
+            self.tensors[name] = (entry["shape"], [int(value) for value in values])
+
+    def whole(self, name):
+        """Element numbers from the digits of all passes."""
+        numbers, power = None, 1
+        for shape, digits in (self.tensors[f"{name}/{i}"] for i in range(9) if f"{name}/{i}" in self.tensors):
+            numbers = [0] * len(digits) if numbers is None else numbers
+            numbers = [number + (digit - 1) * power for number, digit in zip(numbers, digits)]
+            power *= 128
+        return shape, numbers
+
+    def test_vectors_number_their_elements(self):
+        self.probe("qwen3_next_80b")
+        for name in ("inputs.qkvz", "inputs.ba", "parameters.a_log", "pools.conv_state", "pools.state"):
+            with self.subTest(name):
+                shape, numbers = self.whole(name)
+                self.assertEqual(numbers, list(range(len(numbers))))
+                self.assertEqual(shape[0] * shape[1], len(numbers))
+        self.assertEqual(self.meta["spec"], "qwen3_next_80b")
+        self.assertIn("key_head:16", self.meta["inputs.qkvz"])
+
+    def test_unpacking_of_interleaved_rows(self):
+        # As transformers does it: view as [rows, key heads, 768], split 128 | 128 | 256 | 256.
+        self.probe("qwen3_next_80b")
+        shape, v = self.whole("inputs.qkvz/v")
+        self.assertEqual(shape, [2, 32, 128])
+        at = iter(v)
+        for row in range(2):
+            for head in range(32):
+                first = row * 12288 + head // 2 * 768 + 256 + head % 2 * 128
+                self.assertEqual([next(at) for _ in range(128)], list(range(first, first + 128)))
+
+    def test_unpacking_of_flat_rows_differs(self):
+        self.probe("qwen3_5_35b_a3b")
+        flat_k = self.whole("inputs.qkvz/k")
+        self.assertEqual(flat_k[1][:128], list(range(2048, 2176)))
+        self.probe("qwen3_next_80b")
+        self.assertEqual(flat_k[0], self.whole("inputs.qkvz/k")[0])
+        self.assertNotEqual(flat_k[1], self.whole("inputs.qkvz/k")[1])
+
+    def test_a_state_by_its_coordinates(self):
+        for spec, key_stride, value_stride in [("qwen3_5_27b+vllm_sd", 1, 128), ("qwen3_5_27b+transformers", 128, 1)]:
+            with self.subTest(spec):
+                self.probe(spec, "--rows", "1", "--tp", "16")
+                shape, state = self.whole("pools.state/state")
+                self.assertEqual(shape, [1, 3, 128, 128])
+                for head, k, v in [(0, 0, 1), (0, 1, 0), (2, 127, 5), (1, 3, 126)]:
+                    self.assertEqual(state[(head * 128 + k) * 128 + v], head * 16384 + k * key_stride + v * value_stride)
 
 
 if __name__ == "__main__":

@@ -123,8 +123,9 @@ TEST_CASE("what each rank holds, for people") {
   const layout::Layout flat = layout::resolve(test::released("qwen3_5_27b"));
   const std::string text = layout::shards_text(flat, 8);
   CHECK(text.find("rank r of 8, r = 0 to 7: key heads 2r to 2r+1; value heads 6r to 6r+5") == 0);
-  CHECK(text.find("qkvz: q 256 of 2048, k 256 of 2048, v 768 of 6144, z 768 of 6144 elements; each part cut by itself") !=
-        std::string::npos);
+  CHECK(
+      text.find("qkvz: q 256 of 2048, k 256 of 2048, v 768 of 6144, z 768 of 6144 elements; each part cut by itself") !=
+      std::string::npos);
   CHECK(text.find("replicated: norm_weight, slots") != std::string::npos);
   const std::string next = layout::shards_text(layout::resolve(test::released("qwen3_next_80b")), 16);
   CHECK(next.find("key head r; value heads 2r to 2r+1") != std::string::npos);

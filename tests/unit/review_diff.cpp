@@ -94,8 +94,8 @@ TEST_CASE("every accident that no shape check sees is silent, and only what move
   };
   const Case cases[] = {
       // (V, K) read as (K, V)
-      {"qwen3_next_80b", "[slot@launch, value_head, value_dim, key_dim]", "[slot@launch, value_head, key_dim, value_dim]",
-       "SILENT pools.state (moved)"},
+      {"qwen3_next_80b", "[slot@launch, value_head, value_dim, key_dim]",
+       "[slot@launch, value_head, key_dim, value_dim]", "SILENT pools.state (moved)"},
       {"qwen3_next_80b", "{b: [group], a: [group]}", "{a: [group], b: [group]}", "SILENT inputs.ba (moved)"},
       {"qwen3_next_80b", "taps: oldest_first", "taps: newest_first", "SILENT conv.taps (number)"},
       {"qwen3_next_80b", "activation: silu", "activation: none", "SILENT conv.activation (number)"},
@@ -113,7 +113,8 @@ TEST_CASE("every accident that no shape check sees is silent, and only what move
       {"qwen3_next_80b", "norm: fp32  ", "norm: bf16  ", "SILENT rounding.norm (number)"},
       {"qwen3_next_80b", "padding: negative,", "padding: zero_or_negative,", "SILENT slots.padding (number)"},
       {"qwen3_next_80b", "conv_weight: {dtype: bf16, dims: [channel, tap]}",
-       "conv_weight: {dtype: bf16, dims: [{q: [key_head, key_dim], v: [value_head, value_dim], k: [key_head, key_dim]}, "
+       "conv_weight: {dtype: bf16, dims: [{q: [key_head, key_dim], v: [value_head, value_dim], k: [key_head, "
+       "key_dim]}, "
        "tap]}",
        "SILENT parameters.conv_weight (moved)"},
       // The order of the operands is the order of the inputs: b and a have one shape.
@@ -145,9 +146,10 @@ TEST_CASE("what a check of shapes and dtypes sees is not silent") {
   };
   const Case cases[] = {
       // K is not V
-      {"olmo_hybrid_7b", "[slot@launch, value_head, key_dim, value_dim]", "[slot@launch, value_head, value_dim, key_dim]",
-       "visible pools.state (shape)"},
-      {"qwen3_next_80b", "[slot@launch, tap, channel]", "[slot@launch, channel, tap]", "visible pools.conv_state (shape)"},
+      {"olmo_hybrid_7b", "[slot@launch, value_head, key_dim, value_dim]",
+       "[slot@launch, value_head, value_dim, key_dim]", "visible pools.state (shape)"},
+      {"qwen3_next_80b", "[slot@launch, tap, channel]", "[slot@launch, channel, tap]",
+       "visible pools.conv_state (shape)"},
       {"qwen3_next_80b", "state: {dtype: fp32", "state: {dtype: bf16", "visible pools.state (dtype)"},
       {"qwen3_next_80b", "window: 3 ", "window: 5 ", "visible conv.window (number); visible pools.conv_state (shape)"},
       {"qwen3_next_80b", "slots: {dtype: int32", "slots: {dtype: int64", "visible slots.dtype (number)"},

@@ -46,8 +46,8 @@ TEST_CASE("strips name parts, heads and offsets") {
 }
 
 TEST_CASE("tiled value heads stand where they are read") {
-  const spec::Spec tiled = test::variant(std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml",
-                                         "pairing: grouped", "pairing: tiled");
+  const spec::Spec tiled =
+      test::variant(std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml", "pairing: grouped", "pairing: tiled");
   // Key head 0 has the value heads 0 and 16.
   CHECK(strip_of(tiled, "qkvz").find("|0 q0 |128 k0 |256 v0 |384 v16 |512 z0 |640 z16 |768 q1") == 0);
 }
@@ -81,8 +81,8 @@ TEST_CASE("formulas carry the spec's own numbers") {
   CHECK(olmo.find("beta = 2 * sigmoid(b)\n") != std::string::npos);
   CHECK(olmo.find("out = o / sqrt(mean(o^2) + 1e-05) * w * silu(z)\n") != std::string::npos);
   CHECK(olmo.find("the window of 4 inputs moves by one; its last 3 count") != std::string::npos);
-  const std::string giga = explained(
-      test::load_spec(std::string(GDN_SOURCE_DIR) + "/specs/more/gigachat3_5_432b_a28b.yaml"), "");
+  const std::string giga =
+      explained(test::load_spec(std::string(GDN_SOURCE_DIR) + "/specs/more/gigachat3_5_432b_a28b.yaml"), "");
   CHECK(giga.find("* 2 * (1 + w) * sigmoid(z)\n") != std::string::npos);
   CHECK(giga.find("value head h reads key head h / 2") != std::string::npos);
 }

@@ -72,8 +72,8 @@ std::int64_t product(const spec::Spec& spec, const std::vector<spec::Dim>& dims,
   return result;
 }
 
-// What an engine's checks see of a layer, written without the code under test: dtype and shape of every operand, rows of
-// projections and of the output as one dimension.
+// What an engine's checks see of a layer, written without the code under test: dtype and shape of every operand, rows
+// of projections and of the output as one dimension.
 std::string seen(const spec::Spec& spec) {
   std::string text(core::to_string(*spec.slots.dtype));
   const auto add = [&](const std::vector<spec::Tensor>& tensors, bool flat, bool pool) {
@@ -105,8 +105,7 @@ TEST_CASE("pairs that agree in all shapes and dtypes are told apart as silent") 
   for (std::size_t i = 0; i < all.size(); ++i) {
     for (std::size_t j = i + 1; j < all.size(); ++j) {
       INFO(*all[i].spec.name << " and " << *all[j].spec.name);
-      const review::Difference difference =
-          review::compare({all[i].spec, all[i].layout}, {all[j].spec, all[j].layout});
+      const review::Difference difference = review::compare({all[i].spec, all[i].layout}, {all[j].spec, all[j].layout});
       const bool visible = difference.silent() != difference.changes.size();
       CHECK(visible == (seen_of[i] != seen_of[j]));
       if (visible) continue;

@@ -104,13 +104,14 @@ TEST_CASE("a GGUF file has tiled heads and stores -exp(A_log)") {
 
 TEST_CASE("one conv tensor and three of it replace each other") {
   std::string rendered;
-  const std::optional<Spec> three = lay(std::string(kHead) +
-                                            "pools:\n"
-                                            "  conv_state_q: {dtype: bf16, dims: [slot@launch, tap, key_head, key_dim]}\n"
-                                            "  conv_state_k: {dtype: bf16, dims: [slot@launch, tap, key_head, key_dim]}\n"
-                                            "  conv_state_v: {dtype: bf16, dims: [slot@launch, tap, value_head, "
-                                            "value_dim]}\n",
-                                        rendered);
+  const std::optional<Spec> three =
+      lay(std::string(kHead) +
+              "pools:\n"
+              "  conv_state_q: {dtype: bf16, dims: [slot@launch, tap, key_head, key_dim]}\n"
+              "  conv_state_k: {dtype: bf16, dims: [slot@launch, tap, key_head, key_dim]}\n"
+              "  conv_state_v: {dtype: bf16, dims: [slot@launch, tap, value_head, "
+              "value_dim]}\n",
+          rendered);
   INFO(rendered);
   REQUIRE(three);
   CHECK_FALSE(find_tensor(three->pools, "conv_state"));
