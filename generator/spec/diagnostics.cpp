@@ -155,8 +155,8 @@ std::string render(const Diagnostics& diagnostics, const std::vector<Source>& so
   for (const Diagnostic& diagnostic : diagnostics.sorted()) {
     const std::vector<std::string_view>& lines = all_lines.at(static_cast<std::size_t>(diagnostic.place.source));
     const char* severity = diagnostic.severity == Severity::kError ? "error" : "warning";
-    result +=
-        fmt::format("{}: {}: {} [{}]\n", where(name(diagnostic.place), diagnostic.place), severity, diagnostic.message, diagnostic.rule);
+    result += fmt::format("{}: {}: {} [{}]\n", where(name(diagnostic.place), diagnostic.place), severity,
+                          diagnostic.message, diagnostic.rule);
     const auto line = static_cast<std::size_t>(diagnostic.place.line);
     if (diagnostic.place.line > 0 && line <= lines.size()) result += excerpt(lines[line - 1], diagnostic.place);
     for (const Note& note : diagnostic.notes) {

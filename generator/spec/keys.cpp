@@ -134,8 +134,7 @@ Applies is(const Located<T>& leaf, bool answer) {
 
 // Finds a leaf in a Spec, const or not.
 // NOLINTBEGIN(bugprone-macro-parentheses): a member path takes none
-#define GDN_AT(leaf) \
-  [](auto& s) -> auto& { return s.leaf; }
+#define GDN_AT(leaf) [](auto& s) -> auto& { return s.leaf; }
 // NOLINTEND(bugprone-macro-parentheses)
 
 std::vector<Key> make_keys() {
@@ -247,7 +246,8 @@ struct Remark {
 constexpr bool kByModel = false, kByEngine = true;
 
 constexpr Remark kRemarks[] = {
-    {"rule", kByModel, "a decay per channel recognised by its shape, which fails where value heads outnumber key heads"},
+    {"rule", kByModel,
+     "a decay per channel recognised by its shape, which fails where value heads outnumber key heads"},
     {"heads.pairing", kByEngine,
      "grouped heads of a checkpoint read as tiled heads of a GGUF file: same names and shapes in both"},
     {"dims.key", kByModel, "a fusion that hard-codes 128"},

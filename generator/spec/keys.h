@@ -99,8 +99,8 @@ const Holds* part_holds(std::string_view part);
 
 struct SectionKey {
   std::string_view name;
-  std::vector<Tensor> Spec::*tensors;
-  Place SectionPlaces::*place;
+  std::vector<Tensor> Spec::* tensors;
+  Place SectionPlaces::* place;
   std::string_view help;
 };
 

@@ -129,8 +129,8 @@ struct SectionPlaces {
 // A leaf whose place has line 0 was not written (a key that does not apply) or, while errors are being collected, could
 // not be read. A Spec that parse() or check() returned is complete.
 struct Spec {
-  std::string file;  // as given on the command line
-  std::string text;  // the whole file, for carets
+  std::string file;              // as given on the command line
+  std::string text;              // the whole file, for carets
   std::vector<Source> overlays;  // in the order in which they were laid over it
 
   Located<int> version;

@@ -46,7 +46,8 @@ void add_list(CLI::App& program, int&) {
       for (const std::string& file : spec_files(below.string())) text += " " + fs::path(file).stem().string();
       return text;
     };
-    if (const std::string more = stems("more"); !more.empty()) fmt::print("specs without checked-in kernels:\n {}\n", more);
+    if (const std::string more = stems("more"); !more.empty())
+      fmt::print("specs without checked-in kernels:\n {}\n", more);
     if (const std::string overlays = stems("engines"); !overlays.empty()) {
       fmt::print("overlays (write spec+overlay):\n {}\n", overlays);
     }
