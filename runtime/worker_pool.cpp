@@ -79,7 +79,9 @@ WorkerPool::WorkerPool(int threads) : shared_(std::make_unique<Shared>()) {
   try {
     for (int i = 1; i < threads; ++i) {
       shared_->workers.emplace_back([shared = shared_.get(), i] {
-        { const std::lock_guard<std::mutex> open(shared->sleep); }
+        {
+          const std::lock_guard<std::mutex> open(shared->sleep);
+        }
         shared->serve(i);
       });
     }

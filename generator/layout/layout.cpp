@@ -36,7 +36,11 @@ const TensorLayout& Layout::tensor(std::string_view name) const {
 }
 
 core::Identity identity(const Layout& layout, const TensorLayout& tensor, std::string_view domain) {
-  std::string text = fmt::format("{} {}", core::to_string(tensor.dtype), tensor.list);
+  // A packed list names its parts; a tensor of one part does not, and two of them may have one shape (q and k stored
+  // apart): the part's name tells them from each other.
+  const bool packed = tensor.list.find('{') != std::string::npos;
+  std::string text = fmt::format("{} {}{}", core::to_string(tensor.dtype),
+                                 packed ? "" : fmt::format("{}:", tensor.parts.front().name), tensor.list);
   if (layout.pairing_visible && has_value_heads(tensor)) {
     text += layout.numbers.pairing == core::Pairing::kGrouped ? " pairing=grouped" : " pairing=tiled";
   }

@@ -53,8 +53,12 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
                     {"floor_us", rounded(row.floor_us)},
                     {"ratio", rounded(row.ratio)}});
   }
-  return {{"format", 1},           {"commit", options.commit},  {"command", command},
-          {"device", bench.device}, {"date", today()},          {"gb_per_s", rounded(bench.copy_gb_per_s)},
+  return {{"format", 1},
+          {"commit", options.commit},
+          {"command", command},
+          {"device", bench.device},
+          {"date", today()},
+          {"gb_per_s", rounded(bench.copy_gb_per_s)},
           {"rows", std::move(rows)}};
 }
 
@@ -62,7 +66,8 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
 
 void add_bench(CLI::App& program, int&) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("bench", "Time decode launches with cold states and print them beside the floor");
+  CLI::App* command =
+      program.add_subcommand("bench", "Time decode launches with cold states and print them beside the floor");
   command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
   command->add_option("--on", options->on, "cuda (graph replay) or cpu")
       ->check(CLI::IsMember({"cuda", "cpu"}))
@@ -84,7 +89,8 @@ void add_bench(CLI::App& program, int&) {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
         const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
-        verify::Bench bench = verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell, tuning);
+        verify::Bench bench =
+            verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell, tuning);
         for (const verify::BenchRow& row : bench.rows) {
           fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.target,
                      row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);

@@ -19,7 +19,7 @@ namespace gdn::tool {
 
 enum ExitCode : int {
   kGood = 0,
-  kFinding = 1,      // a finding, a bad spec, a failed verification
+  kFinding = 1,  // a finding, a bad spec, a failed verification
   kBadUsage = 2,
   kSilent = 3,       // diff only: a difference that no check of shapes and dtypes can see
   kCannotJudge = 4,  // unreadable input, no device
@@ -71,8 +71,8 @@ struct Loaded {
 };
 
 // A spec by path or name, with overlays ("qwen3_5_27b+vllm_ds"; see names.h for where they are sought). Prints
-// diagnostics to standard error and throws Failure when there are errors. With `ranks` above 1 it is what one rank of tensor
-// parallelism holds; throws Failure(kFinding) naming the legal numbers where the heads can't be shared.
+// diagnostics to standard error and throws Failure when there are errors. With `ranks` above 1 it is what one rank of
+// tensor parallelism holds; throws Failure(kFinding) naming the legal numbers where the heads can't be shared.
 Loaded load(const std::string& file_or_name, int ranks = 1);
 
 // Adds --tuning FILE to a subcommand; the table that it names replaces the one that this program was built with.

@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
   using namespace gdn::tool;
   CLI::App program(
       "gdn-gen turns a YAML spec of a Gated DeltaNet layer into kernels that can run on no other layout.\n"
-      "Exit codes: 0 good; 1 a finding or a bad spec; 2 bad usage; 3 a silent difference (diff);\n4 can't judge (unreadable input, no device).",
+      "Exit codes: 0 good; 1 a finding or a bad spec; 2 bad usage; 3 a silent difference (diff);\n4 can't judge "
+      "(unreadable input, no device).",
       "gdn-gen");
   program.require_subcommand(1);
   program.set_version_flag("--version", GDN_VERSION);

@@ -82,6 +82,21 @@ TEST_CASE("conv window: taps of the weight in the other order") {
   replay(test::variant(kNext, "taps: oldest_first", "taps: newest_first"), test::load_spec(kNext), "conv_weight");
 }
 
+TEST_CASE("q and k swapped where each is a tensor of its own") {
+  const spec::Spec olmo = test::released("olmo_hybrid_7b");
+  const auto executor = verify::open_executor("simt");
+  const layout::Layout layout = layout::resolve(olmo);
+  const auto kernel = executor->load(plan::make(layout, "decode", executor->target()));
+  oracle::Problem problem = oracle::make_problem(olmo, "decode", two_rows());
+  std::vector<runtime::View> views = verify::views_of(problem, layout);
+  std::swap(views[0], views[1]);
+  const test::Thrown thrown = test::thrown_by([&] { kernel->run(problem, views); });
+  REQUIRE(thrown.code);
+  CHECK(*thrown.code == runtime::Code::kLayoutMismatch);
+  INFO(thrown.text);
+  CHECK(thrown.has("operand q"));
+}
+
 TEST_CASE("undecayed prediction: the oracle tells it from the rule") {
   // A step that predicts from the state before its decay is wrong by a few percent only: the tolerance must see it.
   const spec::Spec spec = test::load_spec(kFuzz);

@@ -1,4 +1,5 @@
-// The generated tree: written where it differs, whole or not at all, and compared without asking the tree what to expect.
+// The generated tree: written where it differs, whole or not at all, and compared without asking the tree what to
+// expect.
 #include <sys/stat.h>
 #include <unistd.h>
 

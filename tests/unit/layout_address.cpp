@@ -79,8 +79,8 @@ TEST_CASE("a kernel's map gives the layout's address for every element") {
           const std::int64_t head = map.heads == core::HeadKind::kKey ? at.key_head : at.value_head;
           const std::int64_t base = layout::base(layout.numbers, map, head);
           const std::int64_t inner = state ? at.key_dim : at.key_dim + at.value_dim;  // one of the two is 0
-          const std::int64_t element = base + inner * map.inner_stride + (state ? at.value_dim * map.outer_stride : 0) +
-                                       at.tap * map.tap_stride;
+          const std::int64_t element =
+              base + inner * map.inner_stride + (state ? at.value_dim * map.outer_stride : 0) + at.tap * map.tap_stride;
           same = same && element == layout::address(layout.numbers, part, at);
           aligned = aligned && base % map.align == 0;
         });

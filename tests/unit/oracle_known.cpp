@@ -134,7 +134,7 @@ TEST_CASE("rounding points", "[oracle]") {
   apply(expect(p), exact_run);
   struct Point {
     const char* name;
-    spec::Located<core::DType> spec::Rounding::*member;
+    spec::Located<core::DType> spec::Rounding::* member;
     bool changes_state;
   };
   for (const Point& point : {Point{"conv", &spec::Rounding::conv, true}, Point{"qk", &spec::Rounding::qk, true},

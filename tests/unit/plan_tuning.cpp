@@ -7,7 +7,8 @@
 using namespace gdn;
 
 TEST_CASE("a tuning table reads back as it was written") {
-  const std::string text = "gdn-gen tuning 1\nsm_90a decode * threads=128 rows_per_pass=8\nsm_80 decode fuzz_gdn threads=64\n";
+  const std::string text =
+      "gdn-gen tuning 1\nsm_90a decode * threads=128 rows_per_pass=8\nsm_80 decode fuzz_gdn threads=64\n";
   CHECK(plan::TuningTable::parse(text).to_text() == text);
 }
 
@@ -43,5 +44,6 @@ TEST_CASE("the spec's own row wins over the row for all, and both over the model
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
   const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
   const auto table = plan::TuningTable::parse("gdn-gen tuning 1\ngfx942 decode * threads=96\n");
-  CHECK_THROWS_WITH(plan::make(layout, "decode", *plan::find_target("gfx942"), table), Catch::Contains("multiple of 64"));
+  CHECK_THROWS_WITH(plan::make(layout, "decode", *plan::find_target("gfx942"), table),
+                    Catch::Contains("multiple of 64"));
 }

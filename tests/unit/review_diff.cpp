@@ -196,7 +196,7 @@ TEST_CASE("the table for a pull request") {
   CHECK(text.find("| **silent** | `pools.state` (moved) | `fp32 [slot@launch, value_head:32, value_dim:128, "
                   "key_dim:128]` | `fp32 [slot@launch, value_head:32, key_dim:128, value_dim:128]` | both are fp32 "
                   "[slot, 32, 128, 128]; 4096 of 524288 elements keep their place;") != std::string::npos);
-  CHECK(text.find("- pool `state`: **not readable**: it was written as fp32 [slot@launch, value_head:32") !=
+  CHECK(text.find("- pool `state`: **not readable**: it was written as fp32 state:[slot@launch, value_head:32") !=
         std::string::npos);
   CHECK(text.find("- pool `conv_state`: stays readable") != std::string::npos);
   CHECK(text.find("- kernels to rebuild: decode, delta_update") != std::string::npos);

@@ -162,24 +162,15 @@ TEST_CASE("each disagreement has its error") {
       {"too few rows", [](Case& c) { c.rows = 4; }, Code::kSizeMismatch, {"operand x", "4 rows", "only 3"}},
       {"other slots", [](Case& c) { c.slots = 4; }, Code::kSizeMismatch, {"operand state", "4 slots", "has 5"}},
       {"inner size",
-       [](Case& c) {
-         c.x().sizes = {kRows, 2, 11};
-       },
+       [](Case& c) { c.x().sizes = {kRows, 2, 11}; },
        Code::kSizeMismatch,
        {"operand x", "24 elements", "[3, 2, 11]"}},
       {"huge inner size",
-       [](Case& c) {
-         c.x().sizes = {kRows, std::int64_t{1} << 40, std::int64_t{1} << 40};
-       },
+       [](Case& c) { c.x().sizes = {kRows, std::int64_t{1} << 40, std::int64_t{1} << 40}; },
        Code::kSizeMismatch,
        {"operand x"}},
       {"whole size", [](Case& c) { c.weight().sizes = {13}; }, Code::kSizeMismatch, {"operand weight", "in all"}},
-      {"a size of zero",
-       [](Case& c) {
-         c.x().sizes = {kRows, 0, 12};
-       },
-       Code::kSizeMismatch,
-       {"[3, 0, 12]"}},
+      {"a size of zero", [](Case& c) { c.x().sizes = {kRows, 0, 12}; }, Code::kSizeMismatch, {"[3, 0, 12]"}},
       {"no dimension",
        [](Case& c) { c.out().sizes = {}, c.out().strides = {}; },
        Code::kSizeMismatch,
@@ -189,15 +180,11 @@ TEST_CASE("each disagreement has its error") {
        Code::kBadArgument,
        {"3 sizes and 2 strides"}},
       {"transposed inner",
-       [](Case& c) {
-         c.state().strides = {40, 1, 8};
-       },
+       [](Case& c) { c.state().strides = {40, 1, 8}; },
        Code::kStrideMismatch,
        {"operand state", "[40, 1, 8]", "dimension 2 should have stride 1"}},
       {"gaps between inner rows",
-       [](Case& c) {
-         c.state().strides = {64, 8, 1};
-       },
+       [](Case& c) { c.state().strides = {64, 8, 1}; },
        Code::kStrideMismatch,
        {"dimension 1 should have stride 4"}},
       {"rows that overlap", [](Case& c) { c.x().strides[0] = 16; }, Code::kStrideMismatch, {"operand x", "16", "24"}},

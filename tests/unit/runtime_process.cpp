@@ -131,9 +131,8 @@ TEST_CASE("a temporary folder that can't be had is an error with the fix") {
 }
 
 TEST_CASE("a library that is not there is an error that names what was tried") {
-  const auto thrown = thrown_by([] {
-    Library("the thing", {"libnot-there.so.1", "/nonexistent/lib.so"}, "Install it.");
-  });
+  const auto thrown =
+      thrown_by([] { Library("the thing", {"libnot-there.so.1", "/nonexistent/lib.so"}, "Install it."); });
   CHECK(thrown.code == Code::kMissingLibrary);
   for (const char* word : {"the thing", "libnot-there.so.1", "/nonexistent/lib.so", "Install it."})
     CHECK(thrown.has(word));

@@ -59,32 +59,32 @@ GDN_API int gdn_abi_version(void);
 
 /* ---- Errors ---------------------------------------------------------------------------------------------------- */
 
-GDN_ENUM(gdn_status) {
-  GDN_OK = 0,
-  GDN_BAD_ARGUMENT = 1,       /* a null pointer, a wrong number of operands, an unknown word, rows < 1 */
-  GDN_DTYPE_MISMATCH = 2,     /* a view of another element type than the kernel was made for */
-  GDN_LAYOUT_MISMATCH = 3,    /* a view whose stated layout is not the kernel's; a probe that found a difference */
-  GDN_SIZE_MISMATCH = 4,      /* too few rows, another number of slots or inner elements */
-  GDN_STRIDE_MISMATCH = 5,    /* inner dimensions not dense, or a leading stride that the kernel can't take */
-  GDN_ALIGNMENT = 6,          /* address or leading stride not a multiple of what the kernel needs */
-  GDN_OVERLAP = 7,            /* an operand that is written shares memory with another one */
-  GDN_SLOT_OUT_OF_RANGE = 8,  /* a slot index neither in the pool nor padding */
-  GDN_SLOT_REPEATED = 9,      /* two rows of a launch on one slot */
-  GDN_MISSING_LIBRARY = 10,   /* a driver, compiler or tool that is not there */
-  GDN_UNSUPPORTED = 11,       /* the set, device, processor or compiler can't do it; the text says why */
-  GDN_COMPILE_FAILED = 12,    /* the compiler refused the source, crashed, or returned no binary */
-  GDN_TIMED_OUT = 13,         /* the compiler was killed at its time limit */
-  GDN_DEVICE_ERROR = 14,      /* the driver returned an error */
-  GDN_SYSTEM = 15,            /* the operating system refused: no disk, no permission, no such file */
-  GDN_NOT_BUILT = 16,         /* GDN_JIT=off, and the kernel was not built ahead of time */
-  GDN_TRUNCATED = 17,         /* a bundle that ends too early */
-  GDN_ALTERED = 18,           /* a bundle whose bytes are not those that were written */
-  GDN_OTHER_VERSION = 19,     /* a bundle, plan or struct of another version of this project */
-  GDN_OUT_OF_MEMORY = 20,     /* host or device memory could not be had */
-  GDN_WRONG_DEVICE = 21,      /* an operand in memory that the kernel's device can't reach: a host pointer on a GPU */
-  GDN_NAN_IN_STATE = 22,      /* GDN_CHECK=1: a state that holds NaN */
-  GDN_BAD_SPEC = 23,          /* a spec with errors; the text holds all of them with their places */
-  GDN_INTERNAL = 24           /* a bug of this library */
+GDN_ENUM(gdn_status){
+    GDN_OK = 0,
+    GDN_BAD_ARGUMENT = 1,      /* a null pointer, a wrong number of operands, an unknown word, rows < 1 */
+    GDN_DTYPE_MISMATCH = 2,    /* a view of another element type than the kernel was made for */
+    GDN_LAYOUT_MISMATCH = 3,   /* a view whose stated layout is not the kernel's; a probe that found a difference */
+    GDN_SIZE_MISMATCH = 4,     /* too few rows, another number of slots or inner elements */
+    GDN_STRIDE_MISMATCH = 5,   /* inner dimensions not dense, or a leading stride that the kernel can't take */
+    GDN_ALIGNMENT = 6,         /* address or leading stride not a multiple of what the kernel needs */
+    GDN_OVERLAP = 7,           /* an operand that is written shares memory with another one */
+    GDN_SLOT_OUT_OF_RANGE = 8, /* a slot index neither in the pool nor padding */
+    GDN_SLOT_REPEATED = 9,     /* two rows of a launch on one slot */
+    GDN_MISSING_LIBRARY = 10,  /* a driver, compiler or tool that is not there */
+    GDN_UNSUPPORTED = 11,      /* the set, device, processor or compiler can't do it; the text says why */
+    GDN_COMPILE_FAILED = 12,   /* the compiler refused the source, crashed, or returned no binary */
+    GDN_TIMED_OUT = 13,        /* the compiler was killed at its time limit */
+    GDN_DEVICE_ERROR = 14,     /* the driver returned an error */
+    GDN_SYSTEM = 15,           /* the operating system refused: no disk, no permission, no such file */
+    GDN_NOT_BUILT = 16,        /* GDN_JIT=off, and the kernel was not built ahead of time */
+    GDN_TRUNCATED = 17,        /* a bundle that ends too early */
+    GDN_ALTERED = 18,          /* a bundle whose bytes are not those that were written */
+    GDN_OTHER_VERSION = 19,    /* a bundle, plan or struct of another version of this project */
+    GDN_OUT_OF_MEMORY = 20,    /* host or device memory could not be had */
+    GDN_WRONG_DEVICE = 21,     /* an operand in memory that the kernel's device can't reach: a host pointer on a GPU */
+    GDN_NAN_IN_STATE = 22,     /* GDN_CHECK=1: a state that holds NaN */
+    GDN_BAD_SPEC = 23,         /* a spec with errors; the text holds all of them with their places */
+    GDN_INTERNAL = 24          /* a bug of this library */
 };
 
 /* "ok", "bad_argument", "layout_mismatch", ...; "?" for a number that is no status. Never null. */
@@ -110,8 +110,8 @@ typedef struct gdn_set gdn_set;
 
 /* How a set compiles and runs. Null wherever an options pointer is taken: every field's zero. */
 typedef struct {
-  size_t struct_size;     /* sizeof(gdn_set_options) */
-  int32_t threads;        /* of kernels on the CPU; 0: as many as this process may use */
+  size_t struct_size;      /* sizeof(gdn_set_options) */
+  int32_t threads;         /* of kernels on the CPU; 0: as many as this process may use */
   int32_t compile_seconds; /* time limit of one compilation in a process of its own; 0: 120 */
   /* Called before and after each compilation, from the thread that opens the kernel. `seconds` is negative before. */
   void (*progress)(void* user, const char* symbol, const char* compiler, double seconds);
@@ -126,13 +126,13 @@ typedef struct {
   const char* source;      /* to compile when the kernel is opened; null with a binary, and on the CPU */
   const void* binary;      /* cubin, code object; null: none */
   size_t binary_bytes;
-  const char* operation;   /* without a plan: what is unavailable, on which target, and why */
+  const char* operation; /* without a plan: what is unavailable, on which target, and why */
   const char* target;
   const char* unavailable;
 } gdn_kernel_source;
 
-/* A set from plans with sources or binaries. Everything is copied; nothing is compiled. GDN_BAD_ARGUMENT for a plan that
- * can't be read, or two kernels of one operation and target. */
+/* A set from plans with sources or binaries. Everything is copied; nothing is compiled. GDN_BAD_ARGUMENT for a plan
+ * that can't be read, or two kernels of one operation and target. */
 GDN_API gdn_status gdn_set_open_kernels(const gdn_kernel_source* kernels, size_t count, const gdn_set_options* options,
                                         gdn_set** set);
 
@@ -188,15 +188,8 @@ GDN_API const char* gdn_layout_text(const gdn_layout* layout);
 
 /* ---- Views ------------------------------------------------------------------------------------------------------ */
 
-GDN_ENUM(gdn_dtype) {
-  GDN_FP32 = 0,
-  GDN_BF16 = 1,
-  GDN_FP16 = 2,
-  GDN_INT32 = 3,
-  GDN_INT64 = 4,
-  GDN_E4M3FN = 5,
-  GDN_E4M3FNUZ = 6
-};
+GDN_ENUM(gdn_dtype){GDN_FP32 = 0,  GDN_BF16 = 1,   GDN_FP16 = 2,    GDN_INT32 = 3,
+                    GDN_INT64 = 4, GDN_E4M3FN = 5, GDN_E4M3FNUZ = 6};
 
 /* "fp32", "bf16", ...; null for a number that is no dtype. Bytes of an element; 0 for no dtype. */
 GDN_API const char* gdn_dtype_name(gdn_dtype dtype);
@@ -204,7 +197,7 @@ GDN_API size_t gdn_dtype_bytes(gdn_dtype dtype);
 
 /* Whose memory an address is in; the numbers are DLPack's. Unstated: a launch on the CPU believes it, a launch on a GPU
  * asks the driver (the first time that it sees a view's address). */
-GDN_ENUM(gdn_device_kind) { GDN_DEVICE_UNSTATED = 0, GDN_DEVICE_CPU = 1, GDN_DEVICE_CUDA = 2, GDN_DEVICE_HIP = 10 };
+GDN_ENUM(gdn_device_kind){GDN_DEVICE_UNSTATED = 0, GDN_DEVICE_CPU = 1, GDN_DEVICE_CUDA = 2, GDN_DEVICE_HIP = 10};
 
 enum { GDN_MAX_RANK = 8, GDN_MAX_OPERANDS = 24 };
 
@@ -236,8 +229,8 @@ GDN_API void* gdn_view_data(const gdn_view* view);
 typedef struct gdn_pool gdn_pool;
 
 /* `slots` x `inner` elements, slots `slot_stride` elements apart (0: dense). `data` is the owner's memory; null: the
- * pool allocates zeroed memory at `place` ("cpu", "cuda:0") and frees it. With `data`, `place` states whose memory it is;
- * null: not stated. GDN_OUT_OF_MEMORY. */
+ * pool allocates zeroed memory at `place` ("cpu", "cuda:0") and frees it. With `data`, `place` states whose memory it
+ * is; null: not stated. GDN_OUT_OF_MEMORY. */
 GDN_API gdn_status gdn_pool_create(void* data, gdn_dtype dtype, int64_t slots, int64_t inner, int64_t slot_stride,
                                    const gdn_layout* layout, const char* place, gdn_pool** pool);
 GDN_API void gdn_pool_close(gdn_pool* pool);
@@ -255,10 +248,10 @@ GDN_API gdn_status gdn_supported(const gdn_set* set, const char* operation, cons
                                  int32_t slots, const gdn_view* const* views, size_t count);
 
 /* A run of rows of a batch. */
-GDN_ENUM(gdn_row_kind) {
-  GDN_ROWS_DECODE = 0,      /* one token each */
-  GDN_ROWS_SPECULATIVE = 1, /* several tokens each, with roll-back */
-  GDN_ROWS_PREFILL = 2      /* a prompt, or a piece of one */
+GDN_ENUM(gdn_row_kind){
+    GDN_ROWS_DECODE = 0,      /* one token each */
+    GDN_ROWS_SPECULATIVE = 1, /* several tokens each, with roll-back */
+    GDN_ROWS_PREFILL = 2      /* a prompt, or a piece of one */
 };
 
 typedef struct {
@@ -299,17 +292,17 @@ GDN_API uint64_t gdn_kernel_identity(const gdn_kernel* kernel);
 
 /* What a kernel expects of an operand. For reading, logging and allocating; its layout is not for views. */
 typedef struct {
-  size_t struct_size;   /* sizeof(gdn_operand) */
-  const char* name;     /* as the spec names the tensor: "qkvz", "conv_state" */
-  const char* role;     /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace" */
+  size_t struct_size; /* sizeof(gdn_operand) */
+  const char* name;   /* as the spec names the tensor: "qkvz", "conv_state" */
+  const char* role;   /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace" */
   gdn_dtype dtype;
-  int32_t written;      /* 1: the kernel writes it */
-  int32_t leading;      /* 0: no leading dimension; 1: rows; 2: slots */
-  int32_t any_stride;   /* 1: the leading stride is given at launch; 0: it must be `inner` */
-  int32_t optional;     /* 1: may be left out */
-  int64_t inner;        /* elements below the leading dimension */
-  int64_t align;        /* bytes */
-  const char* layout;   /* canonical text */
+  int32_t written;    /* 1: the kernel writes it */
+  int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots */
+  int32_t any_stride; /* 1: the leading stride is given at launch; 0: it must be `inner` */
+  int32_t optional;   /* 1: may be left out */
+  int64_t inner;      /* elements below the leading dimension */
+  int64_t align;      /* bytes */
+  const char* layout; /* canonical text */
 } gdn_operand;
 
 GDN_API size_t gdn_kernel_operands(const gdn_kernel* kernel);

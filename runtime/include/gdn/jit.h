@@ -9,13 +9,13 @@
 extern "C" {
 #endif
 
-/* A set of every operation of a spec. `spec_path` is the spec's file, and after a '+' each an engine's overlay: a file, or
- * the name of one in the folder engines/ beside the spec ("specs/qwen3_next_80b.yaml+vllm_ds"). `targets` is a target or several with commas between; null, "" and "auto": all.
- * Plans and sources are made now, a few milliseconds; a kernel is compiled when it is opened, or found in the disk
- * cache ($GDN_CACHE_DIR). An operation that a target can't hold is in the set as unavailable, with the reason.
- * `ranks`: tensor parallelism, the layout of one rank of so many; 0 and 1: the whole layer.
- * GDN_BAD_SPEC: the text holds every error of the file with its place. GDN_UNSUPPORTED: a target that is none, or a
- * number of ranks that does not divide the heads. */
+/* A set of every operation of a spec. `spec_path` is the spec's file, and after a '+' each an engine's overlay: a file,
+ * or the name of one in the folder engines/ beside the spec ("specs/qwen3_next_80b.yaml+vllm_ds"). `targets` is a
+ * target or several with commas between; null, "" and "auto": all. Plans and sources are made now, a few milliseconds;
+ * a kernel is compiled when it is opened, or found in the disk cache ($GDN_CACHE_DIR). An operation that a target can't
+ * hold is in the set as unavailable, with the reason. `ranks`: tensor parallelism, the layout of one rank of so many; 0
+ * and 1: the whole layer. GDN_BAD_SPEC: the text holds every error of the file with its place. GDN_UNSUPPORTED: a
+ * target that is none, or a number of ranks that does not divide the heads. */
 GDN_API gdn_status gdn_jit_open(const char* spec_path, const char* targets, int32_t ranks,
                                 const gdn_set_options* options, gdn_set** set);
 
