@@ -23,6 +23,7 @@
 #include "plan/plan.h"
 #include "skip.h"
 #include "support/catch.h"
+#include "support/command_line.h"
 #include "support/environment.h"
 #include "support/specs.h"
 
@@ -101,6 +102,26 @@ TEST_CASE("a kernel opened from a spec is right on a GPU, launched and prepared"
     INFO(oracle::describe(deviations));
     CHECK(oracle::all_good(deviations));
   }
+}
+
+TEST_CASE("a kernel built ahead into a bundle is right on a GPU, with no compiler allowed") {
+  if (gdn::test::no_cuda()) return;
+  const gdn::test::TemporaryFolder folder;
+  const std::string bundle = (folder.path() / "fuzz.gdnb").string();
+  const auto built = gdn::test::CommandLine::run(
+      {GDN_PROGRAM, "build", kSpec, "--target", "sm_80,sm_90a", "--operation", "decode", "--bundle", bundle});
+  INFO(built.output);
+  REQUIRE(built.status == 0);
+  const gdn::test::Environment no_compiler("GDN_JIT", "off");
+  const gdn::test::Environment no_nvrtc("GDN_NVRTC", "/nonexistent/libnvrtc.so");
+  const Kernel kernel = Set::open_bundle(bundle).open("decode", "cuda:0");
+  Step step(gdn::runtime::open_cuda(), kSpec, 3);
+  const oracle::Expectation expectation = oracle::expect(step.problem);
+  kernel.launch(step.problem.rows(), step.problem.slots(), step.views);
+  step.fetch();
+  const auto deviations = oracle::compare(expectation, step.problem);
+  INFO(oracle::describe(deviations));
+  CHECK(oracle::all_good(deviations));
 }
 
 TEST_CASE("host memory is refused on a GPU; pinned and managed memory would not be") {
