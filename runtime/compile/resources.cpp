@@ -81,7 +81,7 @@ Resources from_metadata(const std::vector<std::uint8_t>& bytes, const std::strin
       return resources;
     }
   } catch (const nlohmann::json::exception&) {
-    // Other metadata than the specification's: nothing is known then.
+    fail(symbol, "the code object's metadata");  // other metadata than the specification's: nothing is known then
   }
   fail(symbol, "the code object's metadata");
 }

@@ -66,7 +66,8 @@ std::vector<std::string> files_of(const std::string& path) {
     std::string piece(rest.substr(0, plus));
     if (piece.empty()) throw Refused(GDN_BAD_ARGUMENT, fmt::format("{}: an overlay without a name", path));
     if (!files.empty() && fs::path(piece).extension() != ".yaml") {
-      piece = (fs::path(files.front()).parent_path() / "engines" / (piece + ".yaml")).string();
+      piece.append(".yaml");
+      piece = (fs::path(files.front()).parent_path() / "engines" / piece).string();
     }
     files.push_back(std::move(piece));
     if (plus == std::string_view::npos) return files;
