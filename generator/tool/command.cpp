@@ -50,6 +50,7 @@ void print_diagnostics(const Read& read) {
 Loaded load(const std::string& file_or_name, int ranks) {
   Read result = read(file_or_name);
   print_diagnostics(result);
+  if (!result.spec) throw Failure(kFinding, fmt::format("{}: no spec could be read", file_or_name));
   std::string portable;
   for (const spec::Source& source : result.sources) {
     portable += (portable.empty() ? "" : " + ") + portable_name(source.file);
