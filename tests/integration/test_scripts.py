@@ -16,8 +16,9 @@ SCRIPTS = ["generator/quickstart.sh", "tests/run.sh", "tests/lint.sh"]
 EVERY_DEBIAN_HAS = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "mktemp", "rm", "sed", "sort", "tail"]
 QUICKSTART_PACKAGES = ["g++", "cmake", "ninja-build", "libyaml-cpp-dev", "libxbyak-dev", "libfmt-dev", "nlohmann-json3-dev",
                        "libcli11-dev"]
-TEST_PACKAGES = ["catch2", "python3", "clang-19", "lld-19", "llvm-19", "clang-format-19", "clang-tidy-19", "libamdhip64-5",
-                 "libamdhip64-dev", "clang-22", "lld-22"]
+TEST_PACKAGES = ["catch2", "git", "make", "pkg-config", "python3", "python3-jsonschema", "python3-yaml", "clang-19",
+                 "lld-19", "llvm-19", "clang-format-19", "clang-tidy-19", "libamdhip64-5", "libamdhip64-dev", "clang-22",
+                 "lld-22"]
 
 
 def run(*command, **options):
