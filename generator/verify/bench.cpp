@@ -76,6 +76,17 @@ std::vector<std::byte> slot_bytes(core::DType dtype, const std::vector<std::int6
   return dtype == core::DType::kInt64 ? slot_bytes<std::int64_t>(slots) : slot_bytes<std::int32_t>(slots);
 }
 
+// Bytes of one slot in all pools of a problem.
+std::size_t slot_bytes_of(const oracle::Problem& problem) {
+  std::size_t bytes = 0;
+  for (const oracle::Buffer& buffer : problem.buffers()) {
+    if (buffer.leading == oracle::Leading::kSlot) {
+      bytes += static_cast<std::size_t>(buffer.stride) * core::size_of(buffer.dtype);
+    }
+  }
+  return bytes;
+}
+
 // A pool's slot 0 can be padding by the spec, so batches use slots from 1 on.
 constexpr int kFirstSlot = 1;
 
@@ -148,16 +159,6 @@ class CudaBench {
   }
 
  private:
-  static std::size_t slot_bytes_of(const oracle::Problem& problem) {
-    std::size_t bytes = 0;
-    for (const oracle::Buffer& buffer : problem.buffers()) {
-      if (buffer.leading == oracle::Leading::kSlot) {
-        bytes += static_cast<std::size_t>(buffer.stride) * core::size_of(buffer.dtype);
-      }
-    }
-    return bytes;
-  }
-
   // Repeats the small problem's rows until `count` rows are full.
   void spread(const oracle::Buffer& small, const runtime::Buffer& to, std::int64_t count, std::size_t row) {
     auto* base = static_cast<std::byte*>(to.data());
@@ -258,12 +259,7 @@ double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int b
   Tile tile(spec, batch);
   const std::vector<runtime::View> views = views_of(tile.problem, layout);
 
-  std::size_t slot = 0;
-  for (const oracle::Buffer& buffer : tile.problem.buffers()) {
-    if (buffer.leading == oracle::Leading::kSlot) {
-      slot += static_cast<std::size_t>(buffer.stride) * core::size_of(buffer.dtype);
-    }
-  }
+  const std::size_t slot = slot_bytes_of(tile.problem);
   const int batches = std::max(4, static_cast<int>(kGiB / (slot * static_cast<std::size_t>(batch))));
   const int pool_slots = batches * batch + kFirstSlot;
 

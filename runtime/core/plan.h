@@ -17,7 +17,7 @@
 namespace gdn::core {
 
 constexpr int kPlanFormat = 1;   // of to_text
-constexpr int kTemplateAbi = 1;  // must equal gdn::kTemplateAbi of templates/gdn/config.h
+constexpr int kTemplateAbi = 1;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
