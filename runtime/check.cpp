@@ -30,13 +30,28 @@ std::string list(const std::vector<std::int64_t>& values) { return fmt::format("
 
 bool has_leading(const Operand& operand) { return operand.leading != Leading::kNone; }
 
-// Rows or slots that the launch may touch.
-std::int64_t extent(const Operand& operand, int rows, int slots) {
+// What a launch is over.
+struct Extents {
+  int rows, sequences, slots;
+};
+
+// Sequences of a launch: of one token each, unless an operand says where each begins.
+int sequences_of(const KernelPlan& plan, int rows, const Views& views) {
+  if (plan.facts.offsets_operand < 0) return rows;
+  const View& offsets = views[static_cast<std::size_t>(plan.facts.offsets_operand)];
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+  return offsets.sizes.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(offsets.sizes[0] - 1, 0, kMost));
+}
+
+// Rows, sequences or slots that the launch may touch.
+std::int64_t extent(const Operand& operand, const Extents& extents) {
   switch (operand.leading) {
     case Leading::kToken:
-      return rows;
+      return extents.rows;
+    case Leading::kSequence:
+      return extents.sequences + (operand.role == core::Role::kOffsets ? 1 : 0);
     case Leading::kSlot:
-      return slots;
+      return extents.slots;
     case Leading::kNone:
       return 1;
   }
@@ -50,7 +65,7 @@ std::int64_t leading_stride(const Operand& operand, const View& view) {
   return view.sizes[0] == 1 ? operand.inner : view.strides[0];
 }
 
-void check_shape(const KernelPlan& plan, const Operand& operand, const View& view, int rows, int slots) {
+void check_shape(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
   if (view.sizes.size() != view.strides.size()) {
     fail(Code::kBadArgument, plan, operand,
          fmt::format("the view has {} sizes and {} strides: give one stride for each dimension", view.sizes.size(),
@@ -58,18 +73,26 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
   }
   const std::size_t first = has_leading(operand) ? 1 : 0;
   if (view.sizes.size() < first) {
-    fail(Code::kSizeMismatch, plan, operand, "the view has no dimension: the first one must be rows or slots");
+    fail(Code::kSizeMismatch, plan, operand,
+         "the view has no dimension: the first one must be rows, sequences or slots");
   }
   for (const std::int64_t size : view.sizes) {
     if (size < 1) fail(Code::kSizeMismatch, plan, operand, "a size below 1 in " + list(view.sizes));
   }
-  if (operand.leading == Leading::kToken && view.sizes[0] < rows) {
+  if (operand.leading == Leading::kToken && view.sizes[0] < extents.rows) {
     fail(Code::kSizeMismatch, plan, operand,
-         fmt::format("the launch has {} rows and the view only {}: sizes {}", rows, view.sizes[0], list(view.sizes)));
+         fmt::format("the launch has {} rows and the view only {}: sizes {}", extents.rows, view.sizes[0],
+                     list(view.sizes)));
   }
-  if (operand.leading == Leading::kSlot && view.sizes[0] != slots) {
+  if (operand.leading == Leading::kSequence && view.sizes[0] < extent(operand, extents)) {
     fail(Code::kSizeMismatch, plan, operand,
-         fmt::format("the launch was told of {} slots and the view has {}: sizes {}", slots, view.sizes[0],
+         fmt::format("the launch has {} sequences by its {}, and the view has only {}: sizes {}", extents.sequences,
+                     plan.operands[static_cast<std::size_t>(plan.facts.offsets_operand)].name, view.sizes[0],
+                     list(view.sizes)));
+  }
+  if (operand.leading == Leading::kSlot && view.sizes[0] != extents.slots) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the launch was told of {} slots and the view has {}: sizes {}", extents.slots, view.sizes[0],
                      list(view.sizes)));
   }
   std::int64_t dense = 1;
@@ -80,7 +103,7 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
   if (dense != operand.inner) {
     fail(Code::kSizeMismatch, plan, operand,
          fmt::format("the kernel was made for {} elements {} and the view has another number: sizes {}", operand.inner,
-                     has_leading(operand) ? "a row or slot" : "in all", list(view.sizes)));
+                     has_leading(operand) ? "a row, sequence or slot" : "in all", list(view.sizes)));
   }
   dense = 1;
   for (std::size_t i = view.sizes.size(); i-- > first;) {
@@ -133,10 +156,10 @@ struct Span {
   std::uintptr_t end() const { return base + static_cast<std::uintptr_t>((count - 1) * step + run); }
 };
 
-Span span(const Operand& operand, const View& view, int rows, int slots) {
+Span span(const Operand& operand, const View& view, const Extents& extents) {
   const std::int64_t bytes = static_cast<std::int64_t>(core::size_of(operand.dtype));
   return {reinterpret_cast<std::uintptr_t>(view.data), operand.inner * bytes, leading_stride(operand, view) * bytes,
-          extent(operand, rows, slots)};
+          extent(operand, extents)};
 }
 
 // Engines cut several operands out of one buffer (parts of a packed row, both states of a slot): their ranges
@@ -151,14 +174,14 @@ bool overlap(const Span& a, const Span& b) {
   return ahead < a.run || ahead + b.run > step;
 }
 
-void check_overlaps(const KernelPlan& plan, int rows, int slots, const Views& views) {
+void check_overlaps(const KernelPlan& plan, const Extents& extents, const Views& views) {
   for (std::size_t i = 0; i < views.size(); ++i) {
     if (plan.operands[i].access == Access::kRead || views[i].data == nullptr) continue;
-    const Span written = span(plan.operands[i], views[i], rows, slots);
+    const Span written = span(plan.operands[i], views[i], extents);
     for (std::size_t j = 0; j < views.size(); ++j) {
       if (j == i || views[j].data == nullptr) continue;
       if (j < i && plan.operands[j].access != Access::kRead) continue;  // that pair was looked at from the other side
-      if (!overlap(written, span(plan.operands[j], views[j], rows, slots))) continue;
+      if (!overlap(written, span(plan.operands[j], views[j], extents))) continue;
       fail(Code::kOverlap, plan,
            fmt::format("operand {} is written and shares memory with operand {}: give each its own memory",
                        plan.operands[i].name, plan.operands[j].name));
@@ -212,6 +235,12 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
          fmt::format("{} views given, {} wanted, in this order: {}", views.size(), names.size(),
                      fmt::join(names, ", ")));
   }
+  const Extents extents{rows, sequences_of(plan, rows, views), slots};
+  if (extents.sequences < 1) {
+    const Operand& offsets = plan.operands[static_cast<std::size_t>(plan.facts.offsets_operand)];
+    fail(Code::kSizeMismatch, plan, offsets,
+         "a launch has at least one sequence: the view needs one number for each, and one more");
+  }
   for (std::size_t i = 0; i < views.size(); ++i) {
     const Operand& operand = plan.operands[i];
     const View& view = views[i];
@@ -234,10 +263,10 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
                        operand.layout.text, core::id_text(operand.layout.id),
                        view.layout.text.empty() ? "not stated" : view.layout.text, core::id_text(view.layout.id)));
     }
-    check_shape(plan, operand, view, rows, slots);
+    check_shape(plan, operand, view, extents);
     check_alignment(plan, operand, view);
   }
-  check_overlaps(plan, rows, slots, views);
+  check_overlaps(plan, extents, views);
 }
 
 Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) {
@@ -247,6 +276,7 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
     args.stride[i] = views[i].data == nullptr ? 0 : leading_stride(plan.operands[i], views[i]);
   }
   args.rows = rows;
+  args.sequences = sequences_of(plan, rows, views);
   args.slots = slots;
   return args;
 }

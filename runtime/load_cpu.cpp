@@ -51,7 +51,7 @@ class CpuKernel final : public Kernel {
  private:
   void start(const Args& args, Stream) const override {
     const cpu::Kernel::Function function = code_.function();
-    pool_->run(std::int64_t{args.rows} * plan().launch.blocks_per_row,
+    pool_->run(std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row,
                [function, &args](std::int64_t begin, std::int64_t end) { function(&args, begin, end); });
   }
 

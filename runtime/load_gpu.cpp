@@ -46,7 +46,7 @@ class GpuKernel final : public Kernel {
   }
   void start(const Args& args, Stream stream) const override {
     LaunchShape shape = shape_;
-    shape.grid[0] = static_cast<unsigned>(args.rows);
+    shape.grid[0] = static_cast<unsigned>(core::grid_rows(plan().launch, args));
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(function_, shape, stream, parameters);
   }

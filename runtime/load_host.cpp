@@ -54,7 +54,8 @@ class HostKernel final : public Kernel {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
     char message[512] = {};
     const core::LaunchRule& rule = plan().launch;
-    if (launch_(kernel_, &args, args.rows, rule.blocks_per_row, rule.threads, order_, message, sizeof(message)) != 0) {
+    if (launch_(kernel_, &args, core::grid_rows(rule, args), rule.blocks_per_row, rule.threads, order_, message,
+                sizeof(message)) != 0) {
       throw Error(Code::kDeviceError, fmt::format("{} on the host shim: {}", plan().symbol, message));
     }
   }

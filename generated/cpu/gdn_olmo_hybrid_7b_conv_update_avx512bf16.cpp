@@ -2,7 +2,7 @@
 // conv_update on avx512bf16; kernel identity 86221c286919a5ce
 #include "cpu/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

@@ -2,7 +2,7 @@
 // delta_update on avx512bf16; kernel identity 09325d108af43cee
 #include "cpu/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

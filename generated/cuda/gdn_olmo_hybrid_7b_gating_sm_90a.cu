@@ -2,7 +2,7 @@
 // gating on sm_90a; kernel identity 981a2f906bc3eb48
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

@@ -2,7 +2,7 @@
 // unpack on sm_80; kernel identity 56ae13f9925435db
 #include "gdn/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

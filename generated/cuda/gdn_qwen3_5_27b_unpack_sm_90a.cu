@@ -2,7 +2,7 @@
 // unpack on sm_90a; kernel identity bb34431fd40aba7b
 #include "gdn/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

@@ -2,7 +2,7 @@
 // decode on sm_80; kernel identity 5884a3f47b4b0fca
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 

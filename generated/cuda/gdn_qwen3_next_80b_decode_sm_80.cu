@@ -2,7 +2,7 @@
 // decode on sm_80; kernel identity b3f20ec087e56e52
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

@@ -2,7 +2,7 @@
 // decode on gfx942; kernel identity 8ac1b579a6ac5039
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

@@ -2,7 +2,7 @@
 // delta_update on gfx950; kernel identity 6509ea90b0442b9a
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

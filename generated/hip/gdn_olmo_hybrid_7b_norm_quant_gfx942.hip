@@ -2,7 +2,7 @@
 // norm_quant on gfx942; kernel identity e411937750d513af
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

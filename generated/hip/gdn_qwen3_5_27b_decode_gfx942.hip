@@ -2,7 +2,7 @@
 // decode on gfx942; kernel identity 212f23ddf8591ef3
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

@@ -2,7 +2,7 @@
 // gating on gfx950; kernel identity 33d6b78793982e17
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

@@ -2,7 +2,7 @@
 // norm_quant on gfx950; kernel identity 85084b94c99451e3
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

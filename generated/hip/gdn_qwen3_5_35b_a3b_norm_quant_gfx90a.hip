@@ -2,7 +2,7 @@
 // norm_quant on gfx90a; kernel identity 8b54b02419c69208
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 

@@ -2,7 +2,7 @@
 // unpack on gfx90a; kernel identity 10c1235eb2167a0f
 #include "gdn/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 

@@ -213,6 +213,10 @@ std::string facts_type(const plan::Planned& planned) {
   text += choice("Padding", "kPadding", f.padding, {"kNone", "kNegative", "kZeroOrNegative"}, "slots.padding");
   text += choice("PaddedOutput", "kPaddedOutput", f.padded_output, {"kZero", "kUntouched"}, "slots.padded_output");
   text += integer("kSlotsOperand", f.slots_operand, "where the slot indices stand; -1: the operation takes none");
+  if (f.offsets_operand >= 0) {
+    text += alias("Offset", element(f.offset_dtype), "dtype of the sequences' offsets");
+    text += integer("kOffsetsOperand", f.offsets_operand, "where the sequences' offsets stand");
+  }
   for (const auto& [name, value] : plan.choices) {
     text += integer(choice_name(name), value, "choice of the plan");
   }

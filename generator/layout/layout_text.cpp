@@ -3,22 +3,6 @@
 #include <fmt/format.h>
 
 namespace gdn::layout {
-namespace {
-
-std::string_view leading(core::Leading dimension) {
-  switch (dimension) {
-    case core::Leading::kNone:
-      return "none";
-    case core::Leading::kToken:
-      return "token";
-    case core::Leading::kSlot:
-      return "slot";
-  }
-  return "?";
-}
-
-}  // namespace
-
 std::string to_text(const Layout& layout) {
   const core::Facts& n = layout.numbers;
   std::string text = fmt::format("spec: {}\nkey_heads: {}\nvalue_heads: {}\ngroup: {}\nkey_dim: {}\nvalue_dim: {}\n",
@@ -28,7 +12,7 @@ std::string to_text(const Layout& layout) {
     for (const TensorLayout& tensor : *section) {
       const core::Identity id = identity(layout, tensor);
       text += fmt::format("{}: {}\n  identity: {}\n  leading: {}, stride {}\n  inner: {} elements, {} bytes\n",
-                          tensor.name, id.text, core::id_text(id.id), leading(tensor.leading),
+                          tensor.name, id.text, core::id_text(id.id), core::to_string(tensor.leading),
                           tensor.leading == core::Leading::kNone ? "-"
                           : tensor.launch_stride                 ? "at launch"
                                                                  : fmt::format("{}", tensor.inner),

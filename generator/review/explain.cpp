@@ -115,7 +115,7 @@ std::string strip(const std::vector<Block>& blocks, std::int64_t inner) {
 
 std::string leading_text(const TensorLayout& tensor) {
   if (tensor.leading == core::Leading::kNone) return "";
-  const char* name = tensor.leading == core::Leading::kToken ? "token" : "slot";
+  const std::string_view name = core::to_string(tensor.leading);
   return tensor.launch_stride ? fmt::format("; a {}'s stride is given at launch, at least {}", name, tensor.inner)
                               : fmt::format("; {}s are {} elements apart", name, tensor.inner);
 }

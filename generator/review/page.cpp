@@ -36,9 +36,7 @@ ordered_json tensor_json(const layout::Layout& layout, const std::string& path, 
           {"domain", tensor.domain},
           {"identity", core::id_text(identity.id)},
           {"inner", tensor.inner},
-          {"leading", tensor.leading == core::Leading::kToken  ? "token"
-                      : tensor.leading == core::Leading::kSlot ? "slot"
-                                                               : ""},
+          {"leading", tensor.leading == core::Leading::kNone ? "" : core::to_string(tensor.leading)},
           {"atLaunch", tensor.launch_stride},
           {"parts", std::move(parts)},
           {"blocks", std::move(drawn)}};

@@ -37,7 +37,7 @@ std::vector<std::int64_t> shape_of(const Side& side, const std::string& section,
       continue;
     }
     const std::string& name = *dim.name;
-    if (name == "token" || name == "slot") continue;
+    if (name == "token" || name == "slot" || name == "sequence") continue;
     std::int64_t size = 1;
     if (name == "key_head") size = n.key_heads;
     if (name == "value_head") size = n.value_heads;
@@ -58,9 +58,8 @@ std::vector<std::int64_t> shape_of(const Side& side, const std::string& section,
 }
 
 std::string shape_text(const layout::TensorLayout& tensor, const std::vector<std::int64_t>& shape) {
-  std::string text = tensor.leading == core::Leading::kToken  ? "[token"
-                     : tensor.leading == core::Leading::kSlot ? "[slot"
-                                                              : "[";
+  std::string text = "[";
+  if (tensor.leading != core::Leading::kNone) text += core::to_string(tensor.leading);
   for (const std::int64_t size : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
   return text + "]";
 }

@@ -30,6 +30,8 @@ const char* role_text(core::Role role) {
       return "record";
     case core::Role::kWorkspace:
       return "workspace";
+    case core::Role::kOffsets:
+      return "offsets";
   }
   return "?";
 }
@@ -162,6 +164,7 @@ gdn_status gdn_prepared_launch(const gdn_prepared* prepared, int32_t rows, void*
                                                   prepared->kernel->plan().symbol, rows, prepared->args.rows));
     }
     gdn::Args args = prepared->args;
+    if (prepared->kernel->plan().facts.offsets_operand < 0) args.sequences = rows;
     args.rows = rows;
     prepared->kernel->launch_prepared(args, stream);
   });

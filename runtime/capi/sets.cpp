@@ -195,9 +195,9 @@ gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const ch
     std::uint64_t sum = 0;
     for (const gdn::core::Operand& operand : set->set->find(operation, where).plan.operands) {
       if (operand.role != gdn::core::Role::kWorkspace) continue;
-      const std::int64_t count = operand.leading == gdn::core::Leading::kToken  ? rows
+      const std::int64_t count = operand.leading == gdn::core::Leading::kNone   ? 1
                                  : operand.leading == gdn::core::Leading::kSlot ? slots
-                                                                                : 1;
+                                                                                : rows;  // no more sequences than rows
       sum += static_cast<std::uint64_t>(count * operand.inner) * gdn::core::size_of(operand.dtype);
     }
     *bytes = sum;

@@ -103,6 +103,10 @@ struct Facts {
   PaddedOutput padded_output = PaddedOutput::kZero;
   int slots_operand = -1;
 
+  // sequences of several tokens: the operand that says where each begins
+  DType offset_dtype = DType::kInt32;
+  int offsets_operand = -1;
+
   // Where things lie. An absent part has operand -1. in_* are the operation's per-token inputs, out_* its per-token
   // outputs.
   Map in_q, in_k, in_v, in_z, in_b, in_a;        // rows of the projections, or the parts handed over

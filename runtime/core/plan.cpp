@@ -56,7 +56,7 @@ constexpr std::array<Word<PaddedOutput>, 2> words(PaddedOutput) {
 constexpr std::array<Word<Access>, 3> words(Access) {
   return {{{Access::kRead, "read"}, {Access::kWrite, "write"}, {Access::kReadWrite, "read_write"}}};
 }
-constexpr std::array<Word<Role>, 8> words(Role) {
+constexpr std::array<Word<Role>, 9> words(Role) {
   return {{{Role::kInput, "input"},
            {Role::kParameter, "parameter"},
            {Role::kPool, "pool"},
@@ -64,10 +64,17 @@ constexpr std::array<Word<Role>, 8> words(Role) {
            {Role::kOutput, "output"},
            {Role::kScale, "scale"},
            {Role::kRecord, "record"},
-           {Role::kWorkspace, "workspace"}}};
+           {Role::kWorkspace, "workspace"},
+           {Role::kOffsets, "offsets"}}};
 }
-constexpr std::array<Word<Leading>, 3> words(Leading) {
-  return {{{Leading::kNone, "none"}, {Leading::kToken, "token"}, {Leading::kSlot, "slot"}}};
+constexpr std::array<Word<Leading>, 4> words(Leading) {
+  return {{{Leading::kNone, "none"},
+           {Leading::kToken, "token"},
+           {Leading::kSlot, "slot"},
+           {Leading::kSequence, "sequence"}}};
+}
+constexpr std::array<Word<Grid>, 2> words(Grid) {
+  return {{{Grid::kTokens, "tokens"}, {Grid::kSequences, "sequences"}}};
 }
 constexpr std::array<Word<HeadKind>, 3> words(HeadKind) {
   return {{{HeadKind::kNone, "none"}, {HeadKind::kKey, "key"}, {HeadKind::kValue, "value"}}};
@@ -340,6 +347,8 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("padding", facts.padding);
   visitor.field("padded_output", facts.padded_output);
   visitor.field("slots_operand", facts.slots_operand);
+  visitor.field("offset_dtype", facts.offset_dtype);
+  visitor.field("offsets_operand", facts.offsets_operand);
   visit_map(visitor, "in_q", facts.in_q);
   visit_map(visitor, "in_k", facts.in_k);
   visit_map(visitor, "in_v", facts.in_v);
@@ -423,6 +432,7 @@ void visit_plan(Visitor& visitor, Value& plan) {
   visitor.field("threads", plan.launch.threads);
   visitor.field("blocks_per_row", plan.launch.blocks_per_row);
   visitor.field("shared_bytes", plan.launch.shared_bytes);
+  visitor.field("grid", plan.launch.grid);
   visitor.close();
   visit_count(visitor, "operands", plan.operands);
   visitor.nest();
@@ -439,6 +449,13 @@ void visit_plan(Visitor& visitor, Value& plan) {
 }
 
 }  // namespace
+
+std::string_view to_string(Leading leading) {
+  for (const auto& word : words(leading)) {
+    if (word.value == leading) return word.text;
+  }
+  return "?";
+}
 
 std::string to_text(const KernelPlan& plan) {
   Writer writer;

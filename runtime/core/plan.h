@@ -13,11 +13,12 @@
 #include "core/dtype.h"
 #include "core/facts.h"
 #include "core/identity.h"
+#include "gdn/args.h"
 
 namespace gdn::core {
 
-constexpr int kPlanFormat = 1;   // of to_text
-constexpr int kTemplateAbi = 1;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
+constexpr int kPlanFormat = 2;   // of to_text
+constexpr int kTemplateAbi = 2;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
@@ -31,9 +32,13 @@ enum class Role : std::uint8_t {
   kScale,      // quantisation scales
   kRecord,     // replay records and intermediate states of speculative decoding
   kWorkspace,
+  kOffsets,  // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
 };
 
-enum class Leading : std::uint8_t { kNone, kToken, kSlot };
+enum class Leading : std::uint8_t { kNone, kToken, kSlot, kSequence };
+
+// "none", "token", "slot", "sequence": as a dimension list names it.
+std::string_view to_string(Leading leading);
 
 struct Operand {
   std::string name;  // as the spec names the tensor: "qkvz", "conv_state", ...
@@ -48,12 +53,22 @@ struct Operand {
   Identity layout;
 };
 
-// Blocks: grid.x = rows of the launch, grid.y = blocks_per_row. CPU kernels take items [0, rows * blocks_per_row).
+// What a launch has a row of blocks for.
+enum class Grid : std::uint8_t { kTokens, kSequences };
+
+// Blocks: grid.x = tokens or sequences of the launch, grid.y = blocks_per_row. CPU kernels take items
+// [0, grid.x * blocks_per_row).
 struct LaunchRule {
   int threads = 0;  // of a block; 1 on the CPU
   int blocks_per_row = 0;
   int shared_bytes = 0;  // dynamic shared memory; static shared memory is the compiler's business
+  Grid grid = Grid::kTokens;
 };
+
+// grid.x of a launch.
+inline int grid_rows(const LaunchRule& rule, const Args& args) {
+  return rule.grid == Grid::kTokens ? args.rows : args.sequences;
+}
 
 struct KernelPlan {
   std::string symbol;     // gdn_<spec>_<operation>_<target>

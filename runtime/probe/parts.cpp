@@ -127,7 +127,7 @@ std::string coordinates_text(const Part& part, std::int64_t row, std::int64_t n)
     n /= axis.size;
   }
   if (part.leading != core::Leading::kNone) {
-    text = fmt::format("{} {}{}{}", part.leading == core::Leading::kToken ? "row" : "slot", row,
+    text = fmt::format("{} {}{}{}", part.leading == core::Leading::kToken ? "row" : core::to_string(part.leading), row,
                        text.empty() ? "" : ", ", text);
   }
   return fmt::format("{}[{}]", part.name, text);

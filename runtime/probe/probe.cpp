@@ -55,7 +55,8 @@ Probe::Probe(const core::KernelPlan& plan, int rows, const Views& views) : plan_
   for (std::size_t i = 0; i < plan.operands.size(); ++i) {
     const core::Operand& operand = plan.operands[i];
     const View& view = views[i];
-    const bool take = operand.role != core::Role::kSlots && view.data != nullptr;
+    const bool take =
+        operand.role != core::Role::kSlots && operand.role != core::Role::kOffsets && view.data != nullptr;
     data_.push_back(take ? view.data : nullptr);
     first_.push_back(number);
     stride_.push_back(operand.inner);
@@ -146,7 +147,8 @@ std::string Probe::element_text(std::int64_t number) const {
   const core::Operand& operand = plan_.operands[static_cast<std::size_t>(source.operand)];
   if (operand.leading == core::Leading::kNone) return fmt::format("element {} of {}", source.element, operand.name);
   return fmt::format("element {} of {} {} of {}", source.element,
-                     operand.leading == core::Leading::kToken ? "row" : "slot", source.row, operand.name);
+                     operand.leading == core::Leading::kToken ? "row" : core::to_string(operand.leading), source.row,
+                     operand.name);
 }
 
 std::string Probe::kernels_name(std::int64_t number) const {

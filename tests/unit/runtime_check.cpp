@@ -100,6 +100,7 @@ TEST_CASE("views that agree pass, and become the kernel's block") {
   CHECK(args.stride[3] == 1);
   CHECK(args.stride[4] == 16);
   CHECK(args.rows == kRows);
+  CHECK(args.sequences == kRows);  // one token each
   CHECK(args.slots == kSlots);
   CHECK(args.operand[5] == nullptr);
 }
@@ -132,6 +133,49 @@ TEST_CASE("what a framework may hand over in good faith passes") {
   stateless.views.resize(2);
   stateless.slots = 0;
   CHECK_FALSE(stateless.check().code);
+}
+
+// x has tokens, out a row for each sequence, and the offsets say how many those are.
+struct Ragged : Case {
+  std::int32_t offsets[4] = {0, 1, 1, 3};
+  Ragged() {
+    core::Operand operand;
+    operand.name = "cu_seqlens";
+    operand.role = core::Role::kOffsets;
+    operand.dtype = DType::kInt32;
+    operand.leading = core::Leading::kSequence;
+    operand.inner = 1;
+    operand.align = 4;
+    operand.layout = core::make_identity("int32 [sequence + 1]");
+    plan.facts.offsets_operand = static_cast<int>(plan.operands.size());
+    plan.operands[4].leading = core::Leading::kSequence;
+    plan.operands.push_back(operand);
+    views.push_back({offsets, DType::kInt32, {3}, {1}, operand.layout});
+  }
+  View& of_offsets() { return views[5]; }
+};
+
+TEST_CASE("a launch has as many sequences as its offsets say") {
+  Ragged two;
+  CHECK_FALSE(two.check().code);
+  const Args args = runtime::make_args(two.plan, two.rows, two.slots, two.views);
+  CHECK(args.rows == kRows);
+  CHECK(args.sequences == 2);
+
+  Ragged three;
+  three.of_offsets().sizes = {4};
+  CHECK_FALSE(three.check().code);
+  CHECK(runtime::make_args(three.plan, three.rows, three.slots, three.views).sequences == 3);
+
+  Ragged four;  // one more than `out` has rows for
+  four.of_offsets().sizes = {5};
+  const Thrown thrown = four.check();
+  CHECK(thrown.code == Code::kSizeMismatch);
+  CHECK(thrown.has("operand out: the launch has 4 sequences by its cu_seqlens, and the view has only 3"));
+
+  Ragged none;
+  none.of_offsets().sizes = {1};
+  CHECK(none.check().code == Code::kSizeMismatch);
 }
 
 TEST_CASE("each disagreement has its error") {

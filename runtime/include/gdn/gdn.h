@@ -199,7 +199,7 @@ GDN_API size_t gdn_dtype_bytes(gdn_dtype dtype);
  * asks the driver (the first time that it sees a view's address). */
 GDN_ENUM(gdn_device_kind){GDN_DEVICE_UNSTATED = 0, GDN_DEVICE_CPU = 1, GDN_DEVICE_CUDA = 2, GDN_DEVICE_HIP = 10};
 
-enum { GDN_MAX_RANK = 8, GDN_MAX_OPERANDS = 24 };
+enum { GDN_MAX_RANK = 8, GDN_MAX_OPERANDS = 32 };
 
 /* An operand as its owner sees it. Does not own the memory. */
 typedef struct gdn_view gdn_view;
@@ -294,10 +294,11 @@ GDN_API uint64_t gdn_kernel_identity(const gdn_kernel* kernel);
 typedef struct {
   size_t struct_size; /* sizeof(gdn_operand) */
   const char* name;   /* as the spec names the tensor: "qkvz", "conv_state" */
-  const char* role;   /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace" */
+  const char* role;   /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace",
+                       * "offsets" */
   gdn_dtype dtype;
   int32_t written;    /* 1: the kernel writes it */
-  int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots */
+  int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots; 3: sequences (of offsets one more) */
   int32_t any_stride; /* 1: the leading stride is given at launch; 0: it must be `inner` */
   int32_t optional;   /* 1: may be left out */
   int64_t inner;      /* elements below the leading dimension */

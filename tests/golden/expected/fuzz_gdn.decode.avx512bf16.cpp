@@ -2,7 +2,7 @@
 // decode on avx512bf16; kernel identity 21aba773c715c6f3
 #include "cpu/decode.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 

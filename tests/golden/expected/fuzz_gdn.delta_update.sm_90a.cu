@@ -2,7 +2,7 @@
 // delta_update on sm_90a; kernel identity 0f3bd87b91ab91b4
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 

@@ -2,7 +2,7 @@
 // gating on sm_90a; kernel identity 7cc8bc4e1edd095d
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 

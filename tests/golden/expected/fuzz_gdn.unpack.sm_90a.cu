@@ -2,7 +2,7 @@
 // unpack on sm_90a; kernel identity daf8a58f2f8247cb
 #include "gdn/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 1, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 2, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 
