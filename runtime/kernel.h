@@ -74,9 +74,9 @@ std::unique_ptr<Kernel> load_gpu(const Device& device, const core::KernelPlan& p
 // threads skip, an unaligned access) throws kDeviceError at its launch, and its output is worthless then.
 std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary, unsigned order = 0);
 
-// A CPU kernel generated into memory of this process by plan.target ("avx512bf16"). Runs on `threads` threads, the
-// caller among them, which kernels of the same number share; 0: as many as this process may use. Throws kUnsupported
-// when the processor can't run the target, naming the missing feature.
+// A CPU kernel generated into memory of this process by plan.target ("avx512bf16", "amx"). Runs on `threads` threads,
+// the caller among them, which kernels of the same number share; 0: as many as this process may use. Throws
+// kUnsupported when the processor can't run the target, naming the missing feature.
 std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, int threads = 0);
 
 }  // namespace gdn::runtime

@@ -10,8 +10,8 @@ namespace {
 std::string entry(const core::KernelPlan& plan, plan::Family family) {
   const std::string facts = fmt::format("gdn::generated::{}::{}", plan.spec, type_name(plan.operation));
   if (family == plan::Family::kCpu) {
-    return fmt::format("extern \"C\" void {}(gdn::cpu::Kernel& kernel) {{\n  gdn::cpu::{}<{}>(kernel);\n}}\n",
-                       plan.symbol, plan.operation, facts);
+    return fmt::format("extern \"C\" void {}(gdn::cpu::Kernel& kernel) {{\n  gdn::cpu::{}<{}>(kernel, \"{}\");\n}}\n",
+                       plan.symbol, plan.operation, facts, plan.target);
   }
   return fmt::format("GDN_KERNEL({}) {}(const gdn::Args args) {{\n  gdn::{}<{}>(args);\n}}\n", plan.launch.threads,
                      plan.symbol, plan.operation, facts);

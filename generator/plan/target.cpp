@@ -11,6 +11,7 @@ const std::vector<Target>& targets() {
       {"gfx942", Family::kHip, 64, 1024, 64 * 1024, "AMD MI300, MI325"},
       {"gfx950", Family::kHip, 64, 1024, 64 * 1024, "AMD MI350, MI355"},
       {"avx512bf16", Family::kCpu, 1, 1, 0, "x86-64 with AVX-512 and AVX512-BF16"},
+      {"amx", Family::kCpu, 1, 1, 0, "the same with AMX-TILE and AMX-BF16: Intel Sapphire Rapids and newer"},
   };
   return table;
 }

@@ -48,7 +48,9 @@ void add_verify(CLI::App& program, int& exit_code) {
   command->add_option("--on", options->on, "cpu (just in time), simt (the GPU source on the CPU), cuda (a GPU)")
       ->check(CLI::IsMember({"cpu", "simt", "cuda"}))
       ->capture_default_str();
-  command->add_option("--target", options->target, "with --on simt: whose emitted source runs; default sm_90a");
+  command->add_option(
+      "--target", options->target,
+      "whose kernels run: on simt a GPU target (default sm_90a), on cpu a CPU target (default: the best one here)");
   command->add_option("--operation", options->operations, "decode,unpack,...; default: all")->delimiter(',');
   command->add_option("--seed", options->run.seed, "seed of the inputs")->capture_default_str();
   command->add_option("--steps", options->run.steps, "decode steps, each from the state of the one before")

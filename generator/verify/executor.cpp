@@ -8,6 +8,7 @@
 #include "check.h"
 #include "compile/compiler.h"
 #include "compile/headers.h"
+#include "cpu/support.h"
 #include "device/device.h"
 #include "emit/source.h"
 #include "error.h"
@@ -45,7 +46,12 @@ class HostKernel : public Loaded {
 
 class CpuExecutor : public Executor {
  public:
-  const plan::Target& target() const override { return *plan::find_target("avx512bf16"); }
+  explicit CpuExecutor(const plan::Target* target) : target_(target != nullptr ? *target : best()) {
+    if (target_.family == plan::Family::kCpu) return;
+    throw runtime::Error(runtime::Code::kUnsupported,
+                         fmt::format("{} is no CPU target: use --on simt or --on cuda", target_.name));
+  }
+  const plan::Target& target() const override { return target_; }
   std::string where() const override { return "this CPU, just in time"; }
   std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
     const auto start = std::chrono::steady_clock::now();
@@ -53,6 +59,19 @@ class CpuExecutor : public Executor {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     return std::make_unique<HostKernel>(std::move(kernel), spent.count());
   }
+
+ private:
+  // The last CPU target of the table that runs here; the first where none does, so that loading says what is missing.
+  static const plan::Target& best() {
+    const plan::Target* chosen = nullptr;
+    for (const plan::Target& target : plan::targets()) {
+      if (target.family != plan::Family::kCpu) continue;
+      if (chosen == nullptr || cpu::cpu_supports(target.name)) chosen = &target;
+    }
+    return *chosen;
+  }
+
+  const plan::Target& target_;
 };
 
 class ShimExecutor : public Executor {
@@ -147,7 +166,7 @@ class CudaExecutor : public Executor {
 }  // namespace
 
 std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target) {
-  if (place == "cpu") return std::make_unique<CpuExecutor>();
+  if (place == "cpu") return std::make_unique<CpuExecutor>(target);
   if (place == "cuda") return std::make_unique<CudaExecutor>();
   if (place != "simt") throw std::invalid_argument(fmt::format("unknown place {}", place));
   const plan::Target& source = target != nullptr ? *target : *plan::find_target("sm_90a");

@@ -39,7 +39,8 @@ class Executor {
   virtual std::unique_ptr<Loaded> load(const plan::Planned& planned) = 0;
 };
 
-// `place` is cpu, simt or cuda. simt runs the source of `target` (a CUDA or HIP target; null: sm_90a). Throws
+// `place` is cpu, simt or cuda. simt runs the source of `target` (a CUDA or HIP target; null:
+// sm_90a), cpu a CPU target (null: the best one that runs here). Throws
 // runtime::Error with code kMissingLibrary, kUnsupported or kDeviceError when that cannot be had here.
 std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target = nullptr);
 

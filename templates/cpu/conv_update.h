@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the conv_update kernel of facts F. Throws as generate() does.
+// Makes `kernel` the conv_update kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void conv_update(Kernel& kernel) {
-  kernel = kernel_of<F>("conv_update");
+void conv_update(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("conv_update", target);
 }
 
 }  // namespace gdn::cpu

@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the decode kernel of facts F. Throws as generate() does.
+// Makes `kernel` the decode kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void decode(Kernel& kernel) {
-  kernel = kernel_of<F>("decode");
+void decode(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("decode", target);
 }
 
 }  // namespace gdn::cpu

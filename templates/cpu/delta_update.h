@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the delta_update kernel of facts F. Throws as generate() does.
+// Makes `kernel` the delta_update kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void delta_update(Kernel& kernel) {
-  kernel = kernel_of<F>("delta_update");
+void delta_update(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("delta_update", target);
 }
 
 }  // namespace gdn::cpu

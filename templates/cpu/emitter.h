@@ -131,7 +131,6 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(vstmxcsr)
   GDN_INSTRUCTION(vzeroupper)
   GDN_INSTRUCTION(xor_)
-#undef GDN_INSTRUCTION
 
 #define GDN_JUMP(jump)                                                                               \
   void jump(const Mark& target) {                                                                    \
@@ -154,6 +153,15 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   Program finish(const std::string& title);
 
  private:
+  friend class Tiles;  // which checks what Xbyak doesn't
+  GDN_INSTRUCTION(ldtilecfg)
+  GDN_INSTRUCTION(tdpbf16ps)
+  GDN_INSTRUCTION(tileloadd)
+  GDN_INSTRUCTION(tilerelease)
+  GDN_INSTRUCTION(tilestored)
+  GDN_INSTRUCTION(tilezero)
+#undef GDN_INSTRUCTION
+
   struct Line {
     std::size_t begin = 0, end = 0;  // bytes of an instruction; equal for a label or a comment
     std::string text;

@@ -142,12 +142,12 @@ core::Facts facts_of() {
   return f;
 }
 
-// The kernel that facts F describe.
+// The kernel for `target` that facts F describe.
 template <class F>
-Kernel kernel_of(std::string_view operation) {
+Kernel kernel_of(std::string_view operation, std::string_view target) {
   core::KernelPlan plan;
   plan.operation = operation;
-  plan.target = "avx512bf16";
+  plan.target = target;
   plan.facts = facts_of<F>();
   return generate(plan);
 }

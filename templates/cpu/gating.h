@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the gating kernel of facts F. Throws as generate() does.
+// Makes `kernel` the gating kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void gating(Kernel& kernel) {
-  kernel = kernel_of<F>("gating");
+void gating(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("gating", target);
 }
 
 }  // namespace gdn::cpu

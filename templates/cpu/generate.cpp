@@ -256,8 +256,9 @@ const Operation kOperations[] = {
 }  // namespace
 
 Kernel generate(const core::KernelPlan& plan) {
-  if (plan.target != "avx512bf16")
-    refuse(plan, fmt::format("the target is {}: the CPU target is avx512bf16", plan.target));
+  if (plan.target != "avx512bf16" && plan.target != "amx") {
+    refuse(plan, fmt::format("the target is {}: the CPU targets are avx512bf16 and amx", plan.target));
+  }
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
     check_facts(plan);

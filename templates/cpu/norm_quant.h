@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the norm_quant kernel of facts F. Throws as generate() does.
+// Makes `kernel` the norm_quant kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void norm_quant(Kernel& kernel) {
-  kernel = kernel_of<F>("norm_quant");
+void norm_quant(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("norm_quant", target);
 }
 
 }  // namespace gdn::cpu

@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace gdn::cpu {
@@ -42,17 +44,40 @@ bool avx512bf16() {
   return has(leaf(7, 1).eax, {5 /*AVX512_BF16*/});
 }
 
+// The system keeps tile registers only for processes that ask: Linux, Documentation/arch/x86/xstate.rst. It refuses
+// where a thread's signal stack is too small for them.
+bool tiles_granted() {
+  constexpr long kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+
+bool amx() {
+  if (!avx512bf16()) return false;
+  if (!has(leaf(7, 0).edx, {22 /*AMX_BF16*/, 24 /*AMX_TILE*/})) return false;
+  if (!has(saved_state(), {17 /*TILECFG*/, 18 /*TILEDATA*/})) return false;
+  return tiles_granted();
+}
+
 #else
 
 bool avx512bf16() { return false; }
+bool amx() { return false; }
 
 #endif
 
 }  // namespace
 
 bool cpu_supports(std::string_view target) {
-  static const bool kAvx512Bf16 = avx512bf16();
-  return target == "avx512bf16" && kAvx512Bf16;
+  if (target == "avx512bf16") {
+    static const bool kSupported = avx512bf16();
+    return kSupported;
+  }
+  if (target == "amx") {
+    static const bool kSupported = amx();
+    return kSupported;
+  }
+  return false;
 }
 
 }  // namespace gdn::cpu

@@ -5,10 +5,10 @@
 
 namespace gdn::cpu {
 
-// Makes `kernel` the unpack kernel of facts F. Throws as generate() does.
+// Makes `kernel` the unpack kernel of facts F for `target`. Throws as generate() does.
 template <class F>
-void unpack(Kernel& kernel) {
-  kernel = kernel_of<F>("unpack");
+void unpack(Kernel& kernel, std::string_view target) {
+  kernel = kernel_of<F>("unpack", target);
 }
 
 }  // namespace gdn::cpu

@@ -164,6 +164,9 @@ TEST_CASE("a target is supported where the system lists its instructions, and un
     listed = listed && flags.find(flag) != std::string::npos;
   }
   CHECK(cpu::cpu_supports("avx512bf16") == listed);
+  for (const char* flag : {" amx_tile ", " amx_bf16 "}) listed = listed && flags.find(flag) != std::string::npos;
+  // The system may refuse the tiles to a process whose processor has them; it can't grant what is not there.
+  if (!listed) CHECK_FALSE(cpu::cpu_supports("amx"));
   CHECK_FALSE(cpu::cpu_supports("sm_90a"));
   CHECK_FALSE(cpu::cpu_supports(""));
 }

@@ -1,0 +1,106 @@
+// One product of tiles as a function of generated code, and operands for it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <utility>
+
+#include "cpu/context.h"
+#include "cpu/kernel.h"
+#include "cpu/tiles.h"
+
+namespace gdn::test {
+
+// Registers of a test function of three pointers, and one for the stride.
+inline const cpu::Reg64 kA(7), kB(6), kC(2), kStride(0);
+
+inline cpu::Palette full_palette() {
+  cpu::Palette palette;
+  palette.fill({16, 64});
+  return palette;
+}
+
+// Code that calls `body` on an emitter, as a function of three pointers.
+class Function {
+ public:
+  template <class Body>
+  explicit Function(const Body& body) {
+    cpu::Emitter emitter;
+    body(emitter);
+    emitter.ret();
+    auto program = emitter.finish("test");
+    kernel_ = cpu::Kernel(program.code, std::move(program.listing));
+  }
+  void operator()(const void* a, const void* b, void* c) const {
+    using Call = void (*)(const void*, const void*, void*);
+    const auto function = kernel_.function();
+    Call call = nullptr;
+    std::memcpy(&call, &function, sizeof(call));
+    call(a, b, c);
+  }
+
+ private:
+  cpu::Kernel kernel_;
+};
+
+// c (rows x columns, fp32) += a (rows x pairs) * b (pairs x columns) through tiles of exactly these shapes.
+inline Function product(int rows, int pairs, int columns) {
+  return Function([&](cpu::Emitter& e) {
+    cpu::Palette palette;
+    palette[2] = {rows, 4 * columns};
+    palette[5] = {rows, 4 * pairs};
+    palette[7] = {pairs, 4 * columns};
+    cpu::Tiles tiles(e, palette);
+    tiles.configure();
+    e.mov(kStride, 64);
+    tiles.load(2, kC, kStride);
+    tiles.load(5, kA, kStride);
+    tiles.load(7, kB, kStride);
+    tiles.multiply(2, 5, 7);
+    tiles.store(kC, kStride, 0, 2);
+    tiles.release();
+  });
+}
+
+struct Operands {
+  alignas(64) std::uint16_t a[16 * 32], b[16 * 32];
+  alignas(64) std::uint32_t c[16 * 16];
+};
+
+enum class Numbers { kTame, kWide, kSubnormal, kAny };
+
+inline Operands random_operands(std::mt19937& random, Numbers numbers) {
+  const auto word = [&] {
+    const auto bits = static_cast<std::uint16_t>(random());
+    const auto rest = static_cast<std::uint16_t>(bits & 0x807f);
+    unsigned exponent = 0;
+    switch (numbers) {
+      case Numbers::kTame:
+        exponent = 120 + static_cast<unsigned>(random()) % 16;
+        break;
+      case Numbers::kWide:
+        exponent = static_cast<unsigned>(random()) % 255;
+        break;
+      case Numbers::kSubnormal:
+        exponent = random() % 3 != 0 ? 0 : 60 + static_cast<unsigned>(random()) % 40;
+        break;
+      case Numbers::kAny:
+        return bits;
+    }
+    return static_cast<std::uint16_t>(rest | exponent << 7);
+  };
+  Operands x;
+  for (std::uint16_t& value : x.a) value = word();
+  for (std::uint16_t& value : x.b) value = word();
+  for (std::uint32_t& value : x.c) value = static_cast<std::uint32_t>(word()) << 16 | (random() & 0xffff);
+  return x;
+}
+
+inline float number(std::uint32_t bits) {
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+}  // namespace gdn::test
