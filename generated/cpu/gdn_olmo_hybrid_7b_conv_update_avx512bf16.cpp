@@ -160,5 +160,5 @@ static_assert(gdn::spans<ConvUpdate::OutputZ>(0, 0, 191) && gdn::spans<ConvUpdat
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_conv_update_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::conv_update<gdn::generated::olmo_hybrid_7b::ConvUpdate>(kernel);
+  gdn::cpu::conv_update<gdn::generated::olmo_hybrid_7b::ConvUpdate>(kernel, "avx512bf16");
 }

@@ -184,5 +184,5 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 191) && gdn::spans<Decode::Out>(1, 1
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_decode_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::decode<gdn::generated::olmo_hybrid_7b::Decode>(kernel);
+  gdn::cpu::decode<gdn::generated::olmo_hybrid_7b::Decode>(kernel, "avx512bf16");
 }

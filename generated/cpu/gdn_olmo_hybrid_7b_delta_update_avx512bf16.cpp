@@ -104,5 +104,5 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 191) && gdn::spans<DeltaUpd
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_delta_update_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::delta_update<gdn::generated::olmo_hybrid_7b::DeltaUpdate>(kernel);
+  gdn::cpu::delta_update<gdn::generated::olmo_hybrid_7b::DeltaUpdate>(kernel, "avx512bf16");
 }

@@ -96,5 +96,5 @@ static_assert(gdn::spans<Gating::OutputBeta>(0, 0, 0) && gdn::spans<Gating::Outp
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_gating_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::gating<gdn::generated::olmo_hybrid_7b::Gating>(kernel);
+  gdn::cpu::gating<gdn::generated::olmo_hybrid_7b::Gating>(kernel, "avx512bf16");
 }

@@ -80,5 +80,5 @@ static_assert(gdn::spans<NormQuant::Out>(0, 0, 191) && gdn::spans<NormQuant::Out
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_norm_quant_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::norm_quant<gdn::generated::olmo_hybrid_7b::NormQuant>(kernel);
+  gdn::cpu::norm_quant<gdn::generated::olmo_hybrid_7b::NormQuant>(kernel, "avx512bf16");
 }

@@ -144,5 +144,5 @@ static_assert(gdn::spans<Unpack::OutputA>(0, 0, 0) && gdn::spans<Unpack::OutputA
 }  // namespace gdn::generated::olmo_hybrid_7b
 
 extern "C" void gdn_olmo_hybrid_7b_unpack_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::unpack<gdn::generated::olmo_hybrid_7b::Unpack>(kernel);
+  gdn::cpu::unpack<gdn::generated::olmo_hybrid_7b::Unpack>(kernel, "avx512bf16");
 }

@@ -160,5 +160,5 @@ static_assert(gdn::spans<ConvUpdate::OutputZ>(0, 0, 127) && gdn::spans<ConvUpdat
 }  // namespace gdn::generated::qwen3_5_27b
 
 extern "C" void gdn_qwen3_5_27b_conv_update_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::conv_update<gdn::generated::qwen3_5_27b::ConvUpdate>(kernel);
+  gdn::cpu::conv_update<gdn::generated::qwen3_5_27b::ConvUpdate>(kernel, "avx512bf16");
 }

@@ -80,5 +80,5 @@ static_assert(gdn::spans<NormQuant::Out>(0, 0, 127) && gdn::spans<NormQuant::Out
 }  // namespace gdn::generated::qwen3_5_27b
 
 extern "C" void gdn_qwen3_5_27b_norm_quant_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::norm_quant<gdn::generated::qwen3_5_27b::NormQuant>(kernel);
+  gdn::cpu::norm_quant<gdn::generated::qwen3_5_27b::NormQuant>(kernel, "avx512bf16");
 }

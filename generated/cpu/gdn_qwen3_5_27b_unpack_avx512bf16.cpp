@@ -144,5 +144,5 @@ static_assert(gdn::spans<Unpack::OutputA>(0, 0, 0) && gdn::spans<Unpack::OutputA
 }  // namespace gdn::generated::qwen3_5_27b
 
 extern "C" void gdn_qwen3_5_27b_unpack_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::unpack<gdn::generated::qwen3_5_27b::Unpack>(kernel);
+  gdn::cpu::unpack<gdn::generated::qwen3_5_27b::Unpack>(kernel, "avx512bf16");
 }

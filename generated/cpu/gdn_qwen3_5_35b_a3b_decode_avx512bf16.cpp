@@ -184,5 +184,5 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
 extern "C" void gdn_qwen3_5_35b_a3b_decode_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::decode<gdn::generated::qwen3_5_35b_a3b::Decode>(kernel);
+  gdn::cpu::decode<gdn::generated::qwen3_5_35b_a3b::Decode>(kernel, "avx512bf16");
 }

@@ -104,5 +104,5 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 127) && gdn::spans<DeltaUpd
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
 extern "C" void gdn_qwen3_5_35b_a3b_delta_update_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::delta_update<gdn::generated::qwen3_5_35b_a3b::DeltaUpdate>(kernel);
+  gdn::cpu::delta_update<gdn::generated::qwen3_5_35b_a3b::DeltaUpdate>(kernel, "avx512bf16");
 }

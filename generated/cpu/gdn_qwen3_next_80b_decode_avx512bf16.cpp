@@ -184,5 +184,5 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 }  // namespace gdn::generated::qwen3_next_80b
 
 extern "C" void gdn_qwen3_next_80b_decode_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::decode<gdn::generated::qwen3_next_80b::Decode>(kernel);
+  gdn::cpu::decode<gdn::generated::qwen3_next_80b::Decode>(kernel, "avx512bf16");
 }

@@ -96,5 +96,5 @@ static_assert(gdn::spans<Gating::OutputBeta>(0, 0, 0) && gdn::spans<Gating::Outp
 }  // namespace gdn::generated::qwen3_next_80b
 
 extern "C" void gdn_qwen3_next_80b_gating_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::gating<gdn::generated::qwen3_next_80b::Gating>(kernel);
+  gdn::cpu::gating<gdn::generated::qwen3_next_80b::Gating>(kernel, "avx512bf16");
 }

@@ -184,5 +184,5 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 47) && gdn::spans<Decode::Out>(1, 48
 }  // namespace gdn::generated::fuzz_gdn
 
 extern "C" void gdn_fuzz_gdn_decode_avx512bf16(gdn::cpu::Kernel& kernel) {
-  gdn::cpu::decode<gdn::generated::fuzz_gdn::Decode>(kernel);
+  gdn::cpu::decode<gdn::generated::fuzz_gdn::Decode>(kernel, "avx512bf16");
 }
