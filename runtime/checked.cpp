@@ -61,6 +61,7 @@ std::int64_t first_nan(const std::vector<std::uint8_t>& bytes, core::DType dtype
       return -1;
     case core::DType::kInt32:
     case core::DType::kInt64:
+    case core::DType::kUint8:
       return -1;
   }
   return -1;

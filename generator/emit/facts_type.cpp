@@ -55,6 +55,8 @@ std::string_view element(core::DType dtype) {
       return "gdn::E4m3fn";
     case core::DType::kE4m3fnuz:
       return "gdn::E4m3fnuz";
+    case core::DType::kUint8:
+      return "unsigned char";
   }
   return "void";
 }

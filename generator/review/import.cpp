@@ -62,6 +62,7 @@ class Importer {
                         config_.gate_source, kUnknown);
     out_ += "output_quant: none\nspeculative: none\n\n";
     engine_section("slots");
+    engine_section("prefill");
     engine_section("rounding");
     inputs();
     parameters();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "spec/keys.h"
@@ -196,6 +197,13 @@ std::string language_schema() {
     const std::string leaf(key.path.substr(section.empty() ? 0 : section.size() + 1));
     (*home)["properties"][leaf] = schema_of(key);
     if (key.applies == nullptr) (*home)["required"].push_back(leaf);
+  }
+  // A section whose kind may be none may be that word, and then has no other key.
+  for (auto& [name, schema] : root["properties"].items()) {
+    if (!schema.contains("properties") || !schema["properties"].contains("kind")) continue;
+    const ordered_json& kinds = schema["properties"]["kind"]["enum"];
+    if (std::find(kinds.begin(), kinds.end(), "none") == kinds.end()) continue;
+    schema = {{"anyOf", {{{"const", "none"}}, schema}}};
   }
   for (const spec::LaterKey& key : spec::later_keys()) {
     root["properties"][std::string(key.path)] = {{"const", "none"}, {"description", key.help}};

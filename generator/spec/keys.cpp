@@ -137,12 +137,19 @@ Applies is(const Located<T>& leaf, bool answer) {
 #define GDN_AT(leaf) [](auto& s) -> auto& { return s.leaf; }
 // NOLINTEND(bugprone-macro-parentheses)
 
+Applies prefilled_of(const Spec& s) { return is(s.prefill.enabled, *s.prefill.enabled); }
+
 std::vector<Key> make_keys() {
   using namespace core;
   const auto normed = [](const Spec& s) { return is(s.qk_norm.enabled, *s.qk_norm.enabled); };
   const auto softplus = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kSoftplus); };
   const auto bounded = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kBounded); };
   const auto padded = [](const Spec& s) { return is(s.slots.padding, *s.slots.padding != Padding::kNone); };
+  const auto prefilled = [](const Spec& s) { return prefilled_of(s); };
+  const auto flagged = [](const Spec& s) {
+    if (prefilled_of(s) != Applies::kYes) return prefilled_of(s);
+    return is(s.prefill.initial_states, *s.prefill.initial_states == InitialStates::kFlagged);
+  };
   const std::vector<Word> activations = {say("silu", Activation::kSilu), say("sigmoid", Activation::kSigmoid),
                                          say("none", Activation::kNone)};
   const std::vector<Word> conv_activations = {say("silu", Activation::kSilu), say("none", Activation::kNone)};
@@ -225,6 +232,37 @@ std::vector<Key> make_keys() {
                 GDN_AT(slots.padded_output), {}, "what happens to the output of a padding row"),
            "slots.padding is not none", padded),
 
+      word("prefill.kind", {say("chunked", true), say("none", false)}, GDN_AT(prefill.enabled), {},
+           "how sequences of many tokens are worked through: in chunks, or by no kernel of this spec; `prefill: none` "
+           "says the latter in short"),
+      when(integer("prefill.chunk", GDN_AT(prefill.chunk), "tokens", {RuleId::kPrefillChunk},
+                   "tokens of a chunk: what a kernel's tiles and workspace are made for"),
+           "prefill.kind is chunked", prefilled),
+      when(word("prefill.offsets", {say("int32", DType::kInt32), say("int64", DType::kInt64)}, GDN_AT(prefill.offsets),
+                {},
+                "dtype of cu_seqlens: sequence i has the tokens from cu_seqlens[i] to before cu_seqlens[i + 1]; one "
+                "number more than sequences, ascending from 0"),
+           "prefill.kind is chunked", prefilled),
+      when(word("prefill.initial_states",
+                {say("flagged", InitialStates::kFlagged), say("all", InitialStates::kAll),
+                 say("none", InitialStates::kNone)},
+                GDN_AT(prefill.initial_states), {},
+                "which sequences start from what their slots hold, others from zeros: those whose has_initial_state is "
+                "not 0 (a null has_initial_state: none of them), all, or none"),
+           "prefill.kind is chunked", prefilled),
+      when(word("prefill.flags", {say("uint8", DType::kUint8), say("int32", DType::kInt32)}, GDN_AT(prefill.flags), {},
+                "dtype of has_initial_state; uint8 takes frameworks' bool"),
+           "prefill.initial_states is flagged", flagged),
+      when(word("prefill.final_states", {say("in_place", true), say("none", false)}, GDN_AT(prefill.final_states), {},
+                "whether state and window after a sequence's last token go to its slot"),
+           "prefill.kind is chunked", prefilled),
+      when(only("prefill.empty", "untouched", "a sequence without tokens: its slot keeps what it holds"),
+           "prefill.kind is chunked", prefilled),
+      when(dtype("prefill.qk", GDN_AT(prefill.qk), RuleId::kRoundingDtype,
+                 "q and k after the norm and before the scale; stands in prefill for rounding.qk"),
+           "prefill.kind is chunked", prefilled),
+      when(only("prefill.snapshots", "none", "states at chosen token positions"), "prefill.kind is chunked", prefilled),
+
       dtype("rounding.conv", GDN_AT(rounding.conv), RuleId::kRoundingDtype,
             "q, k and v after convolution and activation"),
       dtype("rounding.qk", GDN_AT(rounding.qk), RuleId::kRoundingDtype, "q and k after norm and scale"),
@@ -275,6 +313,15 @@ constexpr Remark kRemarks[] = {
     {"slots.dtype", kByEngine, "indices read at half their width"},
     {"slots.padding", kByEngine, "a padding row that writes the state of a sequence"},
     {"slots.padded_output", kByEngine, "rows of padding that are read later without being written"},
+    {"prefill.kind", kByEngine, ""},
+    {"prefill.chunk", kByEngine, ""},
+    {"prefill.offsets", kByEngine, "offsets read at half their width"},
+    {"prefill.initial_states", kByEngine, "a new sequence that starts from what its slot's last owner left"},
+    {"prefill.flags", kByEngine, "flags read at another width: every fourth of them, or four as one"},
+    {"prefill.final_states", kByEngine, "a decode that continues from a state that nobody wrote"},
+    {"prefill.empty", kByEngine, ""},
+    {"prefill.qk", kByEngine, "q and k rounded between norm and product in one path only"},
+    {"prefill.snapshots", kByEngine, ""},
     {"rounding.conv", kByEngine, "two kernels that agree with nobody but themselves"},
     {"rounding.qk", kByEngine, "q and k rounded between norm and product in one path only"},
     {"rounding.beta", kByEngine, "gates rounded in one path only"},

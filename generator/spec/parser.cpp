@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <iterator>
 #include <memory>
@@ -129,6 +130,24 @@ class SpecReader {
     top_ = match(root_, "", names);
   }
 
+  // `prefill: none` is short for `prefill: {kind: none}`, for every section whose kind can be none. Null for any other
+  // value.
+  const Node* without_shorthand(const Entry& entry, std::string_view section) {
+    if (entry.value.kind != Node::Kind::kScalar || entry.value.text != "none" || entry.value.quoted) return nullptr;
+    for (const Key& key : keys()) {
+      if (section_of(key.path) != section || leaf_of(key.path) != "kind") continue;
+      for (const Word& word : key.words) {
+        if (word.text != "none") continue;
+        Node& map = expanded_.emplace_back();
+        map.kind = Node::Kind::kMap;
+        map.place = entry.value.place;
+        map.entries.push_back({"kind", entry.value.place, entry.value});
+        return &map;
+      }
+    }
+    return nullptr;
+  }
+
   // The entries of a section of keys, matched once; null where it is missing or not a map, which is then reported.
   const Matched* section(std::string_view name) {
     for (const auto& [known, matched] : sections_) {
@@ -138,12 +157,12 @@ class SpecReader {
     const Entry* entry = top_.find(name);
     if (!entry) {
       missing_.push_back(name);
-    } else if (expect_map(*entry, name)) {
+    } else if (const Node* map = without_shorthand(*entry, name); map != nullptr || expect_map(*entry, name)) {
       Names names;
       for (const Key& key : keys()) {
         if (section_of(key.path) == name) names.push_back(leaf_of(key.path));
       }
-      result = std::make_unique<Matched>(match(entry->value, name, names));
+      result = std::make_unique<Matched>(match(map != nullptr ? *map : entry->value, name, names));
     }
     sections_.emplace_back(name, std::move(result));
     return sections_.back().second.get();
@@ -337,6 +356,7 @@ class SpecReader {
   bool overlaid_;
   Spec& spec_;
   Diagnostics& diagnostics_;
+  std::deque<Node> expanded_;  // sections that were written as `none`
   Matched top_;
   std::vector<std::pair<std::string_view, std::unique_ptr<Matched>>> sections_;
   Names missing_;

@@ -53,6 +53,7 @@ const std::vector<RuleText>& rules() {
       {RuleId::kDecayThreshold, "decay.threshold", "the threshold of softplus is from 1 to 80, or none"},
       {RuleId::kBetaFactor, "beta.factor", "beta is sigmoid(b) or 2 * sigmoid(b)"},
       {RuleId::kRoundingDtype, "rounding.dtype", "a value is rounded to bf16 or fp16, or kept fp32"},
+      {RuleId::kPrefillChunk, "prefill.chunk", "a chunk of prefill has 16, 32 or 64 tokens"},
       {RuleId::kTensorName, "tensors.name", "a tensor's name is an identifier that no other operand has"},
       {RuleId::kTensorMissing, "tensors.missing", "every tensor that the layer needs is described"},
       {RuleId::kTensorSplit, "tensors.split", "a conv tensor is one for q, k and v or three of them"},

@@ -59,6 +59,7 @@ enum class RuleId : std::uint8_t {
   kDecayThreshold,
   kBetaFactor,
   kRoundingDtype,
+  kPrefillChunk,
   // what the tensors say
   kTensorName,
   kTensorMissing,

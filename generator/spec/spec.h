@@ -117,6 +117,16 @@ struct Slots {
   Located<core::PaddedOutput> padded_output;
 };
 
+struct Prefill {
+  Located<bool> enabled;  // kind: chunked | none; `prefill: none` is short for the latter
+  Located<int> chunk;
+  Located<core::DType> offsets;                 // int32 | int64
+  Located<core::InitialStates> initial_states;  // none | all | flagged
+  Located<core::DType> flags;                   // uint8 | int32
+  Located<bool> final_states;                   // in_place | none
+  Located<core::DType> qk;
+};
+
 struct Rounding {
   Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
 };
@@ -146,6 +156,7 @@ struct Spec {
   Beta beta;
   OutNorm out_norm;
   Slots slots;
+  Prefill prefill;
   Rounding rounding;
 
   std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once

@@ -196,6 +196,14 @@ void check_rounding_dtype(const Spec& spec, Diagnostics& diagnostics) {
   check(spec.rounding.beta, "rounding.beta");
   check(spec.rounding.o, "rounding.o");
   check(spec.rounding.norm, "rounding.norm");
+  check(spec.prefill.qk, "prefill.qk");
+}
+
+void check_prefill_chunk(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<int>& chunk = spec.prefill.chunk;
+  if (!known(chunk) || *chunk == 16 || *chunk == 32 || *chunk == 64) return;
+  diagnostics.error(chunk.place, id(RuleId::kPrefillChunk),
+                    fmt::format("prefill.chunk = {} must be 16, 32 or 64", *chunk));
 }
 
 struct Check {
@@ -220,6 +228,7 @@ constexpr Check kChecks[] = {
     {RuleId::kDecayThreshold, check_decay_threshold},
     {RuleId::kBetaFactor, check_beta_factor},
     {RuleId::kRoundingDtype, check_rounding_dtype},
+    {RuleId::kPrefillChunk, check_prefill_chunk},
     {RuleId::kTensorName, check_tensor_name},
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},

@@ -55,13 +55,15 @@ core::DType dtype_of(const GdnDLDataType& type) {
                               {GDN_DL_INT, 32, core::DType::kInt32},
                               {GDN_DL_INT, 64, core::DType::kInt64},
                               {GDN_DL_FLOAT8_E4M3FN, 8, core::DType::kE4m3fn},
-                              {GDN_DL_FLOAT8_E4M3FNUZ, 8, core::DType::kE4m3fnuz}};
+                              {GDN_DL_FLOAT8_E4M3FNUZ, 8, core::DType::kE4m3fnuz},
+                              {GDN_DL_UINT, 8, core::DType::kUint8},
+                              {GDN_DL_BOOL, 8, core::DType::kUint8}};
   for (const Known& known : kKnown) {
     if (type.code == known.code && type.bits == known.bits && type.lanes == 1) return known.dtype;
   }
   throw Error(Code::kBadArgument,
               fmt::format("no kernel takes DLPack's element type (code {}, {} bits, {} lanes): fp32, "
-                          "bf16, fp16, int32, int64 and fp8 e4m3 are known",
+                          "bf16, fp16, int32, int64, uint8, bool and fp8 e4m3 are known",
                           type.code, type.bits, type.lanes));
 }
 
@@ -122,13 +124,14 @@ void allocate(PoolMemory& memory, std::uint64_t bytes, const char* place_text) {
 }  // namespace
 
 core::DType dtype_of(gdn_dtype dtype) {
-  if (dtype < GDN_FP32 || dtype > GDN_E4M3FNUZ) {
+  if (dtype < GDN_FP32 || dtype > GDN_UINT8) {
     throw Error(Code::kBadArgument, fmt::format("{} is no gdn_dtype", static_cast<int>(dtype)));
   }
   return static_cast<core::DType>(dtype);
 }
 
 static_assert(static_cast<int>(core::DType::kE4m3fnuz) == GDN_E4M3FNUZ &&
+                  static_cast<int>(core::DType::kUint8) == GDN_UINT8 &&
                   static_cast<int>(core::DType::kBf16) == GDN_BF16,
               "gdn_dtype and core::DType count alike");
 static_assert(static_cast<int>(DeviceKind::kHip) == GDN_DEVICE_HIP, "gdn_device_kind and DeviceKind count alike");
@@ -154,12 +157,12 @@ using gdn::runtime::Error;
 extern "C" {
 
 const char* gdn_dtype_name(gdn_dtype dtype) {
-  if (dtype < GDN_FP32 || dtype > GDN_E4M3FNUZ) return nullptr;
+  if (dtype < GDN_FP32 || dtype > GDN_UINT8) return nullptr;
   return gdn::core::to_string(static_cast<gdn::core::DType>(dtype)).data();
 }
 
 size_t gdn_dtype_bytes(gdn_dtype dtype) {
-  if (dtype < GDN_FP32 || dtype > GDN_E4M3FNUZ) return 0;
+  if (dtype < GDN_FP32 || dtype > GDN_UINT8) return 0;
   return gdn::core::size_of(static_cast<gdn::core::DType>(dtype));
 }
 

@@ -6,7 +6,7 @@
 namespace gdn::core {
 namespace {
 
-constexpr std::array<std::pair<DType, std::string_view>, 7> kNames = {{
+constexpr std::array<std::pair<DType, std::string_view>, 8> kNames = {{
     {DType::kFp32, "fp32"},
     {DType::kBf16, "bf16"},
     {DType::kFp16, "fp16"},
@@ -14,6 +14,7 @@ constexpr std::array<std::pair<DType, std::string_view>, 7> kNames = {{
     {DType::kInt64, "int64"},
     {DType::kE4m3fn, "e4m3fn"},
     {DType::kE4m3fnuz, "e4m3fnuz"},
+    {DType::kUint8, "uint8"},
 }};
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 namespace gdn::core {
 
-enum class DType : std::uint8_t { kFp32, kBf16, kFp16, kInt32, kInt64, kE4m3fn, kE4m3fnuz };
+enum class DType : std::uint8_t { kFp32, kBf16, kFp16, kInt32, kInt64, kE4m3fn, kE4m3fnuz, kUint8 };
 
 // Bytes of one element.
 constexpr std::size_t size_of(DType dtype) {
@@ -23,12 +23,14 @@ constexpr std::size_t size_of(DType dtype) {
       return 8;
     case DType::kE4m3fn:
     case DType::kE4m3fnuz:
+    case DType::kUint8:
       return 1;
   }
   return 0;
 }
 
-// The name a spec uses: "fp32", "bf16", "fp16", "int32", "int64", "e4m3fn", "e4m3fnuz".
+// The name a spec uses: "fp32", "bf16", "fp16", "int32", "int64", "e4m3fn", "e4m3fnuz", "uint8" (bytes and flags: 0 is
+// no, any other number yes).
 std::string_view to_string(DType dtype);
 
 // The inverse of to_string; nothing for an unknown name.

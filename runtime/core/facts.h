@@ -17,6 +17,7 @@ using gdn::AStored;
 using gdn::DecayForm;
 using gdn::Domain;
 using gdn::EpsAt;
+using gdn::InitialStates;
 using gdn::NormWeight;
 using gdn::PaddedOutput;
 using gdn::Padding;

@@ -38,6 +38,7 @@ std::uint32_t bits_of(std::int64_t value, core::DType dtype) {
       return (exponent + 8) << 3 | fraction >> 20;
     case core::DType::kInt32:
     case core::DType::kInt64:
+    case core::DType::kUint8:
       return static_cast<std::uint32_t>(value);
   }
   return 0;

@@ -24,6 +24,8 @@ enum class AStored : unsigned char { kLog, kNegativeExp };  // A_log, or -exp(A_
 enum class Domain : unsigned char { kLogit, kLn, kLog2, kExp, kSigmoid };
 enum class Anchor : unsigned char { kFirst, kLast };  // which rows of a longer window hold the last width-1 inputs
 enum class Padding : unsigned char { kNone, kNegative, kZeroOrNegative };  // which slot indices mark a padding row
+// Which sequences of a prefill start from what their slots hold; the others start from zeros.
+enum class InitialStates : unsigned char { kNone, kAll, kFlagged };  // flagged: an operand has a number a sequence
 enum class PaddedOutput : unsigned char { kZero, kUntouched };
 
 }  // namespace gdn

@@ -93,13 +93,14 @@ TEST_CASE("DLPack tensors: what kernels take becomes a view, the rest is named")
   CHECK(View::of(tensor, layout));
 
   const GdnDLDataType taken[] = {{GDN_DL_FLOAT, 32, 1}, {GDN_DL_FLOAT, 16, 1}, {GDN_DL_BFLOAT, 16, 1},
-                                 {GDN_DL_INT, 32, 1},   {GDN_DL_INT, 64, 1},   {GDN_DL_FLOAT8_E4M3FN, 8, 1}};
+                                 {GDN_DL_INT, 32, 1},   {GDN_DL_INT, 64, 1},   {GDN_DL_FLOAT8_E4M3FN, 8, 1},
+                                 {GDN_DL_UINT, 8, 1},   {GDN_DL_BOOL, 8, 1}};
   for (const GdnDLDataType& type : taken) {
     tensor.dtype = type;
     CHECK(View::of(tensor, layout));
   }
   gdn_view* view = nullptr;
-  const GdnDLDataType refused[] = {{GDN_DL_FLOAT, 64, 1}, {GDN_DL_UINT, 8, 1}, {GDN_DL_FLOAT, 32, 4}, {5, 64, 1}};
+  const GdnDLDataType refused[] = {{GDN_DL_FLOAT, 64, 1}, {GDN_DL_UINT, 16, 1}, {GDN_DL_FLOAT, 32, 4}, {5, 64, 1}};
   for (const GdnDLDataType& type : refused) {
     tensor.dtype = type;
     CHECK(gdn_view_from_dlpack(&tensor, layout.get(), &view) == GDN_BAD_ARGUMENT);

@@ -137,6 +137,21 @@ TEST_CASE("a key that does not apply stays unwritten") {
   CHECK(*spec.qk_scale.q == 0.125);
 }
 
+TEST_CASE("none stands for a section whose kind is none") {
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml";
+  std::string text = test::read_text(file);
+  const std::size_t at = text.find("prefill: {");
+  REQUIRE(at != std::string::npos);
+  text.replace(at, text.find('\n', at) - at, "prefill: none");
+  const Spec spec = test::parse_spec(file, text);
+  CHECK_FALSE(*spec.prefill.enabled);
+  CHECK(written(spec, spec.prefill.enabled) == "none");
+  CHECK(spec.prefill.chunk.place.line == 0);
+  CHECK(to_text(spec).find("prefill:\n  kind: none\n") != std::string::npos);
+  CHECK_FALSE(*test::parse_spec(file, to_text(spec)).prefill.enabled);
+  CHECK(*test::fuzz("fuzz_gdn").prefill.chunk == 64);
+}
+
 TEST_CASE("a printed spec reads back as itself") {
   for (const std::string& file : test::all_specs()) {
     INFO(file);

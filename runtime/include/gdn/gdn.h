@@ -188,8 +188,8 @@ GDN_API const char* gdn_layout_text(const gdn_layout* layout);
 
 /* ---- Views ------------------------------------------------------------------------------------------------------ */
 
-GDN_ENUM(gdn_dtype){GDN_FP32 = 0,  GDN_BF16 = 1,   GDN_FP16 = 2,    GDN_INT32 = 3,
-                    GDN_INT64 = 4, GDN_E4M3FN = 5, GDN_E4M3FNUZ = 6};
+GDN_ENUM(gdn_dtype){GDN_FP32 = 0,  GDN_BF16 = 1,   GDN_FP16 = 2,     GDN_INT32 = 3,
+                    GDN_INT64 = 4, GDN_E4M3FN = 5, GDN_E4M3FNUZ = 6, GDN_UINT8 = 7};
 
 /* "fp32", "bf16", ...; null for a number that is no dtype. Bytes of an element; 0 for no dtype. */
 GDN_API const char* gdn_dtype_name(gdn_dtype dtype);

@@ -14,7 +14,7 @@ from .errors import Error
 
 ABI_VERSION = 1
 
-DTYPES = ("fp32", "bf16", "fp16", "int32", "int64", "e4m3fn", "e4m3fnuz")
+DTYPES = ("fp32", "bf16", "fp16", "int32", "int64", "e4m3fn", "e4m3fnuz", "uint8")
 DEVICES = {"cpu": 1, "cuda": 2, "hip": 10}
 ROW_KINDS = ("decode", "speculative", "prefill")
 
