@@ -14,6 +14,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kMaxJson = 64ll << 20;
 constexpr int kMaxJsonDepth = 64;
+constexpr std::int64_t kMaxLayers = 1024;
 
 // JSON with bounded depth; a key that stands twice in the outermost object is an error.
 json parse_json(const std::string& file, const std::string& text) {
@@ -136,24 +137,55 @@ void read_norm(const json& text, Config& config) {
   }
 }
 
+// A list of layers; one that is no layer's number makes the list no list.
+std::vector<std::int64_t> layer_list(const json& values) {
+  std::vector<std::int64_t> list;
+  for (const json& value : values) {
+    if (!value.is_number_integer() || value.get<std::int64_t>() < 0 || value.get<std::int64_t>() > kMaxLayers)
+      return {};
+    list.push_back(value.get<std::int64_t>());
+  }
+  std::sort(list.begin(), list.end());
+  return list;
+}
+
+// Lists say which layers are linear, or which are not; two families give a rule in place of a list.
 void read_layers(const json& text, Config& config) {
-  const auto list = [&](const json& values, const char* source) {
-    for (const json& value : values) {
-      if (value.is_number_integer()) config.linear_layers.push_back(value.get<std::int64_t>());
-    }
-    config.linear_layers_source = source;
+  config.layer_count = integer(text, "num_hidden_layers");
+  if (config.layer_count && (*config.layer_count < 1 || *config.layer_count > kMaxLayers)) config.layer_count.reset();
+  const auto array = [](const json& from, const char* key) {
+    return from.contains(key) && from[key].is_array() ? &from[key] : nullptr;
   };
-  if (text.contains("layer_types") && text["layer_types"].is_array()) {
+  const auto all_but = [&](const auto& is_full, std::string source) {
+    for (std::int64_t i = 0; i < *config.layer_count; ++i) {
+      if (!is_full(i)) config.linear_layers.push_back(i);
+    }
+    config.linear_layers_source = std::move(source);
+  };
+  if (const json* kinds = array(text, "layer_types"); kinds != nullptr && kinds->size() <= kMaxLayers) {
     std::int64_t index = 0;
-    for (const json& kind : text["layer_types"]) {
+    for (const json& kind : *kinds) {
       if (kind.is_string() && kind.get<std::string>().find("linear") != std::string::npos)
         config.linear_layers.push_back(index);
       ++index;
     }
     config.linear_layers_source = "layer_types";
-  } else if (text.contains("linear_attn_config") && text["linear_attn_config"].is_object() &&
-             text["linear_attn_config"].contains("kda_layers") && text["linear_attn_config"]["kda_layers"].is_array()) {
-    list(text["linear_attn_config"]["kda_layers"], "linear_attn_config.kda_layers");
+    if (!config.layer_count) config.layer_count = index;
+  } else if (const json* linear = text.contains("linear_attn_config") ? &text["linear_attn_config"] : nullptr;
+             linear != nullptr && linear->is_object() && array(*linear, "kda_layers") != nullptr) {
+    config.linear_layers = layer_list(*array(*linear, "kda_layers"));
+    config.linear_layers_source = "linear_attn_config.kda_layers";
+    config.layer_base = config.model_type == "kimi_linear" || config.model_type == "kimi_k3" ? 1 : 0;
+  } else if (const json* full = array(text, "full_attention_layers"); full != nullptr && config.layer_count) {
+    const std::vector<std::int64_t> list = layer_list(*full);
+    all_but([&](std::int64_t i) { return std::binary_search(list.begin(), list.end(), i); },
+            "all but full_attention_layers");
+  } else {
+    for (const char* key : {"full_attention_interval", "layer_group_size"}) {
+      const auto every = integer(text, key);
+      if (!every || *every < 1 || !config.layer_count || !config.linear_layers.empty()) continue;
+      all_but([&](std::int64_t i) { return (i + 1) % *every == 0; }, fmt::format("{} = {}", key, *every));
+    }
   }
 }
 
@@ -181,6 +213,8 @@ std::int64_t StoredTensor::elements() const {
   for (const std::int64_t size : shape) product *= size;
   return product;
 }
+
+bool StoredTensor::is_float() const { return dtype == "BF16" || dtype == "F16" || dtype == "F32" || dtype == "F64"; }
 
 const StoredTensor* StoredLayer::find(const std::vector<std::string>& names) const {
   for (const std::string& name : names) {

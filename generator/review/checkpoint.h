@@ -22,6 +22,7 @@ struct StoredTensor {
   std::vector<std::int64_t> shape;
 
   std::int64_t elements() const;
+  bool is_float() const;  // bf16, fp16, fp32 or fp64: not quantised
 };
 
 // One linear-attention layer: tensors by the end of their names ("in_proj_qkvz.weight", "A_log").
@@ -46,8 +47,10 @@ struct Config {
   std::string norm_weight;  // w, 2*(1+w), or empty
   std::string norm_weight_source;
   std::optional<bool> negative_eigenvalues;
-  bool legacy_qkvz = false;                 // GigaChat: rows are not interleaved
-  std::vector<std::int64_t> linear_layers;  // as listed; empty where the config has no list
+  bool legacy_qkvz = false;  // GigaChat: rows are not interleaved
+  std::optional<std::int64_t> layer_count;
+  std::vector<std::int64_t> linear_layers;  // as listed, ascending; empty where the config does not say
+  int layer_base = 0;                       // what that list calls the first layer: 1 in the Kimi family
   std::string linear_layers_source;
 };
 

@@ -24,12 +24,21 @@ bool sizes_something(std::string_view path) {
   return std::find(std::begin(kSizes), std::end(kSizes), path) != std::end(kSizes);
 }
 
-bool names_only(std::string_view path) { return path == "gdn_gen" || path == "name" || path == "model"; }
+// layers.base says how layers.list counts, which is compared as it counts from 0.
+bool names_only(std::string_view path) {
+  return path == "gdn_gen" || path == "name" || path == "model" || path == "layers.base";
+}
+
+std::string layers_text(const spec::Spec& spec) {
+  if (spec.layers.list->empty()) return "unread";
+  return fmt::format("[{}] from 0", fmt::join(spec::layers_from_zero(spec), ", "));
+}
 
 std::string shown(const spec::Key& key, const spec::Spec& spec) {
   if (key.applies && key.applies(spec) != spec::Applies::kYes) return "not written";
   if (key.path == "qk_scale.q") return fmt::format("{} = {:.9g}", key.show(spec), *spec.qk_scale.q);
   if (key.path == "qk_scale.k") return fmt::format("{} = {:.9g}", key.show(spec), *spec.qk_scale.k);
+  if (key.path == "layers.list") return layers_text(spec);
   return key.show(spec);
 }
 
@@ -126,7 +135,10 @@ class Comparison {
       change.before = shown(key, before_.spec);
       change.after = shown(key, after_.spec);
       change.note = key.help;
-      change.silent = key.path == "slots.dtype" ? false : !(sizes_something(key.path) && shapes_change_);
+      // An engine makes as many layers as there are: their number shows, which of them are of this kind does not.
+      const bool visible = key.path == "slots.dtype" || key.path == "layers.count" ||
+                           (key.path == "layers.list" && *before_.spec.layers.count != *after_.spec.layers.count);
+      change.silent = !visible && !(sizes_something(key.path) && shapes_change_);
       numbers.push_back(std::move(change));
     }
     result_.changes.insert(result_.changes.begin(), numbers.begin(), numbers.end());

@@ -64,6 +64,7 @@ class Importer {
     engine_section("slots");
     engine_section("prefill");
     engine_section("rounding");
+    layers();
     inputs();
     parameters();
     pools();
@@ -88,6 +89,18 @@ class Importer {
       out_ += fmt::format("  {}: {}\n", key.path.substr(section.size() + 1), engine(key.path));
     }
     out_ += "\n";
+  }
+
+  // As the config lists them; what counts from where, only a family tells.
+  void layers() {
+    const bool listed = !config_.linear_layers.empty();
+    out_ += fmt::format("layers:\n  count: {}\n  base: {}\n", number(config_.layer_count),
+                        listed ? fmt::format("{}", config_.layer_base) : std::string(kUnknown));
+    out_ += listed ? fmt::format("  list: [{}]    # {}\n", fmt::join(config_.linear_layers, ", "),
+                                 config_.linear_layers_source)
+                   : fmt::format("  list: {}    # not in the config\n", kUnknown);
+    out_ += fmt::format("projections: {{unquantised: {}}}    # no file says it; [b, a] in every released model\n\n",
+                        kUnknown);
   }
 
   void tensor(std::string_view name, std::string_view dtype, std::string_view dims, std::string_view why = "") {

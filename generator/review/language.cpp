@@ -29,6 +29,10 @@ std::string values_of(const Key& key) {
   if (key.type == ValueType::kDtype) return "`bf16`, `fp16`, or `fp32` for no rounding";
   if (key.words.empty()) {
     switch (key.type) {
+      case ValueType::kIntegerOrUnread:
+        return "a whole number, or `unread`";
+      case ValueType::kIntegers:
+        return "a list of whole numbers, or `unread`";
       case ValueType::kInteger:
         return "a whole number";
       case ValueType::kReal:
@@ -43,9 +47,10 @@ std::string values_of(const Key& key) {
         return "text";
     }
   }
-  std::string text;
+  std::string text = key.type == ValueType::kWords ? "a list of " : "";
+  const std::size_t start = text.size();
   for (const spec::Word& word : key.words) {
-    text += fmt::format("{}`{}`{}", text.empty() ? "" : ", ", word.text, word.later ? " (not yet)" : "");
+    text += fmt::format("{}`{}`{}", text.size() == start ? "" : ", ", word.text, word.later ? " (not yet)" : "");
   }
   return text;
 }
@@ -124,6 +129,17 @@ ordered_json schema_of(const Key& key) {
       break;
     case ValueType::kDtype:
       schema["enum"] = {"bf16", "fp16", "fp32"};
+      break;
+    case ValueType::kIntegerOrUnread:
+      schema["anyOf"] = {{{"type", "integer"}}, {{"const", "unread"}}};
+      break;
+    case ValueType::kIntegers:
+      schema["anyOf"] = {{{"type", "array"}, {"minItems", 1}, {"items", {{"type", "integer"}}}}, {{"const", "unread"}}};
+      break;
+    case ValueType::kWords:
+      schema["type"] = "array";
+      schema["uniqueItems"] = true;
+      schema["items"] = {{"enum", std::move(words)}};
       break;
   }
   schema["description"] = key.help;

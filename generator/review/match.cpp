@@ -117,6 +117,7 @@ class Matcher {
     shape(layer, "v_conv1d.weight", "conv.width, heads.value, dims.value", conv(values));
     for (const char* name : {"norm.weight", "o_norm.weight"}) shape(layer, name, "dims.value", {{v}});
     decays(layer, hv, k);
+    quantised(layer);
     difference(layer, keys);
     order(layer);
     if (layer.find({"conv1d.bias", "q_conv1d.bias"}) != nullptr && !*spec_.conv.bias) {
@@ -188,19 +189,84 @@ class Matcher {
     }
   }
 
-  // The config's list against the layers that have linear-attention tensors: counted from 0, or from 1.
+  // Whether every layer that has linear-attention tensors is on a list that calls the first layer `base`.
+  template <class List>
+  bool holds_stored_layers(const List& list, int base) const {
+    return std::all_of(checkpoint_.layers.begin(), checkpoint_.layers.end(), [&](const StoredLayer& layer) {
+      return std::binary_search(list.begin(), list.end(), layer.index + base);
+    });
+  }
+
+  // Which layers are of this kind: by the spec, by the config's list, by the names of the tensors, which count from 0.
   void layers() {
-    const std::vector<std::int64_t>& listed = checkpoint_.config.linear_layers;
-    if (listed.empty() || checkpoint_.layers.empty()) return;
-    const auto all_listed = [&](std::int64_t base) {
-      return std::all_of(checkpoint_.layers.begin(), checkpoint_.layers.end(), [&](const StoredLayer& layer) {
-        return std::find(listed.begin(), listed.end(), layer.index + base) != listed.end();
-      });
+    const Config& c = checkpoint_.config;
+    if (c.layer_count && *spec_.layers.count && *c.layer_count != **spec_.layers.count) {
+      say("layers.count", "num_hidden_layers",
+          fmt::format("the spec says {}, the config {}", **spec_.layers.count, *c.layer_count));
+    }
+    const std::vector<int> mine = spec::layers_from_zero(spec_);
+    if (!mine.empty() && !holds_stored_layers(mine, 0)) {
+      say("layers.list", "names of the tensors",
+          fmt::format("layers that have linear-attention tensors are not on the spec's list, which counts from {}{}",
+                      *spec_.layers.base,
+                      holds_stored_layers(mine, 1) ? "; all of them would be if it counted from 1" : ""));
+    }
+    if (c.linear_layers.empty()) return;
+    // Tensors tell how the config counts; without them its family does.
+    int base = c.layer_base;
+    const bool from_zero = holds_stored_layers(c.linear_layers, 0), from_one = holds_stored_layers(c.linear_layers, 1);
+    if (from_zero != from_one) base = from_one ? 1 : 0;
+    std::vector<int> theirs;
+    for (const std::int64_t layer : c.linear_layers) theirs.push_back(static_cast<int>(layer) - base);
+    if (!from_zero && !from_one) {
+      say("layers.list", c.linear_layers_source,
+          "layers that have linear-attention tensors are not on the config's list, counted from 0 or from 1");
+    }
+    if (theirs == mine) return;
+    std::vector<int> shifted = mine;
+    for (int& layer : shifted) --layer;
+    const auto text = [](const std::vector<int>& list) {
+      return list.empty() ? std::string("unread") : fmt::format("[{}]", fmt::join(list, ", "));
     };
-    if (all_listed(0)) return;
-    say("(layers)", checkpoint_.config.linear_layers_source,
-        all_listed(1) ? "the list counts layers from 1: layer 0 of the tensors is its 1"
-                      : "layers that have linear-attention tensors are not on the list, counted from 0 or from 1");
+    say("layers.list", c.linear_layers_source,
+        !mine.empty() && shifted == theirs
+            ? "the config's list counts from 1, the spec has it as one that counts from 0"
+            : fmt::format("counted from 0, the spec says {}, the config {}", text(mine), text(theirs)));
+  }
+
+  // What a quantiser must leave alone. 4 and 8 bits an element, and words that hold several of them.
+  void quantised(const StoredLayer& layer) {
+    struct Projection {
+      const char* parts;
+      std::vector<std::string> names;
+    };
+    static const std::vector<Projection> kProjections = {{"qkvz", {"in_proj_qkvz"}},
+                                                         {"qkv", {"in_proj_qkv"}},
+                                                         {"z", {"in_proj_z", "g_proj"}},
+                                                         {"ba", {"in_proj_ba"}},
+                                                         {"b", {"in_proj_b", "b_proj"}},
+                                                         {"a", {"in_proj_a", "a_proj"}},
+                                                         {"q", {"q_proj"}},
+                                                         {"k", {"k_proj"}},
+                                                         {"v", {"v_proj"}}};
+    const std::vector<std::string>& kept = *spec_.projections.unquantised;
+    for (const Projection& projection : kProjections) {
+      for (const std::string& name : projection.names) {
+        const StoredTensor* tensor = layer.find({name + ".weight", name + ".qweight", name + ".weight_packed"});
+        if (tensor == nullptr || tensor->is_float()) continue;
+        for (const std::string& part : kept) {
+          if (std::string_view(projection.parts).find(part) == std::string_view::npos) continue;
+          say("projections.unquantised", layer.prefix + name,
+              fmt::format("the spec keeps {} in 16 bits or more, the checkpoint stores {}", part, tensor->dtype));
+        }
+      }
+    }
+    for (const char* name :
+         {"conv1d.weight", "q_conv1d.weight", "k_conv1d.weight", "v_conv1d.weight", "A_log", "dt_bias"}) {
+      const StoredTensor* tensor = layer.find({name});
+      if (tensor == nullptr || tensor->is_float()) continue;
+      say("parameters", layer.prefix + name, fmt::format("it is stored as {}: no kernel reads that", tensor->dtype));
+    }
   }
 
   const spec::Spec& spec_;

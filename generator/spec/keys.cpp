@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "spec/lists.h"
+
 namespace gdn::spec {
 namespace {
 
@@ -119,6 +121,36 @@ Key dtype(std::string_view path, At at, RuleId rule, std::string_view help) {
   return key;
 }
 
+template <class At>
+Key integer_or_unread(std::string_view path, At at, std::string_view unit, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kIntegerOrUnread, unit, std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) {
+    at(s).place = v.place;
+    if (!v.unread) at(s).value = static_cast<int>(v.integer);
+  };
+  key.show = [at](const Spec& s) { return *at(s) ? fmt::format("{}", **at(s)) : std::string(kUnreadWord); };
+  return key;
+}
+
+template <class At>
+Key integers(std::string_view path, At at, std::string_view unit, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kIntegers, unit, std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {v.integers, v.place}; };
+  key.show = [at](const Spec& s) {
+    return (*at(s)).empty() ? std::string(kUnreadWord) : fmt::format("[{}]", fmt::join(*at(s), ", "));
+  };
+  return key;
+}
+
+template <class At>
+Key words(std::string_view path, std::vector<Word> words, At at, Rules rules, std::string_view help) {
+  Key key = row(path, ValueType::kWords, "", std::move(rules), help);
+  key.store = [at](Spec& s, const Value& v) { at(s) = {v.words, v.place}; };
+  key.show = [at](const Spec& s) { return fmt::format("[{}]", fmt::join(*at(s), ", ")); };
+  key.words = std::move(words);
+  return key;
+}
+
 Key when(Key key, std::string_view text, Applies (*applies)(const Spec&)) {
   key.applies_text = text;
   key.applies = applies;
@@ -152,6 +184,7 @@ std::vector<Key> make_keys() {
   };
   const std::vector<Word> activations = {say("silu", Activation::kSilu), say("sigmoid", Activation::kSigmoid),
                                          say("none", Activation::kNone)};
+  const std::vector<Word> parts = {say("q", 0), say("k", 0), say("v", 0), say("z", 0), say("b", 0), say("a", 0)};
   const std::vector<Word> conv_activations = {say("silu", Activation::kSilu), say("none", Activation::kNone)};
   return {
       integer("gdn_gen", GDN_AT(version), "", {RuleId::kVersion}, "version of the spec language"),
@@ -269,6 +302,15 @@ std::vector<Key> make_keys() {
       dtype("rounding.beta", GDN_AT(rounding.beta), RuleId::kRoundingDtype, "beta"),
       dtype("rounding.o", GDN_AT(rounding.o), RuleId::kRoundingDtype, "o before the output norm"),
       dtype("rounding.norm", GDN_AT(rounding.norm), RuleId::kRoundingDtype, "o after the norm, before the weight"),
+
+      integer_or_unread("layers.count", GDN_AT(layers.count), "layers", {RuleId::kLayersRange},
+                        "layers of the model, of all kinds"),
+      integer("layers.base", GDN_AT(layers.base), "", {RuleId::kLayersBase},
+              "what the list calls the first layer: 0, as the checkpoint's tensors do, or 1"),
+      integers("layers.list", GDN_AT(layers.list), "", {RuleId::kLayersList},
+               "the layers of this kind, one by one: no interval holds for every model"),
+      words("projections.unquantised", parts, GDN_AT(projections.unquantised), {RuleId::kValueTwice},
+            "parts whose projections keep 16 bits or more, whatever a quantiser does to the others"),
   };
 }
 
@@ -327,6 +369,10 @@ constexpr Remark kRemarks[] = {
     {"rounding.beta", kByEngine, "gates rounded in one path only"},
     {"rounding.o", kByEngine, "a read-out that overflows in fp16 although the state is fp32"},
     {"rounding.norm", kByEngine, "one rounding of the fused kernel, two of the reference"},
+    {"layers.count", kByModel, "a last layer that breaks the pattern of the others"},
+    {"layers.base", kByModel, "a list that counts from 1 read as one that counts from 0: every layer shifts by one"},
+    {"layers.list", kByModel, "a rule such as every fourth layer, which the last layers of some models break"},
+    {"projections.unquantised", kByModel, "a quantiser that takes the decay's and beta's projections too"},
 };
 
 }  // namespace

@@ -14,14 +14,17 @@
 namespace gdn::spec {
 
 enum class ValueType : std::uint8_t {
-  kInteger,     // decimal
-  kReal,        // decimal, with or without fraction and exponent
-  kRealOrNone,  // or the word none
-  kScale,       // a real, or key_dim^-0.5, key_dim^-0.25
-  kBoolean,     // true | false
-  kText,        // anything
-  kWord,        // one of Key::words
-  kDtype,       // one of Key::words, which are dtypes
+  kInteger,          // decimal
+  kReal,             // decimal, with or without fraction and exponent
+  kRealOrNone,       // or the word none
+  kScale,            // a real, or key_dim^-0.5, key_dim^-0.25
+  kBoolean,          // true | false
+  kText,             // anything
+  kWord,             // one of Key::words
+  kDtype,            // one of Key::words, which are dtypes
+  kIntegerOrUnread,  // decimal, or the word unread
+  kIntegers,         // a list of decimals, or the word unread
+  kWords,            // a list of Key::words, which may be empty
 };
 
 // A scalar, converted by the type of its key.
@@ -30,7 +33,10 @@ struct Value {
   std::int64_t integer = 0;  // kInteger; kWord and kDtype: Word::value
   double real = 0;           // kReal; kRealOrNone: 0 for none
   bool truth = false;
-  std::string text;  // as written
+  bool unread = false;             // kIntegerOrUnread, kIntegers: nobody has read it in the model's own files
+  std::vector<int> integers;       // kIntegers
+  std::vector<std::string> words;  // kWords
+  std::string text;                // as written
 };
 
 struct Word {

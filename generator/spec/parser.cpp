@@ -51,6 +51,7 @@ class SpecReader {
     for (const LaterKey& key : later_keys()) read_later(key);
     for (const SectionKey& section : tensor_sections()) read_section(section);
     read_unverified();
+    unread_is_unverified();
     report_missing_sections();
     evaluate_scales();
   }
@@ -246,6 +247,18 @@ class SpecReader {
                 ? fmt::format("unverified: {} is neither a key nor a tensor of this spec", quote(item.text))
                 : "unverified: an entry is a key's or a tensor's path, such as heads.key");
     }
+  }
+
+  void unread_is_unverified() {
+    const auto add = [&](std::string_view path, Place place) {
+      for (const Located<std::string>& known : spec_.unverified) {
+        if (*known == path) return;
+      }
+      spec_.unverified.push_back({std::string(path), place});
+    };
+    const Layers& layers = spec_.layers;
+    if (layers.count.place.line > 0 && !*layers.count) add("layers.count", layers.count.place);
+    if (layers.list.place.line > 0 && layers.list->empty()) add("layers.list", layers.list.place);
   }
 
   bool is_path(std::string_view path) const {

@@ -38,6 +38,7 @@ enum class RuleId : std::uint8_t {
   kOverlayModel,
   kValueType,
   kValueWord,
+  kValueTwice,
   kVersion,
   kLater,
   kShorthand,
@@ -60,6 +61,9 @@ enum class RuleId : std::uint8_t {
   kBetaFactor,
   kRoundingDtype,
   kPrefillChunk,
+  kLayersRange,
+  kLayersBase,
+  kLayersList,
   // what the tensors say
   kTensorName,
   kTensorMissing,

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <system_error>
 
+#include "spec/lists.h"
 #include "spec/rules.h"
 
 namespace gdn::spec {
@@ -77,6 +78,13 @@ class ScalarReader {
         return read_real();
       case ValueType::kReal:
         return read_real();
+      case ValueType::kIntegerOrUnread:
+        value_.unread = node_.text == kUnreadWord && !node_.quoted;
+        if (value_.unread) return value_;
+        return read_integer();
+      case ValueType::kIntegers:
+      case ValueType::kWords:
+        break;  // lists
     }
     return std::nullopt;
   }
@@ -231,6 +239,15 @@ std::string wanted_text(const Key& key) {
       return "true or false";
     case ValueType::kText:
       return "text";
+    case ValueType::kIntegerOrUnread:
+      return "a whole number, or unread";
+    case ValueType::kIntegers:
+      return "a list of whole numbers, or unread";
+    case ValueType::kWords: {
+      std::vector<std::string_view> words;
+      for (const Word& word : key.words) words.push_back(word.text);
+      return "a list of " + listed(words);
+    }
     case ValueType::kWord:
     case ValueType::kDtype: {
       std::vector<std::string_view> words;
@@ -265,6 +282,9 @@ bool expect_scalar(const Node& node, std::string_view path, std::string_view wan
 
 std::optional<Value> read_value(const Key& key, const Node& node, std::string_view path, Place key_place,
                                 Diagnostics& diagnostics) {
+  if (key.type == ValueType::kIntegers || key.type == ValueType::kWords) {
+    return read_list(key, node, path, key_place, diagnostics);
+  }
   if (!expect_scalar(node, path, wanted_text(key), key_place, diagnostics)) return std::nullopt;
   return ScalarReader(key, node, path, diagnostics).read();
 }

@@ -33,6 +33,7 @@ struct Located {
   Place place;
 
   const T& operator*() const { return value; }
+  const T* operator->() const { return &value; }
 };
 
 struct Part;
@@ -59,6 +60,17 @@ struct Tensor {
   Located<core::DType> dtype;
   std::vector<Dim> dims;
   Place dims_place;
+};
+
+// Which of the model's layers are of this kind.
+struct Layers {
+  Located<std::optional<int>> count;  // of the whole model, of all kinds; nothing: unread
+  Located<int> base;                  // what the list calls the first layer: 0 or 1
+  Located<std::vector<int>> list;     // ascending; empty: unread
+};
+
+struct Projections {
+  Located<std::vector<std::string>> unquantised;  // parts whose projections keep 16 bits or more
 };
 
 struct Heads {
@@ -158,6 +170,8 @@ struct Spec {
   Slots slots;
   Prefill prefill;
   Rounding rounding;
+  Layers layers;
+  Projections projections;
 
   std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once
   std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight
@@ -169,6 +183,13 @@ struct Spec {
   // Paths of keys and tensors ("heads.key", "pools.state") whose values nobody has read in a primary source.
   std::vector<Located<std::string>> unverified;
 };
+
+// The layers of this kind counted from 0, as a checkpoint's tensors are named; empty where nobody has read them.
+inline std::vector<int> layers_from_zero(const Spec& spec) {
+  std::vector<int> list = *spec.layers.list;
+  for (int& layer : list) layer -= *spec.layers.base;
+  return list;
+}
 
 // The tensor of that name, or null.
 inline const Tensor* find_tensor(const std::vector<Tensor>& tensors, std::string_view name) {

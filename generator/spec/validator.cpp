@@ -206,6 +206,44 @@ void check_prefill_chunk(const Spec& spec, Diagnostics& diagnostics) {
                     fmt::format("prefill.chunk = {} must be 16, 32 or 64", *chunk));
 }
 
+void check_layers_range(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<std::optional<int>>& count = spec.layers.count;
+  if (!*count || (**count >= 1 && **count <= 1024)) return;
+  diagnostics.error(count.place, id(RuleId::kLayersRange),
+                    fmt::format("layers.count = {} must be from 1 to 1024, or unread", **count));
+}
+
+void check_layers_base(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<int>& base = spec.layers.base;
+  if (!known(base) || *base == 0 || *base == 1) return;
+  diagnostics.error(base.place, id(RuleId::kLayersBase),
+                    fmt::format("layers.base = {} must be 0 or 1: what the list calls the first layer", *base));
+}
+
+void check_layers_list(const Spec& spec, Diagnostics& diagnostics) {
+  const Layers& layers = spec.layers;
+  if (!known(layers.list) || layers.list->empty()) return;
+  const std::vector<int>& list = *layers.list;
+  const auto refuse = [&](std::string message) -> Diagnostic& {
+    return diagnostics.error(layers.list.place, id(RuleId::kLayersList), std::move(message));
+  };
+  for (std::size_t i = 1; i < list.size(); ++i) {
+    if (list[i] > list[i - 1]) continue;
+    refuse(fmt::format("layers.list has {} after {}: write each layer once, ascending", list[i], list[i - 1]));
+    return;
+  }
+  if (!known(layers.base) || *layers.base < 0 || *layers.base > 1) return;
+  if (list.front() < *layers.base) {
+    refuse(fmt::format("layers.list has {}, but counts from {}", list.front(), *layers.base))
+        .note(layers.base.place, "layers.base is set here");
+  }
+  const int count = layers.count->value_or(0);
+  if (count < 1 || list.back() < count + *layers.base) return;
+  refuse(fmt::format("layers.list has {}, but the last of {} layers counted from {} is {}", list.back(), count,
+                     *layers.base, count + *layers.base - 1))
+      .note(layers.count.place, "layers.count is set here");
+}
+
 struct Check {
   RuleId rule;
   void (*run)(const Spec&, Diagnostics&);
@@ -229,6 +267,9 @@ constexpr Check kChecks[] = {
     {RuleId::kBetaFactor, check_beta_factor},
     {RuleId::kRoundingDtype, check_rounding_dtype},
     {RuleId::kPrefillChunk, check_prefill_chunk},
+    {RuleId::kLayersRange, check_layers_range},
+    {RuleId::kLayersBase, check_layers_base},
+    {RuleId::kLayersList, check_layers_list},
     {RuleId::kTensorName, check_tensor_name},
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},

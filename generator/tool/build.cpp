@@ -97,7 +97,7 @@ std::string escaped(const std::string& name) {
 void write_depfile(const Options& options) {
   std::string text = escaped(options.depfile_target.empty() ? options.bundle : options.depfile_target) + ":";
   for (const std::string& spec : options.specs) {
-    for (const std::string& file : find_spec(spec)) {
+    for (const std::string& file : find_spec(spec).files) {
       text += " \\\n  " + escaped(std::filesystem::absolute(file).lexically_normal().string());
     }
   }

@@ -28,13 +28,19 @@ std::string portable_name(const std::string& file) {
 
 Read read(const std::string& file_or_name) {
   Read result;
-  for (const std::string& file : find_spec(file_or_name)) {
+  const Found found = find_spec(file_or_name);
+  for (const std::string& file : found.files) {
     const std::size_t kept = result.diagnostics.kept();
     std::optional<std::string> text = spec::read_file(file, result.diagnostics);
     result.diagnostics.move_to_source(kept, static_cast<int>(result.sources.size()));
     result.sources.push_back({file, text ? std::move(*text) : ""});
   }
   if (!result.diagnostics.has_errors()) result.spec = spec::check(result.sources, result.diagnostics);
+  if (result.spec && found.layers) {
+    result.spec->layers.count.value = *found.layers->count;
+    result.spec->layers.base.value = *found.layers->base;
+    result.spec->layers.list.value = *found.layers->list;
+  }
   return result;
 }
 

@@ -14,7 +14,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GDN_GEN = os.environ["GDN_GEN"]
-BYTES = {"BF16": 2, "F32": 4}
+BYTES = {"BF16": 2, "F32": 4, "F8_E4M3": 1, "I8": 1}
 
 
 def gdn_gen(*arguments):
@@ -37,6 +37,10 @@ def raw(path, header, data=0, length=None):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(header) if length is None else length) + header)
         file.truncate(8 + len(header) + data)
+
+
+def linear_layers(count, every=4):
+    return [layer for layer in range(count) if (layer + 1) % every]
 
 
 def gdn_config(model_type, key_heads, value_heads, **more):
@@ -143,16 +147,15 @@ class Match(Checkpoints):
         tensors[FLAT + "in_proj_qkv.weight"] = ("BF16", [2048 + 6144, 1])
         self.disagrees("qwen3_5_27b", gdn_config("qwen3_5", 16, 48), tensors, "its rows less those of in_proj_z are 2048, the spec's q and k have 4096")
 
-    def test_padded_decays_and_layers_counted_from_one(self):
+    def test_padded_decays(self):
         text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
         spec = self.home / "qwen3_next_80b.yaml"
         spec.write_text(text.replace("key: 16 ", "key: 96 ", 1).replace("value: 32 ", "value: 96 ", 1))
         config = {"model_type": "kimi_k3", "text_config": {"model_type": "kimi_linear", "rms_norm_eps": 1e-6, "head_dim": 72, "linear_attn_config": {
-            "num_heads": 96, "head_dim": 128, "short_conv_kernel_size": 4, "kda_layers": [1, 2, 3], "gate_lower_bound": -5.0}}}
+            "num_heads": 96, "head_dim": 128, "short_conv_kernel_size": 4, "gate_lower_bound": -5.0}}}
         lines = self.disagrees(spec, config, kda("language_model.model.layers.0.self_attn.", 96, [128]),
                                "rule: config.json: the spec says gdn, the config is one of kda layers",
-                               "A_log: it has 128 elements for 96 heads: padding at its end",
-                               "(layers): linear_attn_config.kda_layers: the list counts layers from 1")
+                               "A_log: it has 128 elements for 96 heads: padding at its end")
         self.assertFalse(any("dims." in line for line in lines), lines)  # head_dim 72 of the top is another layer's
 
     def test_shaped_decays_are_the_same_decays(self):
@@ -194,10 +197,63 @@ class Match(Checkpoints):
         self.fits("olmo_hybrid_7b", OLMO, tensors)
 
     def test_listed_layers(self):
-        kinds = ["linear_attention", "full_attention"]
-        self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds), interleaved(NEXT, 16, 32))
-        other = {name.replace(".0.", ".7."): value for name, value in interleaved(NEXT, 16, 32).items()}
-        self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds), other, "(layers): layer_types")
+        kinds = ["full_attention" if (layer + 1) % 4 == 0 else "linear_attention" for layer in range(48)]
+        tensors = interleaved(NEXT, 16, 32)
+        self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds), tensors)
+        for more in ({"full_attention_interval": 4}, {"layer_group_size": 4}, {"full_attention_layers": list(range(3, 48, 4))}):
+            self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, num_hidden_layers=48, **more), tensors)
+        lines = self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, num_hidden_layers=44, full_attention_interval=4), tensors,
+                               "layers.count: num_hidden_layers: the spec says 48, the config 44",
+                               "layers.list: full_attention_interval = 4: counted from 0, the spec says [0, 1, 2, 4,")
+        self.assertEqual(len(lines), 2)
+        # The last layer is of another kind than the rule says.
+        self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, layer_types=kinds[:-2] + ["full_attention"] * 2), tensors, "layers.list: layer_types")
+        other = {name.replace(".0.", ".7."): value for name, value in tensors.items()}
+        self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32), other, "layers.list: names of the tensors: layers that have linear-attention")
+
+    def of_layers(self, layers):
+        return {name.replace(".0.", f".{layer}."): value for layer in layers for name, value in interleaved(NEXT, 16, 32).items()}
+
+    def test_layers_counted_from_one(self):
+        # The list is where a family that counts from 1 keeps it; the other keys are a gdn layer's, so that one spec serves.
+        def config(layers, model_type="kimi_linear"):
+            return gdn_config(model_type, 16, 32, num_hidden_layers=48, linear_attn_config={"kda_layers": layers})
+        from_zero, from_one = linear_layers(48), [layer + 1 for layer in linear_layers(48)]
+        text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
+        spec = self.home / "qwen3_next_80b.yaml"
+
+        def layers_of(*arguments):
+            lines = self.match(spec, *arguments).stdout.splitlines()
+            return [line for line in lines if line.startswith("layers.")]
+
+        def spec_says(base, layers):
+            spec.write_text(re.sub(r"  base: 0[^\n]*\n  list: .*?\nprojections:", f"  base: {base}\n  list: {layers}\nprojections:", text, flags=re.DOTALL))
+            self.assertNotEqual(spec.read_text(), text)
+
+        some = self.of_layers([0, 1, 2, 44, 46])
+        for base, layers in ((0, from_zero), (1, from_one)):
+            spec_says(base, layers)
+            self.write(config(from_one), some)
+            self.assertEqual(layers_of(), [])
+            self.write(config(from_zero, "glm5_next"), some)  # this family counts from 0
+            self.assertEqual(layers_of(), [])
+            self.write(config(from_zero), some)  # and the tensors have the last word
+            self.assertEqual(layers_of(), [])
+        # The config's list, copied as if it counted from 0: shifted by one, and the last layer is off the end.
+        spec_says(0, [layer for layer in from_one if layer < 48])
+        self.write(config(from_one), some)
+        self.assertEqual(len(layers_of()), 2)
+        self.assertIn("are not on the spec's list, which counts from 0; all of them would be if it counted from 1", layers_of()[0])
+        self.assertIn("the config's list counts from 1, the spec has it as one that counts from 0", layers_of()[1])
+
+    def test_quantised_projections(self):
+        fp8 = {NEXT + "in_proj_qkvz.weight": ("F8_E4M3", [12288, 1])}
+        self.fits("qwen3_next_80b", gdn_config("qwen3_next", 16, 32), {**interleaved(NEXT, 16, 32), **fp8})
+        lines = self.disagrees("qwen3_next_80b", gdn_config("qwen3_next", 16, 32),
+                               {**interleaved(NEXT, 16, 32), **fp8, NEXT + "in_proj_ba.weight": ("F8_E4M3", [64, 1]), NEXT + "dt_bias": ("I8", [32])},
+                               "projections.unquantised: " + NEXT + "in_proj_ba: the spec keeps b in 16 bits or more, the checkpoint stores F8_E4M3",
+                               "the spec keeps a in 16 bits or more", "dt_bias: it is stored as I8")
+        self.assertEqual(len(lines), 3)
 
 
 class BadFiles(Checkpoints):
@@ -284,14 +340,15 @@ class Import(Checkpoints):
         self.assertIn("FILL_IN", text)
 
     def test_filled_in_it_is_the_checked_in_layer(self):
-        for spec, config, tensors, overlay in [("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, linear_allow_neg_eigval=False), interleaved(NEXT, 16, 32), "vllm_sd"),
-                                               ("qwen3_5_27b", gdn_config("qwen3_5", 16, 48, linear_allow_neg_eigval=False), flat(FLAT, 16, 48), "sglang")]:
+        for spec, config, tensors, overlay in [("qwen3_next_80b", gdn_config("qwen3_next", 16, 32, linear_allow_neg_eigval=False, num_hidden_layers=48, full_attention_interval=4), interleaved(NEXT, 16, 32), "vllm_sd"),
+                                               ("qwen3_5_27b", gdn_config("qwen3_5", 16, 48, linear_allow_neg_eigval=False, num_hidden_layers=64, full_attention_interval=4), flat(FLAT, 16, 48), "sglang")]:
             with self.subTest(spec):
                 self.write(config, tensors)
                 text = self.imported("--engine", overlay, "--name", "filled")
                 for pattern, value in [(r"kind: FILL_IN, eps: FILL_IN, eps_at: FILL_IN", "kind: l2, eps: 1e-6, eps_at: sum"),
                                        (r"q: FILL_IN, k: FILL_IN", "q: key_dim^-0.5, k: 1"), (r"activation: FILL_IN", "activation: silu"),
-                                       (r"form: FILL_IN", "form: softplus"), (r"order: FILL_IN", "order: norm_then_gate")]:
+                                       (r"form: FILL_IN", "form: softplus"), (r"order: FILL_IN", "order: norm_then_gate"),
+                                       (r"unquantised: FILL_IN", "unquantised: [b, a]")]:
                     text, changed = re.subn(pattern, value, text)
                     self.assertEqual(changed, 1, pattern)
                 self.assertNotRegex(text.split("\n", 1)[1], "FILL_IN")

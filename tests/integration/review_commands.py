@@ -73,6 +73,33 @@ class Names(unittest.TestCase):
                 self.assertEqual(result.returncode, code)
                 self.assertIn(words, result.stdout if code == 0 else result.stderr)
 
+    def test_other_names_have_layers_of_their_own(self):
+        for name, count, linear in [("qwen3_5_4b", 32, 24), ("qwen3_5_9b", 32, 24), ("qwen3_5_397b_a17b+vllm_ds", 60, 45), ("qwen3_6_27b", 64, 48)]:
+            with self.subTest(name):
+                text = gdn_gen("dump", name, "--stage", "spec").stdout
+                self.assertIn(f"  count: {count}\n", text)
+                self.assertEqual(len(re.search(r"  list: \[([^]]*)\]", text)[1].split(",")), linear)
+
+    def test_names_of_ggufs(self):
+        for name, pairing in [("qwen3_5_35b_a3b_gguf", "tiled"), ("qwen3_5_27b_gguf", "tiled"), ("qwen3_next_80b_gguf", "grouped"),
+                              ("gigachat3_5_432b_a28b_gguf", "grouped")]:
+            with self.subTest(name):
+                text = gdn_gen("dump", name, "--stage", "spec").stdout
+                self.assertIn(f"  pairing: {pairing}\n", text)
+                self.assertIn("  a_log: negative_exp\n", text)
+
+    def test_rows_of_names_that_say_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            specs = pathlib.Path(folder) / "specs"
+            shutil.copytree(ROOT / "specs", specs)
+            for row in ("alias a", "alias a qwen3_5_27b of 4", "alias a qwen3_5_27b layers of 4: 0 4", "alias a qwen3_5_27b layers of 4: 1 1",
+                        "alias a qwen3_5_27b layers of 4:", "alias a qwen3_5_27b layers of 4: 0 x", "refuse a", "name a b"):
+                with self.subTest(row):
+                    (specs / "names.txt").write_text(row + "\n")
+                    result = gdn_gen("dump", "b", cwd=folder)
+                    self.assertEqual(result.returncode, 1)
+                    self.assertIn("specs/names.txt:1: write `alias NAME SPEC`", result.stderr)
+
     def test_every_alias_has_a_spec_and_no_refused_name_has_one(self):
         for line in (ROOT / "specs" / "names.txt").read_text().splitlines():
             words = line.split()

@@ -76,6 +76,7 @@ std::int64_t product(const spec::Spec& spec, const std::vector<spec::Dim>& dims,
 // of projections and of the output as one dimension.
 std::string seen(const spec::Spec& spec) {
   std::string text(core::to_string(*spec.slots.dtype));
+  text += " " + std::to_string(spec.layers.count->value_or(0)) + " layers";
   const auto add = [&](const std::vector<spec::Tensor>& tensors, bool flat, bool pool) {
     for (const spec::Tensor& tensor : tensors) {
       text += "; " + *tensor.name + " " + std::string(core::to_string(*tensor.dtype));

@@ -95,6 +95,27 @@ TEST_CASE("each number of a released spec says where it comes from") {
   }
 }
 
+TEST_CASE("released models list their layers one by one, and how they count") {
+  struct Model {
+    const char* file;
+    int count, linear, last;
+  };
+  // Layers of the whole model, those of this kind, and the last of them, counted from 0.
+  for (const Model& model : {Model{"qwen3_next_80b", 48, 36, 46},
+                             {"qwen3_5_27b", 64, 48, 62},
+                             {"qwen3_5_35b_a3b", 40, 30, 38},
+                             {"olmo_hybrid_7b", 32, 24, 30},
+                             {"more/qwen3_5_0_8b", 24, 18, 22},
+                             {"more/qwen3_5_122b_a10b", 48, 36, 46},
+                             {"more/qwen3_8_flash_next", 48, 36, 46}}) {
+    INFO(model.file);
+    const Spec spec = test::released(model.file);
+    CHECK(*spec.layers.count == model.count);
+    CHECK(static_cast<int>(layers_from_zero(spec).size()) == model.linear);
+    CHECK(layers_from_zero(spec).back() == model.last);
+  }
+}
+
 TEST_CASE("the fuzz specs cover what no shape check can see") {
   CHECK(sizes_of(test::fuzz("fuzz_gdn")) == "2 6 32 48 4 ");
   std::set<std::string> seen;
@@ -205,7 +226,8 @@ TEST_CASE("the table of keys is complete") {
     INFO(key.path);
     CHECK(paths.insert(key.path).second);
     CHECK_FALSE(key.help.empty());
-    CHECK((key.type == ValueType::kWord || key.type == ValueType::kDtype) == !key.words.empty());
+    CHECK((key.type == ValueType::kWord || key.type == ValueType::kDtype || key.type == ValueType::kWords) ==
+          !key.words.empty());
     CHECK((key.applies == nullptr) == key.applies_text.empty());
     CHECK(key.store);
     CHECK(key.show);
@@ -228,9 +250,11 @@ TEST_CASE("a word is stored as what it is shown as") {
       Spec changed = spec;
       Value value;
       value.integer = word.value;
+      value.words = {std::string(word.text)};
       value.place = {1, 1, 1};
       key.store(changed, value);
-      CHECK(key.show(changed) == word.text);
+      CHECK(key.show(changed) ==
+            (key.type == ValueType::kWords ? "[" + std::string(word.text) + "]" : std::string(word.text)));
     }
   }
 }

@@ -169,12 +169,13 @@ TEST_CASE("unverified values are warned about and stay a valid spec") {
   std::string text;
   const std::optional<Spec> spec = load(file, diagnostics, &text);
   REQUIRE(spec);
-  CHECK(spec->unverified.size() == 5);
+  CHECK(spec->unverified.size() == 7);
   CHECK_FALSE(diagnostics.has_errors());
   const std::string rendered = render(diagnostics, file, text);
   CHECK(rendered.find("warning: heads.key is not verified: nobody has read it in the model's own files [unverified]") !=
         std::string::npos);
-  CHECK(to_text(*spec).find("unverified: [heads.key, heads.value, dims.key, dims.value, out_norm.eps]\n") !=
+  CHECK(to_text(*spec).find(
+            "unverified: [heads.key, heads.value, dims.key, dims.value, out_norm.eps, layers.count, layers.list]\n") !=
         std::string::npos);
 }
 
