@@ -1,0 +1,306 @@
+// The serial part of the chunked delta rule: a warp group takes 64 value columns of one head through all chunks of a
+// sequence, and writes their outputs. Its operands are the records that prep (prep.h) made.
+//
+// The state is held transposed, S^T [64 value columns][K] as fp32 accumulators, so that the result of each product is
+// the next one's operand where it lies:
+//
+//   D   = S^T K^T                            the state's prediction of the values
+//   X   = V^T - D diag(2^G)                  columns are tokens
+//   Y   = (X M^T) diag(2^(G_last - G))       the values to write, decayed to the chunk's end in fp32
+//   S^T = 2^G_last S^T + Y K
+//   O^T = scale (S^T Q^T diag(2^G) + X R^T)  with S from before the chunk
+//
+// Numbers. S, X and Y become fp16 operands under an exponent x of the warp (16 value columns): X stands for 2^x X, the
+// accumulators hold 2^(x + 10) S. Each chunk, in the shadow of the first product, a warp looks at the largest v and S:
+// above 2^4 and 2^10 in those units, or both 2^3 below that, it takes another x. What the accumulators hold is then
+// multiplied by the difference as they decay, v and the outputs as they pass: all by powers of two, so nothing but
+// fp16's own rounding is lost, whatever the scale of v and however far the state has decayed. |X| stays below
+// 2^4 + sqrt(K) and Y, 2^10 times the values to write, inside fp16 for |beta| <= 2.
+//
+// A block is one or two such warp groups, each a slice of 64 value columns of one head, and a warp group that loads:
+// one warp the records by bulk copies, one warp a slice the rows of v, 16 bytes a copy, zeros past the end.
+#pragma once
+
+#include "gdn/sm90/slice.h"
+
+namespace gdn::sm90 {
+
+// kOut: whether the block makes outputs; if not it only carries the state on.
+template <class F, int kSlices, bool kOut = true>
+struct ChainShape {
+  static constexpr int kHeadSlices = ceil_div(F::kValueDim, 64);
+  static constexpr int kBlocksPerHead = kHeadSlices / kSlices;
+  static_assert(kHeadSlices % kSlices == 0, "a block's slices are of one head");
+  static constexpr int kThreads = 128 * kSlices + 128;
+  static constexpr int kStages = 3;
+
+  static constexpr int kKey = 0;
+  static constexpr int kQuery = Record<F>::kKeyBytes;
+  static constexpr int kM = (kOut ? 2 : 1) * Record<F>::kKeyBytes;
+  static constexpr int kR = kM + kTileBytes;
+  static constexpr int kValue = kM + (kOut ? 2 : 1) * kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
+  static constexpr int kGates = kValue + kSlices * kTileBytes;
+  static constexpr int kStageBytes = kGates + 2048;
+  static constexpr int kKeyLoaded = kM, kMatrixLoaded = kValue - kM;
+  static constexpr int kLoaded = kKeyLoaded + kMatrixLoaded + Gates::kBytes;  // by bulk copies
+
+  static constexpr int kOutput = kStages * kStageBytes;  // [warps][64 tokens][16 value columns]
+  static constexpr int kBarriers = kOutput + (kOut ? kSlices * 4 * 2048 : 0);
+  static constexpr int kShared = kBarriers + kStages * 16;
+
+  GDN_HD static constexpr unsigned full(unsigned stage) { return kBarriers + 8 * stage; }
+  GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }
+};
+
+template <class F>
+GDN_DEVICE int key_head_of(int value_head) {
+  return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
+}
+
+// ---- loads ----------------------------------------------------------------------------------------------------------
+
+template <class F, class Shape>
+GDN_DEVICE void load_records(const Place& place, Global<const char> workspace, unsigned base) {
+  using Layout = Record<F>;
+  const int key_head = key_head_of<F>(place.head);
+  Global<const char> record = workspace + place.chunk * Layout::kBytes;
+  unsigned stage = 0, parity = 1;
+  for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
+    const unsigned full = base + Shape::full(stage), to = base + stage * Shape::kStageBytes;
+    wait(base + Shape::empty(stage), parity);
+    expect(full, Shape::kLoaded);
+    bulk_load(to + Shape::kKey, record + Layout::keys(key_head), Shape::kKeyLoaded, full);
+    bulk_load(to + Shape::kM, record + Layout::matrices(place.head), Shape::kMatrixLoaded, full);
+    bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Gates::kBytes, full);
+    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+  }
+}
+
+// One warp; 4 rows of 8 pieces a step.
+template <class F, class Shape>
+GDN_DEVICE void load_values(const Args& args, const Place& place, int slice, unsigned base) {
+  using V = typename F::InputV;
+  static_assert(sizeof(typename V::Element) == 2 && V::kInnerStride == 1 && V::kAlign % 8 == 0, "16-byte pieces");
+  static_assert(F::kValueDim % 8 == 0, "16-byte pieces of v");
+  const int piece = lane_id() % 8, column = (place.slice + slice) * 64 + piece * 8;
+  const bool inside = column < F::kValueDim;
+  const long long step = 4 * 2 * args.stride[V::kOperand];  // bytes
+  const auto first = part<V>(args, place.token + lane_id() / 8) + V::base(place.head) + (inside ? column : 0);
+  Global<const char> from = reinterpret_cast<Global<const char>>(first);
+  long long left = place.tokens - lane_id() / 8;
+  unsigned stage = 0, parity = 1;
+  for (int c = place.chunks(); c > 0; --c) {
+    const unsigned to = base + stage * Shape::kStageBytes + Shape::kValue + static_cast<unsigned>(slice) * kTileBytes;
+    wait(base + Shape::empty(stage), parity);
+    GDN_UNROLL
+    for (int i = 0; i < 16; ++i, from += step) {
+      copy_16(to + tile_offset(4 * i + lane_id() / 8, piece * 8), from, inside && left > 4 * i);
+    }
+    left -= kChunk;
+    arrive_after_copies(base + Shape::full(stage));
+    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+  }
+}
+
+// ---- a slice --------------------------------------------------------------------------------------------------------
+
+template <class F, int kSlices, bool kOut>
+class ChainSlice : public Slice<F> {
+  using Shape = ChainShape<F, kSlices, kOut>;
+  using Base = Slice<F>;
+  using Base::exponent_, Base::state_, Base::warp_, Base::place_;
+  static constexpr int kTiles = Base::kTiles, kCount = Base::kCount;
+
+ public:
+  // `member` of the block's slices. Without `values` v is zero and nothing is loaded for it.
+  GDN_DEVICE ChainSlice(const Args& args, const Place& place, int member, bool values, unsigned base)
+      : Base(place, place.slice + member), args_(args), base_(base), member_(member), values_(values) {}
+
+  GDN_DEVICE void run() {
+    Global<char> row = kOut ? Base::out_row(args_) : nullptr;
+    const long long stride = kOut ? Base::out_stride(args_) : 0;
+    unsigned stage = 0, parity = 0;
+    for (long long left = place_.tokens; left > 0; left -= kChunk, row += 4 * stride) {
+      chunk(row, stride, left, stage, parity);
+      if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+    }
+  }
+
+ private:
+  // Products that follow each other on one accumulator need no wait between them; what the threads do with registers
+  // stands where the products under way do not touch them. A load stands above the wait behind which it is used: the
+  // wait pins it.
+  GDN_DEVICE void chunk(Global<char> row, long long stride, long long left, unsigned stage, unsigned parity) {
+    const unsigned at = base_ + stage * Shape::kStageBytes;
+    unsigned s[kCount / 2];
+    Base::pack(s);
+    const Descriptor k = k_major(at + Shape::kKey), q = k_major(at + Shape::kQuery);
+    const Descriptor m = k_major(at + Shape::kM), r = k_major(at + Shape::kR);
+    const Descriptor k_rows = n_major(at + Shape::kKey);
+    const float* gates = static_cast<const float*>(__cvta_shared_to_generic(at + Shape::kGates));
+
+    wait(base_ + Shape::full(stage), parity);
+    float d[32], o[32];
+    products_begin();
+    GDN_UNROLL
+    for (int i = 0; i < 4 * kTiles; ++i) product_64(d, s, i, k + along_key(i), i > 0);
+    products_commit();
+    if constexpr (kOut) {
+      GDN_UNROLL
+      for (int i = 0; i < 4 * kTiles; ++i) product_64(o, s, i, q + along_key(i), i > 0);
+      products_commit();
+    }
+
+    unsigned v[16];
+    Base::load_values(v, at + Shape::kValue + static_cast<unsigned>(member_) * kTileBytes);
+    if (!kOut && !values_) {
+      GDN_UNROLL
+      for (int i = 0; i < 16; ++i) v[i] = 0;
+    }
+    float2 read[8];
+    GDN_UNROLL
+    for (int n = 0; n < 8; ++n) read[n] = Base::pair(gates + Gates::kRead, n);
+    Base::settle(v, s);
+    Base::scale_values(v);
+    if (exponent_.change != 1.0f) {
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) read[n] = Base::times(read[n], exponent_.change);
+    }
+    products_wait<kOut ? 1 : 0>();
+    unsigned x[16];
+    GDN_UNROLL
+    for (int n = 0; n < 8; ++n) Base::subtract(x, v, d, read[n], n);
+
+    // M is lower triangular: tokens 0 to 31 read nothing of tokens 32 to 63. Two arrays, for ptxas serialises products
+    // of different N on one.
+    float y0[16], y1[16];
+    products_begin();
+    GDN_UNROLL
+    for (int i = 0; i < 2; ++i) product_32(y0, x, i, m + static_cast<Descriptor>(i) * kStepK, i > 0);
+    GDN_UNROLL
+    for (int i = 0; i < 4; ++i) product_32(y1, x, i, m + kHalfTile + static_cast<Descriptor>(i) * kStepK, i > 0);
+    products_commit();
+    if constexpr (kOut) {
+      float2 out[8];
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) out[n] = Base::pair(gates + Gates::kOut, n);
+      products_wait<1>();  // S^T Q^T is back
+      if (exponent_.change != 1.0f) {
+        GDN_UNROLL
+        for (int n = 0; n < 8; ++n) out[n] = Base::times(out[n], exponent_.change);
+      }
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) Base::multiply(o, out[n], n);
+      products_begin();
+      GDN_UNROLL
+      for (int i = 0; i < 4; ++i) product_64(o, x, i, r + static_cast<Descriptor>(i) * kStepK, true);
+      products_commit();
+    }
+
+    float2 write[8];
+    GDN_UNROLL
+    for (int n = 0; n < 8; ++n) write[n] = Base::pair(gates + Gates::kWrite, n);
+    const float decay = gates[Gates::kDecay] * exponent_.change;
+    GDN_UNROLL
+    for (int i = 0; i < kCount; ++i) state_[i] *= decay;
+    products_wait<kOut ? 1 : 0>();
+    unsigned y[16];
+    GDN_UNROLL
+    for (int n = 0; n < 8; ++n) decay_values(y, n < 4 ? y0 : y1, write[n], n);
+    products_begin();
+    GDN_UNROLL
+    for (int i = 0; i < 4; ++i) product_n_major(state_, y, i, k_rows + static_cast<Descriptor>(i) * kStepN);
+    products_commit();
+
+    if constexpr (kOut) {
+      float2 scale[8];
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) scale[n] = Base::pair(gates + Gates::kOutScale, n);
+      products_wait<1>();
+      Base::put_out(row, stride, left, o, scale, power_of_two(-exponent_.x),
+                    base_ + Shape::kOutput + static_cast<unsigned>((member_ * 4 + warp_) * 2048));
+    }
+    products_wait<0>();
+    if (lane_id() == 0) arrive(base_ + Shape::empty(stage));
+  }
+
+  const Args& args_;
+  unsigned base_;
+  int member_;
+  bool values_;
+};
+
+// ---- a block --------------------------------------------------------------------------------------------------------
+
+// What becomes of a sequence's state: read from and written to its slot, or neither.
+struct SlotUse {
+  long long slot;
+  bool read, written;
+};
+
+template <class F>
+GDN_DEVICE StatePlace<typename F::State> state_in_slot(const Args& args, long long slot, int head) {
+  return {part<typename F::State>(args, slot) + F::State::base(head)};
+}
+
+// The barriers of a block's stages, by all its threads.
+template <class Shape>
+GDN_DEVICE void begin_stages(unsigned base, int loads, int reads) {
+  if (thread_id() == 0) {
+    for (unsigned i = 0; i < Shape::kStages; ++i) {
+      barrier_init(base + Shape::full(i), loads);
+      barrier_init(base + Shape::empty(i), reads);
+    }
+    barrier_init_done();
+  }
+  barrier();
+}
+
+// A block's slices through their chunks. `begin` and `end` are called by each slice's threads, before and after.
+template <class F, int kSlices, bool kOut, class Begin, class End>
+GDN_DEVICE void run_chain(const Args& args, const Place& place, bool values, Global<const char> workspace, char* shared,
+                          Begin&& begin, End&& end) {
+  using Shape = ChainShape<F, kSlices, kOut>;
+  const unsigned base = shared_address(shared);
+  begin_stages<Shape>(base, 1 + (values ? 32 * kSlices : 0), 4 * kSlices);
+  if (thread_id() / 128 == kSlices) {
+    give_registers<40>();
+    const int warp = thread_id() % 128 / 32;
+    if (warp < kSlices) {
+      if (values) load_values<F, Shape>(args, place, warp, base);
+    } else if (warp == kSlices) {
+      wait_for_previous_grid();
+      if (lane_id() == 0) load_records<F, Shape>(place, workspace, base);
+    }
+  } else {
+    // Together with the loading group's no more than the block began with: 168 a thread of three groups, 248 of two.
+    take_registers<kSlices == 1 ? 248 : 232>();
+    ChainSlice<F, kSlices, kOut> slice(args, place, thread_id() / 128, values, base);
+    begin(slice);
+    slice.scale_up();
+    slice.run();
+    end(slice);
+  }
+}
+
+// Blocks of ChainShape::kThreads threads with kShared bytes of dynamic shared memory that start on a multiple of 1024;
+// `place` names the first of the block's slices.
+template <class F, int kSlices>
+GDN_DEVICE void chain(const Args& args, const SlotUse& use, const Place& place, Global<const char> workspace,
+                      char* shared) {
+  using Mine = ChainSlice<F, kSlices, true>;
+  run_chain<F, kSlices, true>(
+      args, place, true, workspace, shared,
+      [&](Mine& slice) {
+        if (use.read) {
+          slice.read(state_in_slot<F>(args, use.slot, place.head));
+        } else {
+          slice.clear();
+        }
+      },
+      [&](Mine& slice) {
+        if (use.written) slice.write(state_in_slot<F>(args, use.slot, place.head));
+      });
+}
+
+}  // namespace gdn::sm90

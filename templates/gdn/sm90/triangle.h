@@ -1,0 +1,91 @@
+// M = (diag(1 / beta) + L)^-1 of a 64x64 chunk, L strictly lower, in blocks: the 16x16 blocks on the diagonal in fp32,
+// then pairs of 16, then the pair of 32, by
+//
+//   [[X, 0], [L, Z]]^-1 = [[X^-1, 0], [-Z^-1 L X^-1, Z^-1]]
+//
+// in fp16 products with fp32 accumulators, as many bits as tf32. M is held times 2^kMatrixShift. A block of 128
+// threads; barriers between the steps are the caller's. m and l are swizzled tiles in shared memory.
+#pragma once
+
+#include "gdn/sm90/chunks.h"
+
+namespace gdn::sm90 {
+
+constexpr float kMatrixUnit = 1.0f / (1 << kMatrixShift);
+
+GDN_DEVICE void put(unsigned address, unsigned word) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+GDN_DEVICE void put_half(unsigned address, float x) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(address), "h"(float_to_half(x)) : "memory");
+}
+
+// A column of a diagonal block's inverse, by substitution: M_i = beta_i (e_i - sum over j < i of L_ij M_j), no
+// division. `block` is L's, fp32 [16][16] in shared memory, of which the upper triangle is not read.
+GDN_DEVICE void invert_16(float (&m)[16], const float* block, const float* beta, int column) {
+  const float4* l = reinterpret_cast<const float4*>(block);
+  const float4* b = reinterpret_cast<const float4*>(beta);
+  GDN_UNROLL
+  for (int i = 0; i < 16; ++i) {
+    float even = i == column ? static_cast<float>(1 << kMatrixShift) : 0.0f, odd = 0.0f;
+    GDN_UNROLL
+    for (int j = 0; j < i; j += 4) {
+      const float4 row = l[i * 4 + j / 4];
+      even = fused(-row.x, m[j], even);
+      if (j + 1 < i) odd = fused(-row.y, m[j + 1], odd);
+      if (j + 2 < i) even = fused(-row.z, m[j + 2], even);
+      if (j + 3 < i) odd = fused(-row.w, m[j + 3], odd);
+    }
+    const float4 four = b[i / 4];
+    m[i] = (even + odd) * (i % 4 == 0 ? four.x : i % 4 == 1 ? four.y : i % 4 == 2 ? four.z : four.w);
+  }
+}
+
+// [[X, 0], [L, Z]]^-1 has -Z^-1 L X^-1 in its corner; here for both pairs of 16x16 blocks.
+GDN_DEVICE void join_16(unsigned m, unsigned l) {
+  const int w = thread_id() / 32, g = lane_id() / 4, c = lane_id() % 4 * 2;
+  const int row = lane_id() % 16, column = lane_id() / 16 * 8;
+  const int corner = w / 2 * 32, n = w % 2 * 8;
+  unsigned a[4], b[2];
+  float y[4] = {}, z[4] = {};
+  load_matrices(a, l + tile_offset(corner + 16 + row, corner + column));
+  load_two_matrices_transposed(b, m + tile_offset(corner + row, corner + n));
+  product_16x8(y, a, b[0], b[1]);
+  load_matrices(a, m + tile_offset(corner + 16 + row, corner + 16 + column));
+  product_16x8(z, a, transposed(float_to_half_pair(y[0], y[1])), transposed(float_to_half_pair(y[2], y[3])));
+  put(m + tile_offset(corner + 16 + g, corner + n + c), float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
+  put(m + tile_offset(corner + 24 + g, corner + n + c), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
+}
+
+// The same for the two 32x32 blocks; a warp has 8 columns.
+GDN_DEVICE void join_32(unsigned m, unsigned l) {
+  const int w = thread_id() / 32, g = lane_id() / 4, c = lane_id() % 4 * 2;
+  const int row = lane_id() % 16, column = lane_id() / 16 * 8;
+  unsigned a[4], b[4], y_words[2][2];
+  load_matrices_transposed(b, m + tile_offset(lane_id(), 8 * w));
+  GDN_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    float y[4] = {};
+    GDN_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      load_matrices(a, l + tile_offset(32 + 16 * i + row, 16 * s + column));
+      product_16x8(y, a, b[2 * s], b[2 * s + 1]);
+    }
+    y_words[i][0] = transposed(float_to_half_pair(y[0], y[1]));
+    y_words[i][1] = transposed(float_to_half_pair(y[2], y[3]));
+  }
+  GDN_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    float z[4] = {};
+    GDN_UNROLL
+    for (int s = 0; s <= i; ++s) {
+      load_matrices(a, m + tile_offset(32 + 16 * i + row, 32 + 16 * s + column));
+      product_16x8(z, a, y_words[s][0], y_words[s][1]);
+    }
+    const int to = 32 + 16 * i + g;
+    put(m + tile_offset(to, 8 * w + c), float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
+    put(m + tile_offset(to + 8, 8 * w + c), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
+  }
+}
+
+}  // namespace gdn::sm90

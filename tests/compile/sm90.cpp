@@ -1,0 +1,115 @@
+// The kernels of templates/gdn/sm90 through NVRTC: they compile, keep to their registers, and their machine code holds
+// the matrix instructions that were planned, with none of them serialised by ptxas.
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "compile/compiler.h"
+#include "compile/elf.h"
+#include "compile/headers.h"
+#include "compile/resources.h"
+#include "support/catch.h"
+
+namespace {
+
+using namespace gdn::runtime;
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+struct Kernel {
+  std::string call, bounds;
+};
+
+Binary compile(const std::string& facts, const Kernel& kernel) {
+  Source source{"kernel.cu",
+                "#include \"kernels.h\"\nusing F = hand::Facts<" + facts +
+                    ">;\nextern \"C\" __global__ void __launch_bounds__(" + kernel.bounds +
+                    ") kernel(const __grid_constant__ gdn::Args args) { hand::" + kernel.call + "(args); }\n",
+                template_headers()};
+  source.headers.emplace_back("kernels.h", read_file(GDN_SOURCE_DIR "/tests/bench/sm90/kernels.h"));
+  Options options;
+  options.no_cache = true;
+  return make_nvrtc()->compile(source, "sm_90a", options);
+}
+
+// An instruction of sm_90 is 16 bytes, and its low 12 bits say which it is, predicate aside.
+int count(const Binary& binary, unsigned opcode) {
+  const std::string_view text = section(binary.bytes, ".text.kernel");
+  int found = 0;
+  for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
+    std::uint16_t low = 0;
+    std::memcpy(&low, text.data() + i, sizeof(low));
+    if ((low & 0xfffu) == opcode) ++found;
+  }
+  return found;
+}
+constexpr unsigned kHgmma = 0xdf0, kHgmmaShared = 0x9f0, kHmma = 0x23c;  // A in registers, in shared memory; mma.sync
+
+struct Row {
+  const char* facts;  // key heads, group, K, V, norm, (K, V) order, state, activations
+  Kernel kernel;
+  int hgmma, hmma, spills;
+};
+
+// Of K = 128, 8 k-steps, and a chunk of 64 tokens, 4: S K 8, S Q 8, X M 2 + 4, X R 4, Y K 4 of N = 128 or 8 of N = 64.
+constexpr const char* kBf16 = "16, 2, 128, 128, false, false, float, gdn::Bf16";
+const Row kRows[] = {
+    {kBf16, {"prep<F>", "128, 3"}, 16, 58, 0},
+    {kBf16, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
+    {kBf16, {"chain<F, 2>", "384, 1"}, 30, 0, 0},
+    {kBf16, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 22 + 12, 0, 0},
+    {kBf16, {"carry<F>", "384, 1"}, 18, 0, 0},
+    {kBf16, {"combine<F>", "256, 1"}, 0, 0, 0},
+    {kBf16, {"segment<F, 1>", "256, 1"}, 30, 0, 0},
+    // q and k normalised here, a pool in (K, V) order, fp16, K of one and a half tiles, three slices, two turns of
+    // heads.
+    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"prep<F>", "128, 3"}, 16, 116, 320},
+    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"chain<F, 1>", "256, 1"}, 30, 0, 0},
+    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
+    // One tile of K.
+    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"prep<F>", "128, 3"}, 8, 29, 0},
+    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"chain<F, 1>", "256, 1"}, 22, 0, 0},
+};
+
+TEST_CASE("the kernels of a prefill on Hopper hold the planned matrix instructions") {
+  for (const Row& row : kRows) {
+    INFO(row.kernel.call << " of " << row.facts);
+    const Binary binary = compile(row.facts, row.kernel);
+    CHECK(count(binary, kHgmma) + count(binary, kHgmmaShared) == row.hgmma);
+    CHECK(count(binary, kHmma) == row.hmma);
+    // C7510 to C7517: products that wait for each other, for one of several reasons. Information to ptxas.
+    CHECK(binary.log.find("C75") == std::string::npos);
+    const Resources resources = resources_of(binary, "kernel");
+    CHECK(resources.spill_bytes <= row.spills);
+    CHECK(binary.seconds < 5.0);
+  }
+}
+
+TEST_CASE("a product that ptxas serialises is told from the log") {
+  // The accumulators are touched between a product and its wait.
+  const std::string serial =
+      "#include \"gdn/sm90/wgmma.h\"\n"
+      "extern \"C\" __global__ void __launch_bounds__(128) kernel(float* to, unsigned a0) {\n"
+      "  using namespace gdn::sm90;\n"
+      "  float d[32];\n"
+      "  for (float& x : d) x = to[threadIdx.x];\n"
+      "  unsigned a[4] = {a0, a0, a0, a0};\n"
+      "  products_begin();\n"
+      "  product_64(d, a, 0, k_major(0), true);\n"
+      "  for (float& x : d) x *= 2.0f;\n"
+      "  product_64(d, a, 0, k_major(0), true);\n"
+      "  products_commit();\n"
+      "  products_wait<0>();\n"
+      "  for (int i = 0; i < 32; ++i) to[i * 128 + threadIdx.x] = d[i];\n"
+      "}\n";
+  Options options;
+  options.no_cache = true;
+  const Binary binary = make_nvrtc()->compile({"serial.cu", serial, template_headers()}, "sm_90a", options);
+  CHECK_THAT(binary.log, Catch::Contains("C75"));
+}
+
+}  // namespace

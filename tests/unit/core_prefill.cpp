@@ -1,0 +1,84 @@
+// The form that a prefill takes on a Hopper GPU, and its workspace.
+#include "core/prefill.h"
+
+#include <cmath>
+#include <string>
+
+#include "support/catch.h"
+
+namespace {
+
+using namespace gdn::core;
+
+PrefillWork work(int key_heads, int value_heads, std::int64_t sequences, std::int64_t length, int dim = 128) {
+  return {key_heads, value_heads, dim, dim, sequences * length, sequences, length};
+}
+
+struct Row {
+  PrefillWork work;
+  PrefillForm form;
+  int segments;
+  double measured_us;  // of the chain, on the H200 of tests/bench/NOTES.md
+};
+
+TEST_CASE("the form and its estimate, against what was measured") {
+  const Row rows[] = {
+      {work(16, 32, 1, 32768), PrefillForm::kPair, 1, 542.0},   {work(16, 32, 1, 8192), PrefillForm::kPair, 1, 132.9},
+      {work(16, 32, 1, 2048), PrefillForm::kPair, 1, 39.4},     {work(16, 32, 4, 8192), PrefillForm::kTwo, 1, 293.5},
+      {work(16, 32, 8, 1024), PrefillForm::kTwo, 1, 93.1},      {work(16, 64, 1, 32768), PrefillForm::kOne, 1, 740.3},
+      {work(2, 8, 1, 32768), PrefillForm::kSegments, 8, 210.7},
+  };
+  for (const Row& row : rows) {
+    INFO(row.work.key_heads << '/' << row.work.value_heads << ' ' << row.work.sequences << 'x' << row.work.longest);
+    const PrefillChoice choice = choose_prefill(row.work, prefill_costs_h200());
+    CHECK(to_string(choice.form) == to_string(row.form));
+    CHECK(choice.segments == row.segments);
+    CHECK(choice.chain_us > 0.7 * row.measured_us);
+    CHECK(choice.chain_us < 1.3 * row.measured_us);
+  }
+}
+
+TEST_CASE("a form that can't hold the work is never the choice") {
+  const PrefillCosts& costs = prefill_costs_h200();
+  // Three slices a head: no block of two; K and V of no whole pairs of slices: no segments.
+  PrefillWork odd = work(2, 4, 64, 4096);
+  odd.value_dim = 192, odd.key_dim = 96;
+  CHECK(std::isinf(prefill_chain_us(odd, costs, PrefillForm::kTwo)));
+  CHECK(std::isinf(prefill_chain_us(odd, costs, PrefillForm::kSegments, 4)));
+  CHECK(to_string(choose_prefill(odd, costs).form) == "one");
+  // More slices than half the multiprocessors: no pairs.
+  CHECK(std::isinf(prefill_chain_us(work(16, 34, 1, 4096), costs, PrefillForm::kPair)));
+  CHECK(std::isfinite(prefill_chain_us(work(16, 33, 1, 4096), costs, PrefillForm::kPair)));
+  // Two segments can't win, and short ones don't.
+  CHECK(std::isinf(prefill_chain_us(work(2, 8, 1, 32768), costs, PrefillForm::kSegments, 2)));
+  CHECK(std::isinf(prefill_chain_us(work(2, 8, 1, 4096), costs, PrefillForm::kSegments, 8)));
+  CHECK(to_string(choose_prefill(work(2, 8, 1, 2048), costs).form) == "pair");
+}
+
+TEST_CASE("a long sequence among short ones decides") {
+  PrefillWork ragged = work(16, 32, 2, 1024);
+  const double even = choose_prefill(ragged, prefill_costs_h200()).chain_us;
+  ragged.longest = 2000;
+  CHECK(choose_prefill(ragged, prefill_costs_h200()).chain_us > 1.8 * even);
+  ragged.longest = 0;  // not known: taken to be equal
+  CHECK(choose_prefill(ragged, prefill_costs_h200()).chain_us == Approx(even));
+}
+
+TEST_CASE("the workspace is at most 1.2 times the input") {
+  for (const auto& [key_heads, value_heads] : {std::pair{16, 32}, {16, 48}, {16, 64}, {8, 8}, {2, 8}}) {
+    INFO(key_heads << '/' << value_heads);
+    const PrefillWork sizes = work(key_heads, value_heads, 1, 32768);
+    const double input = 32768.0 * (2.0 * (2 * key_heads + value_heads) * 128 + 8.0 * value_heads);
+    CHECK(static_cast<double>(prefill_workspace_bytes(sizes)) < 1.2 * input);
+  }
+  // By hand: a chunk's record of 2/4 heads, K = 96 (two tiles): 2 * 2 * 16384 + 4 * (16384 + 1088), and one more
+  // number than chunks for the one sequence.
+  PrefillWork sizes = work(2, 4, 1, 640);
+  sizes.key_dim = 96, sizes.value_dim = 192;
+  CHECK(prefill_records_bytes(sizes) == 11 * (65536 + 69888));
+  CHECK(prefill_workspace_bytes(sizes) == prefill_records_bytes(sizes));
+  CHECK(prefill_workspace_bytes(work(2, 8, 3, 32768), 8) - prefill_records_bytes(work(2, 8, 3, 32768)) ==
+        3 * 8 * 8 * 4 * (256 * 128));
+}
+
+}  // namespace
