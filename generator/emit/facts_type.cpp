@@ -171,6 +171,7 @@ std::string facts_type(const plan::Planned& planned) {
   const std::string type = type_name(plan.operation);
   std::string text = fmt::format("struct {} : gdn::NoParts {{\n", type);
 
+  text += choice("Rule", "kRule", f.rule, {"kGdn", "kKda"}, "rule");
   text += integer("kKeyHeads", f.key_heads, "heads.key");
   text += integer("kValueHeads", f.value_heads, "heads.value");
   text += integer("kGroup", f.group, "heads.value / heads.key");
@@ -195,7 +196,7 @@ std::string facts_type(const plan::Planned& planned) {
   text += choice("DecayForm", "kDecayForm", f.decay_form, {"kSoftplus", "kBounded"}, "decay.form");
   text += real("kSoftplusThreshold", f.softplus_threshold, "decay.threshold (0: none)");
   text += real("kDecayBound", f.decay_bound, "decay.bound");
-  text += choice("AStored", "kAStored", f.a_stored, {"kLog", "kNegativeExp"}, "decay.a_log");
+  text += choice("AStored", "kAStored", f.a_stored, {"kLog", "kNegativeExp", "kAbsent"}, "decay.a_log");
   text +=
       choice("Domain", "kGHandover", f.g_handover, {"kLogit", "kLn", "kLog2", "kExp", "kSigmoid"}, "decay.handover");
   text += real("kBetaFactor", f.beta_factor, "beta.factor");

@@ -154,7 +154,7 @@ std::string domain_of(const spec::Spec& spec, const TensorLayout& tensor) {
     if (part.name == "b") say("b", word(*spec.beta.input));
     if (part.name == "a") say("a", word(*spec.decay.input));
     if (part.name == "g") say("g", word(*spec.decay.handover));
-    if (part.name == "a_log") say("a_log", *spec.decay.a_log == core::AStored::kLog ? "log" : "-exp");
+    if (part.name == "a_log") say("a_log", *spec.decay.a_log == core::AStored::kNegativeExp ? "-exp" : "log");
     if (part.name == "norm_weight") say("weight", word(*spec.out_norm.weight));
   }
   if (tensor.name.rfind("conv_weight", 0) == 0) {

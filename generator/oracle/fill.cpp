@@ -19,9 +19,10 @@ constexpr int kFarHead = 3, kFarPeriod = 7;  // heads whose softplus lies beyond
 std::string last_word(const std::string& key) { return key.substr(key.find('.') + 1); }
 bool starts_with(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
 
+// None without an A_log: nothing would then make so large a softplus a decay that leaves something.
 bool far_head(const Problem& problem, int head) {
-  return problem.options().strong_decay && *problem.spec().decay.form == core::DecayForm::kSoftplus &&
-         head % kFarPeriod == kFarHead;
+  return problem.options().strong_decay && *problem.spec().decay.a_log != core::AStored::kAbsent &&
+         *problem.spec().decay.form == core::DecayForm::kSoftplus && head % kFarPeriod == kFarHead;
 }
 
 // How large a head's q, k, v or o is. Of two or more key heads one of q and one of k is as small as 2e-3, where the

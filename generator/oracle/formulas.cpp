@@ -59,7 +59,9 @@ double norm_factor(core::EpsAt eps_at, double eps, double squares, int n) {
 }
 
 double log_decay(const spec::Decay& decay, double a, double a_log, double dt_bias) {
-  const double gain = *decay.a_log == core::AStored::kNegativeExp ? -a_log : std::exp(a_log);
+  double gain = 1;
+  if (*decay.a_log == core::AStored::kLog) gain = std::exp(a_log);
+  if (*decay.a_log == core::AStored::kNegativeExp) gain = -a_log;
   if (*decay.form == core::DecayForm::kBounded) return *decay.bound * sigmoid(gain * (a + dt_bias));
   return -gain * softplus(a + dt_bias, *decay.threshold);
 }

@@ -20,8 +20,9 @@ double gate_factor(core::Activation activation, double z);
 double norm_factor(core::EpsAt eps_at, double eps, double squares, int n);
 
 // g, the natural logarithm of the decay, from the logit a of a head (GDN) or of a head's key channel (KDA), the stored
-// A_log or -exp(A_log), and dt_bias:
+// A_log or -exp(A_log) of the head, and dt_bias:
 //   softplus: -exp(A_log) * softplus(a + dt_bias)      bounded: bound * sigmoid(exp(A_log) * (a + dt_bias))
+// Where there is no A_log, exp(A_log) is 1 and `a_log` is not looked at.
 double log_decay(const spec::Decay& decay, double a, double a_log, double dt_bias);
 
 // beta from the projection's b: factor * sigmoid(b).

@@ -28,7 +28,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     if (has_conv_bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
   };
   const auto gate_parameters = [&] {
-    add_named(spec_.parameters, "a_log", Kind::kParameter);
+    if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
     add_named(spec_.parameters, "dt_bias", Kind::kParameter);
   };
 

@@ -103,12 +103,16 @@ class Reference {
   // g = ln of the decay, a number per value head (GDN) or per value head and key channel (KDA).
   Values decay(int row) {
     Values g = get("in.a", row);
-    const Values& a_log = constant("a_log");
+    const bool has_a_log = *spec_.decay.a_log != core::AStored::kAbsent;
     const Values& dt_bias = constant("dt_bias");
+    if (dt_bias.size() != g.size()) {
+      throw std::invalid_argument(fmt::format("dt_bias has {} elements, a has {}", dt_bias.size(), g.size()));
+    }
     const std::size_t per_head = g.size() / static_cast<std::size_t>(*spec_.heads.value);
     for (std::size_t i = 0; i < g.size(); ++i) {
       const std::size_t head = i / per_head;
-      g[i] = log_decay(spec_.decay, g[i], a_log[head], dt_bias[dt_bias.size() == g.size() ? i : head]);
+      const double a_log = has_a_log ? constant("a_log")[head] : 0;
+      g[i] = log_decay(spec_.decay, g[i], a_log, dt_bias[i]);
     }
     return g;
   }

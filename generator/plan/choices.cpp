@@ -22,6 +22,14 @@ Choices state_choices(const Target& target, const core::Map& state) {
   return {{"threads", 256}, {"rows_per_pass", 4}};
 }
 
+// A thread per value head, or for kda per four key channels of one: their gates are all there is to compute.
+std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
+  const int decays = facts.rule == core::Rule::kKda ? facts.group * facts.key_dim : 1;
+  int threads = target.wave;
+  while (threads < 128 && threads * 4 < decays) threads *= 2;
+  return threads;
+}
+
 }  // namespace
 
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
@@ -29,7 +37,7 @@ Choices model_choices(const Target& target, std::string_view operation, const co
   if (facts.state.present()) return state_choices(target, facts.state);
   // The other operations move a few kilobytes a block: more threads than channels only idle.
   const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
-  const std::int64_t threads = operation == "gating" ? target.wave : channels <= 128 ? 128 : 256;
+  const std::int64_t threads = operation == "gating" ? gating_threads(target, facts) : channels <= 128 ? 128 : 256;
   return {{"threads", std::min<std::int64_t>(threads, target.max_threads)}, {"rows_per_pass", 4}};
 }
 

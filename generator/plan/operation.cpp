@@ -38,6 +38,10 @@ class Collector {
     }
     return *this;
   }
+  Collector& gate_parameters() {
+    if (layout_.numbers.a_stored != core::AStored::kAbsent) parameter("a_log");
+    return parameter("dt_bias");
+  }
   Collector& parameter(std::string_view name) { return add_named(name, Access::kRead); }
   Collector& conv_states() {
     for (const layout::TensorLayout& tensor : layout_.pools) {
@@ -92,7 +96,7 @@ bool is_operation(std::string_view name) {
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) {
   Collector collect(layout);
   if (operation == "decode") {
-    collect.inputs("qkvzba").conv_parameters().parameter("a_log").parameter("dt_bias").parameter("norm_weight");
+    collect.inputs("qkvzba").conv_parameters().gate_parameters().parameter("norm_weight");
     collect.conv_states().state().slots().output();
   } else if (operation == "unpack") {
     collect.inputs("qkvzba");
@@ -103,7 +107,7 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kConvolved);
     collect.handover("z", Access::kWrite);
   } else if (operation == "gating") {
-    collect.inputs("ba").parameter("a_log").parameter("dt_bias");
+    collect.inputs("ba").gate_parameters();
     collect.handover("g", Access::kWrite).handover("beta", Access::kWrite);
   } else if (operation == "delta_update") {
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);

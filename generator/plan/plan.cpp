@@ -93,12 +93,13 @@ core::Operand slots_operand(const Facts& facts) {
 core::Identity kernel_identity(const core::KernelPlan& plan) {
   const Facts& f = plan.facts;
   std::string text =
-      fmt::format("{} heads={}/{} dims={}/{}", plan.operation, f.key_heads, f.value_heads, f.key_dim, f.value_dim);
+      fmt::format("{} rule={} heads={}/{} dims={}/{}", plan.operation, f.rule == core::Rule::kKda ? "kda" : "gdn",
+                  f.key_heads, f.value_heads, f.key_dim, f.value_dim);
   text += fmt::format(" conv(width={} activation={} bias={} window={}) qk(norm={} eps={} at={} q_scale={} k_scale={})",
                       f.conv_width, static_cast<int>(f.conv_activation), f.conv_bias, f.window, f.qk_norm, f.qk_eps,
                       static_cast<int>(f.qk_eps_at), f.q_scale, f.k_scale);
-  text += fmt::format(" decay(form={} threshold={} bound={}) beta({})", static_cast<int>(f.decay_form),
-                      f.softplus_threshold, f.decay_bound, f.beta_factor);
+  text += fmt::format(" decay(form={} threshold={} bound={} a_log={}) beta({})", static_cast<int>(f.decay_form),
+                      f.softplus_threshold, f.decay_bound, static_cast<int>(f.a_stored), f.beta_factor);
   text += fmt::format(" norm(eps={} weight={} gate={} before={})", f.norm_eps, static_cast<int>(f.norm_weight),
                       static_cast<int>(f.norm_gate), f.norm_before_gate);
   text += fmt::format(" round(conv={} qk={} beta={} o={} norm={}) padded={}", core::to_string(f.round_conv),
@@ -110,7 +111,11 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
 
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
 void check_limits(const core::KernelPlan& plan, const Target& target) {
-  if (target.family == Family::kCpu) return;
+  if (target.family == Family::kCpu) {
+    if (plan.facts.rule != core::Rule::kKda) return;
+    throw Unplannable(fmt::format("{} on {}: the CPU's generators know no decay by key channel (rule: kda) yet",
+                                  plan.operation, target.name));
+  }
   const Facts& f = plan.facts;
   const int most = f.state.present() ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
   if (plan.launch.threads > most || plan.launch.threads % target.wave != 0) {

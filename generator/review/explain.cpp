@@ -191,6 +191,24 @@ std::string explain_text(const Side& side, const std::string& wanted) {
   return text;
 }
 
+// g, of a value head or, for kda, of each of its key channels c. Without an a_log, exp(a_log) is 1.
+std::string decay_formula(const core::Facts& n) {
+  const bool kda = n.rule == core::Rule::kKda;
+  const std::string x = kda ? "a[c] + dt_bias[c]" : "a + dt_bias";
+  const std::string g = kda ? "g[c]" : "g";
+  if (n.decay_form == core::DecayForm::kBounded) {
+    const std::string inside = n.a_stored == core::AStored::kAbsent ? x
+                               : n.a_stored == core::AStored::kLog  ? fmt::format("exp(a_log) * ({})", x)
+                                                                    : fmt::format("-a_log * ({})", x);
+    return fmt::format("{} = {} * sigmoid({})", g, n.decay_bound, inside);
+  }
+  const std::string rate = n.a_stored == core::AStored::kAbsent ? "-"
+                           : n.a_stored == core::AStored::kLog  ? "-exp(a_log) * "
+                                                                : "a_log * ";
+  return fmt::format("{} = {}softplus({}){}", g, rate, x,
+                     n.softplus_threshold == 0 ? "" : fmt::format(", softplus(x) = x above {}", n.softplus_threshold));
+}
+
 std::vector<std::string> formulas_of(const Side& side) {
   const core::Facts& n = side.layout.numbers;
   const auto rounded = [](core::DType dtype) {
@@ -219,16 +237,11 @@ std::vector<std::string> formulas_of(const Side& side) {
   }
   lines.push_back(fmt::format("q = {:.6g} * {}, k = {:.6g} * {}, per head{}", n.q_scale, norm, n.k_scale, norm,
                               rounded(n.round_qk)));
-  const std::string a = n.a_stored == core::AStored::kLog ? "-exp(a_log)" : "a_log";
-  lines.push_back(n.decay_form == core::DecayForm::kSoftplus
-                      ? fmt::format("g = {} * softplus(a + dt_bias){}", a,
-                                    n.softplus_threshold == 0
-                                        ? ""
-                                        : fmt::format(", softplus(x) = x above {}", n.softplus_threshold))
-                      : fmt::format("g = {} * sigmoid(exp(a_log) * (a + dt_bias))", n.decay_bound));
+  lines.push_back(decay_formula(n));
   lines.push_back(fmt::format("beta = {}sigmoid(b){}", n.beta_factor == 1 ? "" : fmt::format("{} * ", n.beta_factor),
                               rounded(n.round_beta)));
-  lines.push_back("S = exp(g) * S");
+  lines.push_back(n.rule == core::Rule::kKda ? "S = diag(exp(g)) * S: each key channel, a row of S, decays by itself"
+                                             : "S = exp(g) * S");
   lines.push_back("u = beta * (v - S^T k); S = S + k u^T; o = S^T q" + rounded(n.round_o));
   const std::string weight = n.norm_weight == core::NormWeight::kW          ? "w"
                              : n.norm_weight == core::NormWeight::kOnePlusW ? "(1 + w)"

@@ -74,6 +74,9 @@ std::string dims_of(const spec::TensorKey& key) {
     case Holds::kValueHeads:
       add("value heads");
       break;
+    case Holds::kDecays:
+      add("value heads; and key_dim where rule is kda");
+      break;
     case Holds::kValueDim:
       add("value_dim");
       break;

@@ -42,7 +42,7 @@ bool spells_parts(std::string_view name) {
 
 // The packed dimension of a projection whose name spells its parts. Interleaved: below a key head, so that a part has
 // what one key head owns of it.
-Dim projection(std::string_view name, bool interleaved, Place place) {
+Dim projection(std::string_view name, bool interleaved, core::Rule rule, Place place) {
   Dim dim{{"", place}, false, {}};
   for (std::size_t i = 0; i < name.size(); ++i) {
     const std::string_view letter = name.substr(i, 1);
@@ -55,6 +55,10 @@ Dim projection(std::string_view name, bool interleaved, Place place) {
       case Holds::kValueChannels:
         dims = {interleaved ? "group" : "value_head", "value_dim"};
         break;
+      case Holds::kDecays:
+        dims = {interleaved ? "group" : "value_head"};
+        if (rule == core::Rule::kKda) dims.push_back("key_dim");
+        break;
       default:
         dims = {interleaved ? "group" : "value_head"};
         break;
@@ -66,7 +70,8 @@ Dim projection(std::string_view name, bool interleaved, Place place) {
 
 class DimReader {
  public:
-  DimReader(std::string_view path, Diagnostics& diagnostics) : path_(path), diagnostics_(diagnostics) {}
+  DimReader(std::string_view path, core::Rule rule, Diagnostics& diagnostics)
+      : path_(path), rule_(rule), diagnostics_(diagnostics) {}
 
   std::optional<std::vector<Dim>> list(const Node& node) {
     if (node.items.empty()) {
@@ -96,7 +101,7 @@ class DimReader {
       }
       std::vector<Dim> dims = {plain("token", place, true)};
       if (node.text == "interleaved") dims.push_back(plain("key_head", place));
-      dims.push_back(projection(name, node.text == "interleaved", place));
+      dims.push_back(projection(name, node.text == "interleaved", rule_, place));
       return dims;
     }
     if (node.text == "SD" || node.text == "DS") {
@@ -181,14 +186,15 @@ class DimReader {
   }
 
   std::string_view path_;
+  core::Rule rule_;
   Diagnostics& diagnostics_;
 };
 
 }  // namespace
 
 std::optional<std::vector<Dim>> read_dims(const Node& node, std::string_view path, std::string_view name,
-                                          Place key_place, Diagnostics& diagnostics) {
-  DimReader reader(path, diagnostics);
+                                          core::Rule rule, Place key_place, Diagnostics& diagnostics) {
+  DimReader reader(path, rule, diagnostics);
   switch (node.kind) {
     case Node::Kind::kList:
       return reader.list(node);

@@ -12,9 +12,10 @@
 namespace gdn::spec {
 
 // The value of a tensor's `dims`: a list, or a shorthand for one. `path` ("inputs.qkvz") names the tensor in messages,
-// `name` is its last part, `key_place` where an empty value is reported. Every entry of an expanded shorthand has the
-// shorthand's place. Reports and returns nothing where the list can't be understood.
+// `name` is its last part, `rule` says whether a has key channels, `key_place` where an empty value is reported. Every
+// entry of an expanded shorthand has the shorthand's place. Reports and returns nothing where the list can't be
+// understood.
 std::optional<std::vector<Dim>> read_dims(const Node& node, std::string_view path, std::string_view name,
-                                          Place key_place, Diagnostics& diagnostics);
+                                          core::Rule rule, Place key_place, Diagnostics& diagnostics);
 
 }  // namespace gdn::spec

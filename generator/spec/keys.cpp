@@ -191,7 +191,7 @@ std::vector<Key> make_keys() {
       text("name", GDN_AT(name), {RuleId::kNameIdentifier, RuleId::kNameFile},
            "identifier: the file's own name without .yaml, part of symbols and of file names"),
       text("model", GDN_AT(model), {}, "what people call the model"),
-      word("rule", {say("gdn", core::Rule::kGdn), say("kda", core::Rule::kKda)}, GDN_AT(rule), {RuleId::kRuleKda},
+      word("rule", {say("gdn", core::Rule::kGdn), say("kda", core::Rule::kKda)}, GDN_AT(rule), {},
            "gdn: one decay per value head; kda: one per value head and key channel"),
 
       integer("heads.key", GDN_AT(heads.key), "heads", {RuleId::kHeadsRange, RuleId::kHeadsGroup}, "heads of q and k"),
@@ -236,8 +236,11 @@ std::vector<Key> make_keys() {
            "decay.form is softplus", softplus),
       when(real("decay.bound", GDN_AT(decay.bound), {RuleId::kDecayBounded}, "lower bound of g, below 0"),
            "decay.form is bounded", bounded),
-      word("decay.a_log", {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp)}, GDN_AT(decay.a_log),
-           {}, "what the parameter a_log stores: A_log, or -exp(A_log) as GGUF files do"),
+      word("decay.a_log",
+           {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp), say("absent", AStored::kAbsent)},
+           GDN_AT(decay.a_log), {RuleId::kDecayALog},
+           "what the parameter a_log stores: A_log, or -exp(A_log) as GGUF files do; absent: there is none, exp(A_log) "
+           "is 1"),
       word("decay.handover", {say("ln", Domain::kLn), say("log2", Domain::kLog2), say("exp", Domain::kExp)},
            GDN_AT(decay.handover), {}, "what g holds between the parts: ln of the decay, its log2, or the decay"),
       word("beta.input", {say("logit", Domain::kLogit), {"sigmoid", 1, true}}, GDN_AT(beta.input), {RuleId::kLater},
@@ -420,7 +423,7 @@ const std::vector<TensorKey>& tensor_keys() {
       {"parameters", "conv_bias_k", Leads::kNone, H::kKeyChannels, false, D::kWeight, false, "conv bias of k"},
       {"parameters", "conv_bias_v", Leads::kNone, H::kValueChannels, false, D::kWeight, false, "conv bias of v"},
       {"parameters", "a_log", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "see decay.a_log"},
-      {"parameters", "dt_bias", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "added to a"},
+      {"parameters", "dt_bias", Leads::kNone, H::kDecays, false, D::kWeight, false, "added to a"},
       {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false, "see out_norm.weight"},
       {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, true,
        "conv weights in a kernel's own order"},
@@ -442,9 +445,8 @@ const std::vector<TensorKey>& tensor_keys() {
       {"handover", "v", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "v"},
       {"handover", "z", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "z, as it came"},
       {"handover", "b", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "b, as it came"},
-      {"handover", "a", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "a, as it came"},
-      {"handover", "g", Leads::kToken, H::kValueHeads, false, D::kExact, false,
-       "the decay, in decay.handover's domain"},
+      {"handover", "a", Leads::kToken, H::kDecays, false, D::kActivation, false, "a, as it came"},
+      {"handover", "g", Leads::kToken, H::kDecays, false, D::kExact, false, "the decay, in decay.handover's domain"},
       {"handover", "beta", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "factor * sigmoid(b)"},
       {"handover", "o", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "what the state answers to q"},
 
@@ -465,9 +467,11 @@ const Holds* part_holds(std::string_view part) {
   static constexpr Holds kKey = Holds::kKeyChannels;
   static constexpr Holds kValue = Holds::kValueChannels;
   static constexpr Holds kHeads = Holds::kValueHeads;
+  static constexpr Holds kDecays = Holds::kDecays;
   if (part == "q" || part == "k") return &kKey;
   if (part == "v" || part == "z") return &kValue;
-  if (part == "b" || part == "a") return &kHeads;
+  if (part == "b") return &kHeads;
+  if (part == "a") return &kDecays;
   return nullptr;
 }
 

@@ -77,6 +77,7 @@ enum class Holds : std::uint8_t {
   kKeyChannels,    // key_head, key_dim
   kValueChannels,  // value heads, value_dim
   kValueHeads,     // value heads: value_head, or key_head and group
+  kDecays,         // value heads, and key_dim where the rule is kda: a decay for each key channel
   kValueDim,       // value_dim
   kState,          // value heads, key_dim, value_dim
 };
@@ -99,7 +100,7 @@ const std::vector<TensorKey>& tensor_keys();
 // The row of a tensor; null for an unknown name.
 const TensorKey* tensor_key(std::string_view section, std::string_view name);
 
-// What one part of a packed dimension holds: q, k: kKeyChannels; v, z, o: kValueChannels; b, a: kValueHeads. Null
+// What one part of a packed dimension holds: q, k: kKeyChannels; v, z: kValueChannels; b: kValueHeads; a: kDecays. Null
 // for anything else.
 const Holds* part_holds(std::string_view part);
 

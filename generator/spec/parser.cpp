@@ -312,7 +312,8 @@ class SpecReader {
               fmt::format("{}.dtype is missing: write how its elements are stored, such as bf16", path));
       }
       if (const Entry* dims = matched.find("dims")) {
-        std::optional<std::vector<Dim>> list = read_dims(dims->value, path, name, dims->place, diagnostics_);
+        std::optional<std::vector<Dim>> list =
+            read_dims(dims->value, path, name, *spec_.rule, dims->place, diagnostics_);
         if (list) {
           tensor.dims = std::move(*list);
           tensor.dims_place = dims->value.place;

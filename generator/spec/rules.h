@@ -47,7 +47,6 @@ enum class RuleId : std::uint8_t {
   // what the values say
   kNameIdentifier,
   kNameFile,
-  kRuleKda,
   kHeadsRange,
   kHeadsGroup,
   kDimsMultiple,
@@ -58,6 +57,7 @@ enum class RuleId : std::uint8_t {
   kScaleRange,
   kDecayBounded,
   kDecayThreshold,
+  kDecayALog,
   kBetaFactor,
   kRoundingDtype,
   kPrefillChunk,

@@ -72,12 +72,6 @@ void check_name_file(const Spec& spec, Diagnostics& diagnostics) {
                                 *spec.name, quote(base)));
 }
 
-void check_rule_kda(const Spec& spec, Diagnostics& diagnostics) {
-  if (!known(spec.rule) || *spec.rule != core::Rule::kKda) return;
-  diagnostics.error(spec.rule.place, id(RuleId::kRuleKda),
-                    "rule = kda (a decay per key channel) is not supported by this version yet: it must be gdn");
-}
-
 void check_heads_range(const Spec& spec, Diagnostics& diagnostics) {
   const auto check = [&](const Located<int>& heads, std::string_view path) {
     if (!known(heads) || (*heads >= 1 && *heads <= 1024)) return;
@@ -253,7 +247,6 @@ constexpr Check kChecks[] = {
     {RuleId::kVersion, check_version},
     {RuleId::kNameIdentifier, check_name_identifier},
     {RuleId::kNameFile, check_name_file},
-    {RuleId::kRuleKda, check_rule_kda},
     {RuleId::kHeadsRange, check_heads_range},
     {RuleId::kHeadsGroup, check_heads_group},
     {RuleId::kDimsMultiple, check_dims_multiple},
@@ -264,6 +257,7 @@ constexpr Check kChecks[] = {
     {RuleId::kScaleRange, check_scale_range},
     {RuleId::kDecayBounded, check_decay_bounded},
     {RuleId::kDecayThreshold, check_decay_threshold},
+    {RuleId::kDecayALog, check_decay_a_log},
     {RuleId::kBetaFactor, check_beta_factor},
     {RuleId::kRoundingDtype, check_rounding_dtype},
     {RuleId::kPrefillChunk, check_prefill_chunk},

@@ -22,12 +22,16 @@ std::string_view leading_name(Leads leads) {
 bool is_leading_name(std::string_view name) { return name == "token" || name == "slot"; }
 
 bool has_value_heads(Holds holds) {
-  return holds == Holds::kValueChannels || holds == Holds::kValueHeads || holds == Holds::kState;
+  return holds == Holds::kValueChannels || holds == Holds::kValueHeads || holds == Holds::kDecays ||
+         holds == Holds::kState;
 }
 
 // The dimensions of a part besides its value heads, token, slot and tap.
-std::vector<std::string_view> own_dims(Holds holds) {
+std::vector<std::string_view> own_dims(Holds holds, core::Rule rule) {
   switch (holds) {
+    case Holds::kDecays:
+      if (rule == core::Rule::kGdn) break;
+      return {"key_dim"};
     case Holds::kKeyChannels:
       return {"key_head", "key_dim"};
     case Holds::kValueChannels:
@@ -43,22 +47,22 @@ std::vector<std::string_view> own_dims(Holds holds) {
   return {};
 }
 
-std::string all_dims_text(const TensorKey& key, Holds holds) {
+std::string all_dims_text(const TensorKey& key, Holds holds, core::Rule rule) {
   std::vector<std::string_view> names;
   if (key.leads != Leads::kNone) names.push_back(leading_name(key.leads));
   if (key.tap) names.push_back("tap");
   if (has_value_heads(holds)) names.push_back("value_head (or key_head and group)");
-  for (const std::string_view name : own_dims(holds)) names.push_back(name);
+  for (const std::string_view name : own_dims(holds, rule)) names.push_back(name);
   std::string text;
   for (const std::string_view name : names) text += (text.empty() ? "" : ", ") + std::string(name);
   return text;
 }
 
-bool belongs(const TensorKey& key, Holds holds, std::string_view name) {
+bool belongs(const TensorKey& key, Holds holds, core::Rule rule, std::string_view name) {
   if (is_leading_name(name)) return key.leads != Leads::kNone;  // where it stands is dims.leading's business
   if (name == "tap") return key.tap;
   if (has_value_heads(holds) && (name == "value_head" || name == "key_head" || name == "group")) return true;
-  for (const std::string_view own : own_dims(holds)) {
+  for (const std::string_view own : own_dims(holds, rule)) {
     if (own == name) return true;
   }
   return false;
@@ -108,7 +112,7 @@ void check_packed_one(const Spec& spec, Diagnostics& diagnostics) {
       if (!packable) {
         diagnostics.error(dim.name.place, id(RuleId::kPackedOne),
                           fmt::format("{} holds one thing: its dimensions are {}, none of them packed", path,
-                                      all_dims_text(key, key.holds)));
+                                      all_dims_text(key, key.holds, *spec.rule)));
       } else if (first) {
         diagnostics
             .error(dim.name.place, id(RuleId::kPackedOne),
@@ -222,10 +226,10 @@ void check_dims_foreign(const Spec& spec, Diagnostics& diagnostics) {
   Once once;
   for_each_piece(spec, [&](const TensorKey& key, const Piece& piece) {
     for (const Dim* dim : piece.dims) {
-      if (belongs(key, piece.holds, *dim->name) || !once.first(dim->name.place, *dim->name)) continue;
-      diagnostics.error(
-          dim->name.place, id(RuleId::kDimsForeign),
-          fmt::format("{} has no {}: its dimensions are {}", piece.label, *dim->name, all_dims_text(key, piece.holds)));
+      if (belongs(key, piece.holds, *spec.rule, *dim->name) || !once.first(dim->name.place, *dim->name)) continue;
+      diagnostics.error(dim->name.place, id(RuleId::kDimsForeign),
+                        fmt::format("{} has no {}: its dimensions are {}", piece.label, *dim->name,
+                                    all_dims_text(key, piece.holds, *spec.rule)));
     }
   });
 }
@@ -241,20 +245,20 @@ void check_dims_missing(const Spec& spec, Diagnostics& diagnostics) {
       if (key_head && !group) missing.push_back("group (or value_head in place of key_head)");
       if (!key_head && group) missing.push_back("key_head (or value_head in place of group)");
     }
-    for (const std::string_view name : own_dims(piece.holds)) {
+    for (const std::string_view name : own_dims(piece.holds, *spec.rule)) {
       if (!find_dim(piece, name)) missing.emplace_back(name);
     }
     for (const std::string& name : missing) {
-      diagnostics.error(
-          piece.place, id(RuleId::kDimsMissing),
-          fmt::format("{}: {} is missing: its dimensions are {}", piece.label, name, all_dims_text(key, piece.holds)));
+      diagnostics.error(piece.place, id(RuleId::kDimsMissing),
+                        fmt::format("{}: {} is missing: its dimensions are {}", piece.label, name,
+                                    all_dims_text(key, piece.holds, *spec.rule)));
     }
     // The taps are the whole tensor's: missing in all its parts, they are missing once.
     const Place list = piece.tensor->dims_place;
     if (!key.tap || find_dim(piece, "tap") || !once.first(list, "tap")) return;
-    diagnostics.error(
-        list, id(RuleId::kDimsMissing),
-        fmt::format("{}: tap is missing: its dimensions are {}", piece.label, all_dims_text(key, piece.holds)));
+    diagnostics.error(list, id(RuleId::kDimsMissing),
+                      fmt::format("{}: tap is missing: its dimensions are {}", piece.label,
+                                  all_dims_text(key, piece.holds, *spec.rule)));
   });
 }
 

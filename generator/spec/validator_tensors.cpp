@@ -90,7 +90,7 @@ void check_tensor_missing(const Spec& spec, Diagnostics& diagnostics) {
   };
   const SectionPlaces& at = spec.sections;
   require(spec.parameters, at.parameters, "parameters", "conv_weight", true);
-  for (const std::string_view name : {"a_log", "dt_bias", "norm_weight"}) {
+  for (const std::string_view name : {"dt_bias", "norm_weight"}) {
     require(spec.parameters, at.parameters, "parameters", name, false);
   }
   require(spec.pools, at.pools, "pools", "conv_state", true);
@@ -159,6 +159,32 @@ void check_conv_bias(const Spec& spec, Diagnostics& diagnostics) {
         .error(bias->name.place, id(RuleId::kConvBias),
                fmt::format("parameters.{} would never be read: conv.bias is false", *bias->name))
         .note(spec.conv.bias.place, "conv.bias is set here");
+  }
+}
+
+void check_decay_a_log(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<core::AStored>& stored = spec.decay.a_log;
+  if (stored.place.line == 0) return;
+  const bool absent = *stored == core::AStored::kAbsent;
+  if (absent && spec.rule.place.line > 0 && *spec.rule == core::Rule::kGdn) {
+    diagnostics
+        .error(stored.place, id(RuleId::kDecayALog),
+               "decay.a_log = absent belongs to rule: kda; a gdn layer has an A_log for each value head")
+        .note(spec.rule.place, "rule is set here");
+  }
+  if (spec.sections.parameters.line == 0) return;
+  const Tensor* a_log = find_tensor(spec.parameters, "a_log");
+  if (!absent && !a_log) {
+    diagnostics
+        .error(
+            spec.sections.parameters, id(RuleId::kDecayALog),
+            "parameters.a_log is missing: write its dtype and dims, or decay.a_log = absent where the layer has none")
+        .note(stored.place, "decay.a_log is set here");
+  }
+  if (absent && a_log) {
+    diagnostics
+        .error(a_log->name.place, id(RuleId::kDecayALog), "parameters.a_log would never be read: decay.a_log is absent")
+        .note(stored.place, "decay.a_log is set here");
   }
 }
 

@@ -26,7 +26,9 @@ void add_check(CLI::App& program, int& exit_code) {
     if (!std::filesystem::is_directory(options->generated, failed)) {
       throw Failure(kCannotJudge, fmt::format("{} is not a folder", options->generated));
     }
-    const auto files = expected_tree(specs, parse_operations({}), parse_targets({}));
+    std::vector<std::string> left_out;
+    const auto files = expected_tree(specs, parse_operations({}), parse_targets({}), &left_out);
+    for (const std::string& reason : left_out) fmt::print("left out: {}\n", reason);
     const auto findings = emit::compare(files, options->generated);
     for (const emit::Finding& finding : findings) {
       const char* what = finding.difference == emit::Difference::kChanged   ? "changed"

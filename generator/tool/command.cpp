@@ -138,7 +138,8 @@ std::vector<std::string> parse_operations(const std::vector<std::string>& names)
 
 std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
                                              const std::vector<std::string>& operations,
-                                             const std::vector<const plan::Target*>& targets) {
+                                             const std::vector<const plan::Target*>& targets,
+                                             std::vector<std::string>* left_out) {
   std::vector<emit::EmittedFile> files;
   std::vector<emit::ManifestEntry> entries;
   for (const Loaded& loaded : specs) {
@@ -150,7 +151,9 @@ std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
           entries.push_back({files.back().path, planned.kernel});
           if (target->family == plan::Family::kCpu) files.push_back(emit::listing(planned.kernel));
         } catch (const plan::Unplannable& error) {
-          throw Failure(kFinding, fmt::format("{}: {}", loaded.spec.file, error.what()));
+          std::string reason = fmt::format("{}: {}", loaded.spec.file, error.what());
+          if (left_out == nullptr) throw Failure(kFinding, reason);
+          left_out->push_back(std::move(reason));
         }
       }
     }

@@ -34,8 +34,8 @@ enum class HeadKind : std::uint8_t { kNone, kKey, kValue };
 //     + inner * inner_stride + outer * outer_stride + tap * tap_stride
 //
 // key_head and group are those of the value head (grouped: h / r and h % r; tiled: h % Hk and h / Hk); a key head has
-// group 0. `inner` runs along key_dim (q, k and the like) or value_dim (v, z, o); in the recurrent state `inner` is
-// the key channel and `outer` the value channel.
+// group 0. `inner` runs along key_dim (q, k, a of kda and the like) or value_dim (v, z, o); in the recurrent state
+// `inner` is the key channel and `outer` the value channel.
 struct Map {
   int operand = -1;  // index into Args::operand; -1: the kernel has no such part
   DType dtype = DType::kFp32;
@@ -119,7 +119,7 @@ struct Facts {
   Map bias_q, bias_k, bias_v;                    // conv bias
   Map window_q, window_k, window_v;              // conv state: tap_stride set
   Map state;                                     // recurrent state: inner = key channel, outer = value channel
-  Map a_log, dt_bias;                            // per value head
+  Map a_log, dt_bias;                            // per value head; dt_bias of kda: inner = key channel
   Map norm_w;                                    // per value channel
 };
 

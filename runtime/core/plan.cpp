@@ -36,8 +36,8 @@ constexpr std::array<Word<EpsAt>, 3> words(EpsAt) {
 constexpr std::array<Word<DecayForm>, 2> words(DecayForm) {
   return {{{DecayForm::kSoftplus, "softplus"}, {DecayForm::kBounded, "bounded"}}};
 }
-constexpr std::array<Word<AStored>, 2> words(AStored) {
-  return {{{AStored::kLog, "log"}, {AStored::kNegativeExp, "negative_exp"}}};
+constexpr std::array<Word<AStored>, 3> words(AStored) {
+  return {{{AStored::kLog, "log"}, {AStored::kNegativeExp, "negative_exp"}, {AStored::kAbsent, "absent"}}};
 }
 constexpr std::array<Word<Domain>, 5> words(Domain) {
   return {{{Domain::kLogit, "logit"},

@@ -18,7 +18,7 @@
 namespace gdn::core {
 
 constexpr int kPlanFormat = 2;   // of to_text
-constexpr int kTemplateAbi = 2;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
+constexpr int kTemplateAbi = 3;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 

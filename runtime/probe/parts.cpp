@@ -7,7 +7,7 @@
 namespace gdn::runtime {
 namespace {
 
-enum class Shape { kScalar, kInner, kInnerTap, kState };
+enum class Shape { kScalar, kDecay, kInner, kInnerTap, kState };  // kDecay: by key channel where the rule is kda
 
 struct Known {
   std::string_view map, name;
@@ -21,8 +21,8 @@ constexpr Known kKnown[] = {
     {"InputV", "v", Shape::kInner, false},
     {"InputZ", "z", Shape::kInner, false},
     {"InputB", "b", Shape::kScalar, false},
-    {"InputA", "a", Shape::kScalar, false},
-    {"InputG", "g", Shape::kScalar, false},
+    {"InputA", "a", Shape::kDecay, true},
+    {"InputG", "g", Shape::kDecay, true},
     {"InputBeta", "beta", Shape::kScalar, false},
     {"InputO", "o", Shape::kInner, false},
     {"OutputQ", "out.q", Shape::kInner, true},
@@ -30,8 +30,8 @@ constexpr Known kKnown[] = {
     {"OutputV", "out.v", Shape::kInner, false},
     {"OutputZ", "out.z", Shape::kInner, false},
     {"OutputB", "out.b", Shape::kScalar, false},
-    {"OutputA", "out.a", Shape::kScalar, false},
-    {"OutputG", "out.g", Shape::kScalar, false},
+    {"OutputA", "out.a", Shape::kDecay, true},
+    {"OutputG", "out.g", Shape::kDecay, true},
     {"OutputBeta", "out.beta", Shape::kScalar, false},
     {"OutputO", "out.o", Shape::kInner, false},
     {"Out", "out", Shape::kInner, false},
@@ -46,7 +46,7 @@ constexpr Known kKnown[] = {
     {"WindowV", "conv_state.v", Shape::kInnerTap, false},
     {"State", "state", Shape::kState, true},
     {"ALog", "a_log", Shape::kScalar, false},
-    {"DtBias", "dt_bias", Shape::kScalar, false},
+    {"DtBias", "dt_bias", Shape::kDecay, true},
     {"NormW", "norm_weight", Shape::kInner, false},
 };
 
@@ -67,7 +67,8 @@ Part part_of(const core::KernelPlan& plan, const Known& known, const core::Map& 
   if (map.heads == core::HeadKind::kKey) part.axes.push_back({"key_head", facts.key_heads});
   if (map.heads == core::HeadKind::kValue) part.axes.push_back({"value_head", facts.value_heads});
   if (known.shape == Shape::kState) part.axes.push_back({"value_dim", facts.value_dim});
-  if (known.shape != Shape::kScalar) {
+  const bool single = known.shape == Shape::kScalar || (known.shape == Shape::kDecay && facts.rule == core::Rule::kGdn);
+  if (!single) {
     part.axes.push_back({known.key_dim ? "key_dim" : "value_dim", known.key_dim ? facts.key_dim : facts.value_dim});
   }
   if (known.shape == Shape::kInnerTap) {

@@ -69,7 +69,7 @@ template <class F>
 core::Facts facts_of() {
   using core::HeadKind;
   core::Facts f;
-  f.rule = core::Rule::kGdn;
+  f.rule = F::kRule;
   f.key_heads = F::kKeyHeads;
   f.value_heads = F::kValueHeads;
   f.group = F::kGroup;

@@ -57,11 +57,17 @@ GDN_DEVICE void decode(const Args& args) {
     for (int g = 0; g < turn.heads; ++g) {
       fetch_gates<F>(args, row, value_head<F>(key_head, first_head + g), deal, shared.gates + g * F::kValueDim);
     }
-    // The gates go to the last threads: the deal of channels favours the first.
+    if constexpr (decays_by_channel<F>()) {
+      for (int g = 0; g < turn.heads; ++g) {
+        log_decays<F>(args, row, value_head<F>(key_head, first_head + g), deal,
+                      DecaysToShared{shared.decay + g * F::kKeyDim});
+      }
+    }
+    // The gates of heads go to the last threads: the deal of channels favours the first.
     for (int g = F::kThreads - 1 - thread_id(); g < turn.heads; g += F::kThreads) {
       const int head = value_head<F>(key_head, first_head + g);
       shared.beta[g] = beta_of<F>(args, row, head);
-      shared.decay[g] = exponential(log_decay_of<F>(args, row, head));
+      if constexpr (!decays_by_channel<F>()) shared.decay[g] = exponential(log_decay_of<F>(args, row, head));
     }
     barrier();
     delta.run(shared);

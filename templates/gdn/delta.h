@@ -2,9 +2,13 @@
 //
 //   S <- exp(g) S;  u = beta (v - S^T k);  o = (S + k u^T)^T q;  S <- S + k u^T      (S is K x V)
 //
+// exp(g) is one number for a value head (gdn) or one for each key channel, a row of S (kda).
+//
 // The state is almost all the memory that a decode step touches, so it is read once and written once: while a row is
 // in registers both S^T k and S^T q are summed over it, and o is then exp(g) S^T q + (q . k) u, with no second sum to
-// wait for. o never sees the state rounded to its storage type.
+// wait for. o never sees the state rounded to its storage type. A head's decay is multiplied into the sums, channels'
+// decays into the state before it is summed; the bodies do both, and one of the two factors is the constant 1, which
+// costs nothing.
 //
 // Two ways to deal out the state, by which channel its memory has innermost:
 //   DeltaRows     a row of memory is one value channel: a few lanes share it and sum over its key channels.
@@ -13,15 +17,17 @@
 // Neither needs a barrier: once v, q, k and the gates are in shared memory, each wave runs on its own.
 #pragma once
 
+#include "gdn/gates.h"
 #include "gdn/norm.h"
 
 namespace gdn {
 
 // The value heads that a block works on at a time: shared memory bounds them (any group is allowed), and only groups
-// beyond 12 heads of 256 channels need more than one turn.
+// beyond 12 heads of 256 channels, 9 of them with decays by channel, need more than one turn.
 template <class F>
 GDN_HD constexpr int heads_at_once() {
-  return smaller(F::kGroup, larger(1, 3072 / F::kValueDim));
+  const int numbers = 3 * F::kValueDim + (decays_by_channel<F>() ? F::kKeyDim : 0);  // of a head: v, o, gates, decays
+  return smaller(F::kGroup, larger(1, 9216 / numbers));
 }
 
 // What the delta rule reads and leaves in shared memory, for heads_at_once<F>() value heads.
@@ -31,10 +37,18 @@ struct DeltaShared {
   alignas(16) float q[F::kKeyDim];  // convolved, not yet normalised
   alignas(16) float k[F::kKeyDim];
   alignas(16) float v[kHeads * F::kValueDim];
-  alignas(16) float o[kHeads * F::kValueDim];      // rounded to rounding.o
-  alignas(16) float gates[kHeads * F::kValueDim];  // act(z), where the operation has a gated norm
-  float decay[kHeads];                             // exp(g)
+  alignas(16) float o[kHeads * F::kValueDim];             // rounded to rounding.o
+  alignas(16) float gates[kHeads * F::kValueDim];         // act(z), where the operation has a gated norm
+  alignas(16) float decay[kHeads * decays_of_head<F>()];  // exp(g)
   float beta[kHeads];
+
+  // The decay of a whole head; 1 where its key channels decay.
+  GDN_DEVICE float head_decay(int head) const { return decays_by_channel<F>() ? 1.0f : decay[head]; }
+
+  // The decay of one key channel; 1 where the head as a whole decays.
+  GDN_DEVICE float channel_decay(int head, int channel) const {
+    return decays_by_channel<F>() ? decay[head * decays_of_head<F>() + channel] : 1.0f;
+  }
 };
 
 // What a block's share of a turn is.
@@ -149,9 +163,18 @@ class DeltaRows {
 
   GDN_DEVICE void update(DeltaShared<F>& shared, int head, int first, const float (&q)[kPieces][kWidth],
                          const float (&k)[kPieces][kWidth], float product, Pass& pass) const {
-    const float decay = shared.decay[head];
+    const float decay = shared.head_decay(head);
     const float beta = shared.beta[head];
-    float sums[2 * kRows];  // S^T k and S^T q, before the decay
+    float channel_decay[kPieces][kWidth];
+    GDN_UNROLL
+    for (int p = 0; p < kPieces; ++p) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        const int channel = (lane_ + p * kLanes) * kWidth + i;
+        channel_decay[p][i] = kWholeRow || channel < kKeyDim ? shared.channel_decay(head, channel) : 0.0f;
+      }
+    }
+    float sums[2 * kRows];  // S^T k and S^T q, before the head's decay
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       sums[2 * r] = sums[2 * r + 1] = 0.0f;
@@ -159,7 +182,7 @@ class DeltaRows {
       for (int p = 0; p < kPieces; ++p) {
         GDN_UNROLL
         for (int i = 0; i < kWidth; ++i) {
-          const float s = pass.piece[r][p].get(i);
+          const float s = channel_decay[p][i] * pass.piece[r][p].get(i);
           sums[2 * r] += s * k[p][i];
           sums[2 * r + 1] += s * q[p][i];
         }
@@ -177,7 +200,9 @@ class DeltaRows {
       for (int p = 0; p < kPieces; ++p) {
         float updated[kWidth];
         GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) updated[i] = decay * pass.piece[r][p].get(i) + u * k[p][i];
+        for (int i = 0; i < kWidth; ++i) {
+          updated[i] = decay * (channel_decay[p][i] * pass.piece[r][p].get(i)) + u * k[p][i];
+        }
         pass.piece[r][p].set(updated);
         if (inside(value_channel, p)) {
           store_stream<Piece::kBytes>(piece_at(head, value_channel, p), pass.piece[r][p].raw);
@@ -279,16 +304,22 @@ class DeltaColumns {
   }
 
   GDN_DEVICE void update(DeltaShared<F>& shared, const float (&q)[kRows], const float (&k)[kRows], float product) {
-    const float decay = shared.decay[head_];
+    const float decay = shared.head_decay(head_);
     const float beta = shared.beta[head_];
-    float sums[2 * kWidth];  // S^T k, then S^T q, before the decay
+    float channel_decay[kRows];
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int channel = team_ + r * kTeams;
+      channel_decay[r] = kWholeKeys || channel < kKeyDim ? shared.channel_decay(head_, channel) : 0.0f;
+    }
+    float sums[2 * kWidth];  // S^T k, then S^T q, before the head's decay
     GDN_UNROLL
     for (int i = 0; i < 2 * kWidth; ++i) sums[i] = 0.0f;
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
-        const float s = piece_[r].get(i);
+        const float s = channel_decay[r] * piece_[r].get(i);
         sums[i] += s * k[r];
         sums[kWidth + i] += s * q[r];
       }
@@ -306,7 +337,7 @@ class DeltaColumns {
     for (int r = 0; r < kRows; ++r) {
       float updated[kWidth];
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) updated[i] = decay * piece_[r].get(i) + u[i] * k[r];
+      for (int i = 0; i < kWidth; ++i) updated[i] = decay * (channel_decay[r] * piece_[r].get(i)) + u[i] * k[r];
       piece_[r].set(updated);
       if (inside(r)) store_stream<Piece::kBytes>(to + (team_ + r * kTeams) * State::kInnerStride, piece_[r].raw);
     }

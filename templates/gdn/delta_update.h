@@ -37,11 +37,18 @@ GDN_DEVICE void delta_update(const Args& args) {
       fetch_head<F, typename F::InputV>(part<typename F::InputV>(args, row), value_head<F>(key_head, first_head + g),
                                         shared.v + g * F::kValueDim);
     }
+    if constexpr (decays_by_channel<F>()) {
+      for (int g = 0; g < turn.heads; ++g) {
+        fetch_decays<F>(args, row, value_head<F>(key_head, first_head + g), shared.decay + g * F::kKeyDim);
+      }
+    }
     for (int g = F::kThreads - 1 - thread_id(); g < turn.heads; g += F::kThreads) {
       const int head = value_head<F>(key_head, first_head + g);
       shared.beta[g] = head_number<typename F::InputBeta>(part<typename F::InputBeta>(args, row), head);
-      shared.decay[g] =
-          decay_of_handover<F>(head_number<typename F::InputG>(part<typename F::InputG>(args, row), head));
+      if constexpr (!decays_by_channel<F>()) {
+        shared.decay[g] =
+            decay_of_handover<F>(head_number<typename F::InputG>(part<typename F::InputG>(args, row), head));
+      }
     }
     barrier();
     delta.run(shared);

@@ -20,7 +20,7 @@ enum class DecayForm : unsigned char {
   kSoftplus,  // g = -exp(A_log) * softplus(a + dt_bias)
   kBounded,   // g = bound * sigmoid(exp(A_log) * (a + dt_bias))
 };
-enum class AStored : unsigned char { kLog, kNegativeExp };  // A_log, or -exp(A_log)
+enum class AStored : unsigned char { kLog, kNegativeExp, kAbsent };  // A_log, -exp(A_log), or no such parameter
 enum class Domain : unsigned char { kLogit, kLn, kLog2, kExp, kSigmoid };
 enum class Anchor : unsigned char { kFirst, kLast };  // which rows of a longer window hold the last width-1 inputs
 enum class Padding : unsigned char { kNone, kNegative, kZeroOrNegative };  // which slot indices mark a padding row

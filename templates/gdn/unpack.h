@@ -21,15 +21,23 @@ GDN_DEVICE void unpack(const Args& args) {
     unpack_head<F, typename F::InputV, typename F::OutputV>(args, head);
     unpack_head<F, typename F::InputZ, typename F::OutputZ>(args, head);
   }
+  constexpr bool kChannels = F::kRule == Rule::kKda;  // of a: one number for each key channel
+  if constexpr (kChannels) {
+    for (int g = 0; g < F::kGroup; ++g) {
+      unpack_head<F, typename F::InputA, typename F::OutputA>(args, value_head<F>(key_head, g));
+    }
+  }
   // One number a head: a thread each, instead of a head at a time.
   for (int g = thread_id(); g < F::kGroup; g += F::kThreads) {
     const int head = value_head<F>(key_head, g);
     const auto b = part<typename F::InputB>(args, block_row()) + F::InputB::base(head);
-    const auto a = part<typename F::InputA>(args, block_row()) + F::InputA::base(head);
     store_one<typename F::OutputB::Element>(part<typename F::OutputB>(args, block_row()) + F::OutputB::base(head),
                                             load_one<typename F::InputB::Element>(b));
-    store_one<typename F::OutputA::Element>(part<typename F::OutputA>(args, block_row()) + F::OutputA::base(head),
-                                            load_one<typename F::InputA::Element>(a));
+    if constexpr (!kChannels) {
+      const auto a = part<typename F::InputA>(args, block_row()) + F::InputA::base(head);
+      store_one<typename F::OutputA::Element>(part<typename F::OutputA>(args, block_row()) + F::OutputA::base(head),
+                                              load_one<typename F::InputA::Element>(a));
+    }
   }
 }
 

@@ -46,6 +46,7 @@ struct Decode {
   static constexpr gdn::EpsAt kQkEpsAt = gdn::EpsAt::kSum;
   static constexpr gdn::DecayForm kDecayForm = gdn::DecayForm::kSoftplus;
   static constexpr float kSoftplusThreshold = 20.0f, kDecayBound = 0.0f, kBetaFactor = 1.0f, kNormEps = 1e-6f;
+  static constexpr gdn::Rule kRule = gdn::Rule::kGdn;
   static constexpr gdn::AStored kAStored = gdn::AStored::kLog;
   static constexpr gdn::Domain kGHandover = gdn::Domain::kLn;
   static constexpr gdn::NormWeight kNormWeight = gdn::NormWeight::kW;
@@ -134,6 +135,7 @@ struct DecodeOtherNumbers : Decode {
   static constexpr gdn::Activation kConvActivation = gdn::Activation::kSigmoid;
   static constexpr gdn::EpsAt kQkEpsAt = gdn::EpsAt::kMean;
   static constexpr float kQkEps = 0.01f, kKScale = 0.5f, kSoftplusThreshold = 0.0f, kBetaFactor = 2.0f;
+  static constexpr gdn::Rule kRule = gdn::Rule::kGdn;
   static constexpr gdn::AStored kAStored = gdn::AStored::kNegativeExp;
   static constexpr gdn::NormWeight kNormWeight = gdn::NormWeight::kTwiceOnePlusW;
   static constexpr gdn::Activation kNormGate = gdn::Activation::kSigmoid;

@@ -338,12 +338,14 @@ GDN_API gdn_status gdn_prepared_launch(const gdn_prepared* prepared, int32_t row
  * this order, slowest first (row and slot: the first `rows` of the tensor):
  *   q, k                               [row, key_head, key_dim]
  *   v, z, o, out                       [row, value_head, value_dim]
- *   b, a, g, beta                      [row, value_head]
+ *   b, beta                            [row, value_head]
+ *   a, g                               [row, value_head]; of a kda layer [row, value_head, key_dim]
  *   conv_weight.q, .k, .v              [head, dim, tap], tap 0 being the oldest or newest as the weight is stored
  *   conv_bias.q, .k, .v                [head, dim]
  *   conv_state.q, .k, .v               [slot, head, dim, tap], tap in the order of the window
  *   state                              [slot, value_head, value_dim, key_dim]
- *   a_log, dt_bias                     [value_head]
+ *   a_log                              [value_head]
+ *   dt_bias                            [value_head]; of a kda layer [value_head, key_dim]
  *   norm_weight                        [value_dim]
  * What an operation writes for its successor is named out.q, out.k, ..., out.g, out.beta, out.o and has the order of q,
  * k, ..., g, beta, o.
