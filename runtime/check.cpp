@@ -283,12 +283,19 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
 
 void check_slots(const KernelPlan& plan, int rows, int slots, const void* values) {
   if (plan.facts.slots_operand < 0) return;
+  if (values == nullptr && plan.operands[static_cast<std::size_t>(plan.facts.slots_operand)].optional) return;
   if (values == nullptr) fail(Code::kBadArgument, plan, "the slot indices are null");
   if (plan.facts.slot_dtype == core::DType::kInt64) {
     check_slot_values(plan, rows, slots, static_cast<const std::int64_t*>(values));
   } else {
     check_slot_values(plan, rows, slots, static_cast<const std::int32_t*>(values));
   }
+}
+
+int slot_rows(const KernelPlan& plan, const Args& args) {
+  if (plan.facts.slots_operand < 0) return 0;
+  const Operand& slots = plan.operands[static_cast<std::size_t>(plan.facts.slots_operand)];
+  return slots.leading == Leading::kSequence ? args.sequences : args.rows;
 }
 
 void check_devices(const KernelPlan& plan, const Views& views, DeviceKind device, int ordinal) {

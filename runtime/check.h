@@ -29,7 +29,10 @@ std::string device_text(DeviceKind device, int ordinal);
 
 // Throws Error kSlotOutOfRange for a slot index that is neither in [0, slots) nor padding by the plan's rule, and
 // kSlotRepeated for two rows on one slot. `values` are `rows` indices of the plan's slot dtype in memory that the host
-// can read; null is fine when the plan takes no slots.
+// can read, as many as slot_rows() says; null is fine when the plan takes no slots, or can do without them.
 void check_slots(const core::KernelPlan& plan, int rows, int slots, const void* values);
+
+// How many slot indices a launch reads: one a row, or one a sequence.
+int slot_rows(const core::KernelPlan& plan, const Args& args);
 
 }  // namespace gdn::runtime

@@ -29,10 +29,11 @@ void Kernel::check_memory(const Views& views) const {
 void Kernel::launch(int rows, int slots, const Views& views, Stream stream) const {
   check_views(rows, slots, views);
   check_memory(views);
+  const Args args = make_args(plan_, rows, slots, views);
   if (on_host() && plan_.facts.slots_operand >= 0) {
-    check_slots(plan_, rows, slots, views[static_cast<std::size_t>(plan_.facts.slots_operand)].data);
+    check_slots(plan_, slot_rows(plan_, args), slots, args.operand[plan_.facts.slots_operand]);
   }
-  launch_prepared(make_args(plan_, rows, slots, views), stream);
+  launch_prepared(args, stream);
 }
 
 void Kernel::launch_prepared(const Args& args, Stream stream) const {

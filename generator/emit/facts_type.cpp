@@ -220,6 +220,15 @@ std::string facts_type(const plan::Planned& planned) {
     text += alias("Offset", element(f.offset_dtype), "dtype of the sequences' offsets");
     text += integer("kOffsetsOperand", f.offsets_operand, "where the sequences' offsets stand");
   }
+  if (f.chunk != 0) {
+    text += integer("kChunk", f.chunk, "prefill.chunk");
+    text += choice("InitialStates", "kInitialStates", f.initial_states, {"kNone", "kAll", "kFlagged"},
+                   "prefill.initial_states");
+    text += boolean("kFinalStates", f.final_states, "prefill.final_states");
+    text += alias("RoundPrefillQk", element(f.round_prefill_qk), "prefill.qk");
+    text += alias("Flag", element(f.flag_dtype), "prefill.flags");
+    text += integer("kFlagsOperand", f.flags_operand, "where has_initial_state stands; -1: the operation takes none");
+  }
   for (const auto& [name, value] : plan.choices) {
     text += integer(choice_name(name), value, "choice of the plan");
   }

@@ -44,6 +44,7 @@ struct Layout {
   std::string spec;              // name of the spec
   std::string spec_file;         // as the spec was named on the command line
   core::Facts numbers;           // every fact that is not an address map; the maps are absent
+  core::DType prefill_offsets = core::DType::kInt32;  // of cu_seqlens in prefill's operations
   bool pairing_visible = false;  // group > 1: grouped and tiled are different layouts
   std::vector<TensorLayout> inputs, parameters, pools, handover, outputs;
 

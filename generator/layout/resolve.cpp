@@ -204,6 +204,13 @@ core::Facts numbers_of(const spec::Spec& spec) {
   facts.slot_dtype = *spec.slots.dtype;
   facts.padding = *spec.slots.padding;
   facts.padded_output = *spec.slots.padded_output;
+  if (*spec.prefill.enabled) {
+    facts.chunk = *spec.prefill.chunk;
+    facts.initial_states = *spec.prefill.initial_states;
+    facts.final_states = *spec.prefill.final_states;
+    facts.round_prefill_qk = *spec.prefill.qk;
+    if (facts.initial_states == core::InitialStates::kFlagged) facts.flag_dtype = *spec.prefill.flags;
+  }
   return facts;
 }
 
@@ -222,6 +229,7 @@ Layout resolve(const spec::Spec& spec) {
   layout.spec = *spec.name;
   layout.spec_file = spec.file;
   layout.numbers = numbers_of(spec);
+  if (*spec.prefill.enabled) layout.prefill_offsets = *spec.prefill.offsets;
   layout.pairing_visible = layout.numbers.group > 1;
 
   const Sizes weights(spec, *spec.conv.width);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "oracle/convert.h"
 
@@ -24,7 +25,9 @@ class Comparison {
 
   Deviation run() {
     deviation_.name = buffer_.name;
-    deviation_.tolerance = info_.copies ? 0 : tolerance(problem_.spec(), buffer_);
+    deviation_.tolerance = info_.copies                         ? 0
+                           : problem_.operands().prefills() ? prefill_tolerance(problem_.spec(), problem_.options().keys)
+                                                            : tolerance(problem_.spec(), buffer_);
     for (std::int64_t row = 0; row < buffer_.rows; ++row) compare_row(row);
     if (!buffer_.bytes.guards_intact()) deviation_.findings.push_back("bytes outside the buffer were written");
     finish();
@@ -41,6 +44,7 @@ class Comparison {
     if (std::memcmp(got + inner, want + inner, stride - inner) != 0) {
       count(gaps_, [&] { return fmt::format("row {}", row); });
     }
+    sums_ = &norms_[owner_of(row)];
     switch (expected_.rows[static_cast<std::size_t>(row)]) {
       case RowRule::kUntouched:
         if (std::memcmp(got, want, inner) != 0) {
@@ -67,8 +71,8 @@ class Comparison {
   void compare_value(std::int64_t row, std::size_t position, double got, double want) {
     const double difference = got - want;
     values_ = true;
-    squares_ += difference * difference;
-    reference_ += want * want;
+    sums_->squares += difference * difference;
+    sums_->reference += want * want;
     // The comparison is written so that a NaN counts as the largest difference.
     if (difference != 0 && !(std::fabs(difference) <= worst_)) {
       if (!std::isnan(worst_)) {
@@ -85,12 +89,12 @@ class Comparison {
   }
 
   void finish() {
-    if (values_) {
-      deviation_.error = std::sqrt(squares_ / reference_);
-      if (squares_ == 0) deviation_.error = 0;
-      if (std::isnan(squares_) || std::isnan(deviation_.error)) {
-        deviation_.error = std::numeric_limits<double>::infinity();
-      }
+    for (const auto& [owner, sums] : norms_) {
+      if (!values_ || sums.squares == 0) continue;
+      const double error = std::sqrt(sums.squares / sums.reference);
+      const bool number = !std::isnan(error);
+      deviation_.error = number ? std::max(deviation_.error, error) : std::numeric_limits<double>::infinity();
+      if (!number) break;
     }
     if (worst_row_ >= 0) deviation_.worst = place(worst_row_, worst_position_);
     report(wrong_copies_, "copied elements arrived wrong");
@@ -98,6 +102,23 @@ class Comparison {
     report(untouched_, "rows or elements changed that the operation must not touch");
     report(gaps_, "gaps between rows were written");
   }
+
+  // Whose row, or slot, this is: the number of a sequence; 0 for all where there are none.
+  std::int64_t owner_of(std::int64_t row) const {
+    std::int64_t number = 0;
+    for (const TokenRun& sequence : problem_.sequences()) {
+      ++number;
+      const bool its_slot = buffer_.leading == Leading::kSlot && !sequence.padding && sequence.slot == row;
+      const bool its_row =
+          buffer_.leading == Leading::kToken && row >= sequence.first && row < sequence.first + sequence.tokens;
+      if (its_slot || its_row) return number;
+    }
+    return 0;
+  }
+
+  struct Sums {
+    double squares = 0, reference = 0;
+  };
 
   struct Tally {
     std::int64_t count = 0;
@@ -122,7 +143,10 @@ class Comparison {
     if (buffer_.leading == Leading::kToken) text = fmt::format("row {}", row);
     if (buffer_.leading == Leading::kSlot) {
       text = fmt::format("slot {}", row);
-      for (int r = 0; r < problem_.rows(); ++r) {
+      for (std::size_t i = 0; i < problem_.sequences().size(); ++i) {
+        if (problem_.sequences()[i].slot == row) text += fmt::format(" (sequence {})", i);
+      }
+      for (int r = 0; r < problem_.rows() && problem_.sequences().empty(); ++r) {
         if (problem_.row_slot(r) == row) text += fmt::format(" (row {})", r);
       }
     }
@@ -138,7 +162,9 @@ class Comparison {
   const bool all_written_;
   Deviation deviation_;
   bool values_ = false;
-  double squares_ = 0, reference_ = 0, worst_ = 0;
+  std::map<std::int64_t, Sums> norms_;  // by owner
+  Sums* sums_ = nullptr;                // of the row at hand
+  double worst_ = 0;
   std::int64_t worst_row_ = -1;
   std::size_t worst_position_ = 0;
   Tally wrong_copies_, not_zero_, untouched_, gaps_;

@@ -142,6 +142,8 @@ double load(core::DType dtype, const std::byte* from) {
       return bits_at<std::int32_t>(from);
     case core::DType::kInt64:
       return static_cast<double>(bits_at<std::int64_t>(from));
+    case core::DType::kUint8:
+      return bits_at<std::uint8_t>(from);
     default:
       refuse(dtype);
   }
@@ -159,6 +161,8 @@ void store(core::DType dtype, std::byte* to, double value) {
       return put(to, static_cast<std::int32_t>(value));
     case core::DType::kInt64:
       return put(to, static_cast<std::int64_t>(value));
+    case core::DType::kUint8:
+      return put(to, static_cast<std::uint8_t>(value));
     default:
       refuse(dtype);
   }

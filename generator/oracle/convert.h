@@ -27,7 +27,7 @@ double round_to(core::DType dtype, double value);
 // 0 on a tie, at most 0.5. A computation whose own error is below this rounds to the same number.
 double distance_from_tie(core::DType dtype, double value);
 
-// One element at `from` (fp32, bf16, fp16, int32 or int64; no alignment needed). Throws std::invalid_argument for
+// One element at `from` (fp32, bf16, fp16, int32, int64 or uint8; no alignment needed). Throws std::invalid_argument for
 // another type.
 double load(core::DType dtype, const std::byte* from);
 

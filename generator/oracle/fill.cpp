@@ -32,7 +32,7 @@ double amplitude(const Problem& problem, const std::string& part, int head) {
   Random random(problem.options().seed, "amplitude." + part, head, 0);
   const bool of_keys = part == "q" || part == "k";
   if (of_keys && !*spec.qk_norm.enabled) {
-    const double length = problem.operation() == "delta_update" ? 1 : 3;
+    const double length = problem.operands().find("in.g").operand >= 0 ? 1 : 3;
     return length / std::sqrt(static_cast<double>(*spec.dims.key)) * random.uniform(0.8, 1.2);
   }
   const int key_heads = *spec.heads.key;
@@ -63,16 +63,27 @@ double draw_a_log(const Problem& problem, int head, Random& random) {
   return stored_negative ? -random.uniform(0.37, 1.65) : random.uniform(-1, 0.5);
 }
 
+// g over many tokens. A third of the heads forgets within a few tokens, a third remembers for hundreds, and a third
+// remembers but for tokens that wipe nearly all.
+double draw_prefill_decay(const Problem& problem, int head, Random& random) {
+  const bool weak = !problem.options().strong_decay;
+  double g = -random.uniform(0, 0.02);
+  if (!weak && head % 3 == 0) g = -random.uniform(0.001, 3.9);
+  if (!weak && head % 3 == 2 && random.below(16) == 0) g = -random.uniform(5, 20);
+  return from_ln(*problem.spec().decay.handover, g);
+}
+
 double draw_handover_decay(core::Domain domain, Random& random) {
   if (domain == core::Domain::kExp) return random.uniform(0.02, 0.999);
   const double g = -random.uniform(0.001, 3.9);
   return domain == core::Domain::kLog2 ? g * 1.4426950408889634 : g;
 }
 
-// Where a row's numbers come from: a stream of the part's own, and one that q and k have in common.
+// Where a row's numbers come from: a stream of the part's own, one that q and k have in common, and one that gives all
+// rows the same.
 struct Draws {
   std::int64_t row;
-  Random own, shared;
+  Random own, shared, constant;
 };
 
 // Draws an element of a head; `bias` is the head's (or channel's) dt_bias, used for a.
@@ -102,6 +113,16 @@ Drawer alike_by_head(const Problem& problem, const std::string& part, const Part
   };
 }
 
+// k where all keys of a head have most of themselves in common.
+Drawer similar_by_head(const Problem& problem, const std::string& part, const PartMap& map) {
+  const std::vector<double> scales = amplitudes(problem, part, map, 1);
+  const double common = problem.options().keys == Keys::kRepeated ? 0.9995 : std::sqrt(0.8);
+  const double rest = std::sqrt(1 - common * common);
+  return [scales, common, rest](int head, double, Draws& draws) {
+    return scales[static_cast<std::size_t>(head)] * (common * draws.constant.bell() + rest * draws.own.bell());
+  };
+}
+
 // How the part with that key is drawn.
 Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& map) {
   const spec::Spec& spec = problem.spec();
@@ -118,6 +139,9 @@ Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& 
   if (part == "a") {
     return [&](int head, double bias, Draws& draws) { return draw_logit(problem, head, draws.row, draws.own) - bias; };
   }
+  if (part == "g" && problem.operands().prefills()) {
+    return [&](int head, double, Draws& draws) { return draw_prefill_decay(problem, head, draws.own); };
+  }
   if (part == "g") {
     return [&](int, double, Draws& draws) { return draw_handover_decay(*spec.decay.handover, draws.own); };
   }
@@ -125,6 +149,7 @@ Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& 
     return [&](int, double, Draws& draws) { return *spec.beta.factor * draws.own.uniform(0.05, 0.95); };
   }
   if (part == "b" || part == "z") return bell(0, 1.5);
+  if (part == "k" && problem.options().keys != Keys::kRandom) return similar_by_head(problem, part, map);
   if (part == "q" || part == "k") return alike_by_head(problem, part, map);
   return bell_by_head(problem, part, map, part == "o" ? 0.3 : 1.0);
 }
@@ -150,7 +175,9 @@ void fill_part(Problem& problem, const std::string& key, const BoundPart& part, 
   std::vector<double> values(part.map->offset.size());
   for (std::int64_t row = 0; row < buffer.rows; ++row) {
     if (token && problem.padding(static_cast<int>(row))) continue;  // stays NaN
-    Draws draws{row, Random(problem.options().seed, key, row, step), Random(problem.options().seed, common, row, step)};
+    const std::uint64_t seed = problem.options().seed;
+    Draws draws{row, Random(seed, key, row, step), Random(seed, common, row, step),
+                Random(seed, key + ".constant", 0, step)};
     for (std::size_t i = 0; i < values.size(); ++i) {
       const int head = head_of(*part.map, i);
       const double bias = biases.empty() ? 0 : biases[bias_by_head ? static_cast<std::size_t>(head) : i];

@@ -14,7 +14,7 @@
 
 namespace gdn::oracle {
 
-enum class Leading : std::uint8_t { kNone, kToken, kSlot };
+enum class Leading : std::uint8_t { kNone, kToken, kSlot, kSequence };
 enum class HeadsOf : std::uint8_t { kNone, kKey, kValue };
 
 // The element under the odometer. A coordinate that the list does not have is -1. value_head is set wherever key_head

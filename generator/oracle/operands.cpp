@@ -60,13 +60,26 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
     add_handover({"o"}, Kind::kOutput);
+  } else if (operation == "chunk_delta") {
+    if (!*spec_.prefill.enabled) throw std::invalid_argument(fmt::format("{}: prefill is none", *spec_.name));
+    add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
+    const bool starts = *spec_.prefill.initial_states != core::InitialStates::kNone;
+    const bool ends = *spec_.prefill.final_states;
+    if (starts || ends) add_named(spec_.pools, "state", Kind::kPool, ends);
+    add_slots(Leading::kSequence);
+    add_indices("cu_seqlens", *spec_.prefill.offsets, offsets_);
+    if (*spec_.prefill.initial_states == core::InitialStates::kFlagged) {
+      add_indices("has_initial_state", *spec_.prefill.flags, flags_);
+    }
+    add_handover({"o"}, Kind::kOutput);
   } else if (operation == "norm_quant") {
     add_handover({"o", "z"}, Kind::kInput);
     add_named(spec_.parameters, "norm_weight", Kind::kParameter);
     add_named(spec_.outputs, "out", Kind::kOutput);
   } else {
     throw std::invalid_argument(fmt::format(
-        "the oracle has no operation '{}': decode, unpack, conv_update, gating, delta_update, norm_quant", operation));
+        "the oracle has no operation '{}': decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta",
+        operation));
   }
   bind();
 }
@@ -96,26 +109,38 @@ void Operands::add_handover(std::initializer_list<const char*> names, Kind kind,
   }
 }
 
-void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind) {
+void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written) {
   const std::string one = prefix;
   bool found = false;
   for (const spec::Tensor& tensor : tensors) {
     if (*tensor.name != one && !starts_with(*tensor.name, one + "_")) continue;
     // The conv's window holds raw inputs; the recurrent state is computed.
-    add(*tensor.name, kind, tensor, kind == Kind::kPool || kind == Kind::kOutput, one == "conv_state");
+    const bool changes = kind == Kind::kOutput || (kind == Kind::kPool && written);
+    add(*tensor.name, kind, tensor, changes, one == "conv_state");
     found = true;
   }
   if (!found) throw std::invalid_argument(fmt::format("operation {} needs the tensor {}", operation_, one));
 }
 
-void Operands::add_slots() {
+void Operands::add_slots(Leading leading) {
   slots_ = static_cast<int>(list_.size());
   list_.push_back({"slots", Kind::kSlots, nullptr, *spec_.slots.dtype, false, false});
   TensorMap map;
-  map.leading = Leading::kToken;
+  map.leading = leading;
   map.inner = 1;
   maps_.push_back(map);
 }
+
+void Operands::add_indices(const char* name, core::DType dtype, int& index) {
+  index = static_cast<int>(list_.size());
+  list_.push_back({name, Kind::kIndices, nullptr, dtype, false, false});
+  TensorMap map;
+  map.leading = Leading::kSequence;
+  map.inner = 1;
+  maps_.push_back(map);
+}
+
+bool Operands::prefills() const { return operation_ == "chunk_delta"; }
 
 void Operands::bind() {
   for (std::size_t i = 0; i < list_.size(); ++i) {

@@ -13,12 +13,12 @@
 
 namespace gdn::oracle {
 
-enum class Kind : std::uint8_t { kInput, kParameter, kPool, kSlots, kOutput };
+enum class Kind : std::uint8_t { kInput, kParameter, kPool, kSlots, kIndices, kOutput };  // indices: of sequences
 
 struct OperandInfo {
-  std::string name;  // as the spec names the tensor; handover tensors as "handover.q"; "slots"
+  std::string name;  // as the spec names the tensor; handover tensors as "handover.q"; "slots", "cu_seqlens", ...
   Kind kind = Kind::kInput;
-  const spec::Tensor* tensor = nullptr;  // null for slots
+  const spec::Tensor* tensor = nullptr;  // null for slots and indices
   core::DType dtype = core::DType::kFp32;
   bool written = false;
   bool copies = false;  // what is written are inputs moved, not computed: it must arrive exactly
@@ -30,8 +30,8 @@ struct BoundPart {
   const PartMap* map = nullptr;
 };
 
-// The operands of `operation` (decode, unpack, conv_update, gating, delta_update, norm_quant) of a spec. Keeps its own
-// copy of the spec.
+// The operands of `operation` (decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta) of a spec.
+// Keeps its own copy of the spec.
 class Operands {
  public:
   // Throws std::invalid_argument for an unknown operation or a spec without a tensor that the operation needs.
@@ -45,7 +45,10 @@ class Operands {
   const std::vector<OperandInfo>& list() const { return list_; }
   const TensorMap& map(int operand) const { return maps_[static_cast<std::size_t>(operand)]; }
   bool has_slots() const { return slots_ >= 0; }
-  int slots() const { return slots_; }  // index of the slots operand, -1 if there is none
+  int slots() const { return slots_; }      // index of the slots operand, -1 if there is none
+  int offsets() const { return offsets_; }  // of cu_seqlens
+  int flags() const { return flags_; }      // of has_initial_state
+  bool prefills() const;                    // several tokens a sequence, in the order of cu_seqlens
 
   // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
   // "dt_bias", "norm_weight", "state". find returns operand -1 when there is none, at throws std::invalid_argument.
@@ -59,8 +62,9 @@ class Operands {
   void add(const std::string& name, Kind kind, const spec::Tensor& tensor, bool written, bool copies);
   void add_inputs(std::initializer_list<const char*> wanted);
   void add_handover(std::initializer_list<const char*> names, Kind kind, bool copies = false);
-  void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind);
-  void add_slots();
+  void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
+  void add_slots(Leading leading = Leading::kToken);
+  void add_indices(const char* name, core::DType dtype, int& index);
   void bind();
 
   spec::Spec spec_;
@@ -68,7 +72,7 @@ class Operands {
   std::vector<OperandInfo> list_;
   std::vector<TensorMap> maps_;
   std::vector<std::pair<std::string, BoundPart>> parts_;
-  int slots_ = -1;
+  int slots_ = -1, offsets_ = -1, flags_ = -1;
 };
 
 }  // namespace gdn::oracle

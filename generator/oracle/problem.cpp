@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
 #include "oracle/convert.h"
@@ -12,7 +13,17 @@
 namespace gdn::oracle {
 namespace {
 
+// A chunk and one more, none, a few, two chunks and a rest, one.
+std::vector<int> usual_lengths(int chunk) { return {chunk + 1, 0, 7, 2 * chunk + 5, 1}; }
+
 Options complete(const Operands& operands, Options options) {
+  if (operands.prefills()) {
+    if (options.lengths.empty()) options.lengths = usual_lengths(*operands.spec().prefill.chunk);
+    for (const int length : options.lengths) {
+      if (length < 0) throw std::invalid_argument("a sequence has no less than 0 tokens");
+    }
+    options.rows = static_cast<int>(options.lengths.size());
+  }
   if (options.rows < 1) throw std::invalid_argument("a problem has at least one row");
   if (options.extra_stride < 0) throw std::invalid_argument("extra_stride is not negative");
   if (!operands.has_slots()) {
@@ -59,6 +70,10 @@ std::vector<std::int64_t> choose_slots(const Operands& operands, const Options& 
   return chosen;
 }
 
+bool marks_padding(core::Padding padding, std::int64_t slot) {
+  return (padding == core::Padding::kNegative && slot < 0) || (padding == core::Padding::kZeroOrNegative && slot <= 0);
+}
+
 }  // namespace
 
 Problem::Problem(const spec::Spec& spec, std::string_view operation, const Options& options, const Tag* tag)
@@ -66,6 +81,10 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
   if (tag) {
     tagged_ = true;
     tag_ = *tag;
+  }
+  rows_ = options_.rows;
+  if (operands_->prefills()) {
+    rows_ = std::accumulate(options_.lengths.begin(), options_.lengths.end(), kExcessRows);
   }
   for (std::size_t i = 0; i < operands_->list().size(); ++i) {
     const OperandInfo& info = operands_->list()[i];
@@ -78,7 +97,10 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
     buffer.written = info.written;
     buffer.inner = map.inner;
     buffer.stride = map.inner + (map.launch_stride ? options_.extra_stride : 0);
-    if (map.leading == Leading::kToken) buffer.rows = options_.rows;
+    if (map.leading == Leading::kToken) buffer.rows = rows_;
+    if (map.leading == Leading::kSequence) {
+      buffer.rows = options_.rows + (static_cast<int>(i) == operands_->offsets() ? 1 : 0);
+    }
     if (map.leading == Leading::kSlot) buffer.rows = options_.slots;
     buffer.bytes = AlignedBytes(static_cast<std::size_t>(buffer.rows * buffer.stride) * core::size_of(buffer.dtype));
     buffers_.push_back(std::move(buffer));
@@ -90,6 +112,7 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
       store(slots.dtype, slots.row(row), static_cast<double>(chosen[static_cast<std::size_t>(row)]));
     }
   }
+  if (operands_->prefills()) lay_out_sequences();
   fill_constants(*this);
   if (tagged_) fill_tags(*this, tag_, Kind::kPool);
   fill_tokens();
@@ -116,23 +139,52 @@ const Buffer& Problem::buffer(std::string_view name) const {
   throw std::out_of_range(fmt::format("{} has no operand '{}': {}", operation(), name, known));
 }
 
+// Every third sequence has no initial state where sequences are flagged.
+void Problem::lay_out_sequences() {
+  const Buffer& slots = buffers_[static_cast<std::size_t>(operands_->slots())];
+  Buffer& offsets = buffers_[static_cast<std::size_t>(operands_->offsets())];
+  int first = 0;
+  for (int i = 0; i < options_.rows; ++i) {
+    TokenRun sequence;
+    sequence.first = first;
+    sequence.tokens = options_.lengths[static_cast<std::size_t>(i)];
+    sequence.slot = static_cast<std::int64_t>(load(slots.dtype, slots.row(i)));
+    sequence.padding = marks_padding(*spec().slots.padding, sequence.slot);
+    sequence.initial = *spec().prefill.initial_states == core::InitialStates::kAll;
+    if (operands_->flags() >= 0) {
+      Buffer& flags = buffers_[static_cast<std::size_t>(operands_->flags())];
+      sequence.initial = i % 3 != 1;
+      store(flags.dtype, flags.row(i), sequence.initial ? 1 : 0);
+    }
+    store(offsets.dtype, offsets.row(i), first);
+    first += sequence.tokens;
+    sequences_.push_back(sequence);
+  }
+  store(offsets.dtype, offsets.row(options_.rows), first);
+}
+
+const TokenRun* Problem::sequence_of(int row) const {
+  for (const TokenRun& sequence : sequences_) {
+    if (row >= sequence.first && row < sequence.first + sequence.tokens) return &sequence;
+  }
+  return nullptr;
+}
+
 std::int64_t Problem::row_slot(int row) const {
   if (!operands_->has_slots()) throw std::logic_error(fmt::format("{} takes no slots", operation()));
+  if (!sequences_.empty()) {
+    const TokenRun* sequence = sequence_of(row);
+    if (sequence == nullptr) throw std::logic_error(fmt::format("row {} belongs to no sequence", row));
+    return sequence->slot;
+  }
   const Buffer& slots = buffers_[static_cast<std::size_t>(operands_->slots())];
   return static_cast<std::int64_t>(load(slots.dtype, slots.row(row)));
 }
 
 bool Problem::padding(int row) const {
   if (!operands_->has_slots()) return false;
-  switch (*spec().slots.padding) {
-    case core::Padding::kNegative:
-      return row_slot(row) < 0;
-    case core::Padding::kZeroOrNegative:
-      return row_slot(row) <= 0;
-    case core::Padding::kNone:
-      break;
-  }
-  return false;
+  if (!sequences_.empty() && sequence_of(row) == nullptr) return true;
+  return marks_padding(*spec().slots.padding, row_slot(row));
 }
 
 void Problem::next_step() {
@@ -164,6 +216,10 @@ double tolerance(const spec::Spec& spec, const Buffer& buffer) {
   const bool after_norm = buffer.name == "out";
   if ((after_qk && rounds_qk) || (after_o && rounds_o) || (after_norm && rounds_norm)) return kSixteenBit;
   return kThirtyTwoBit;
+}
+
+double prefill_tolerance(const spec::Spec& spec, Keys keys) {
+  return *spec.beta.factor > 1 || keys == Keys::kRepeated ? 1e-2 : 6e-3;
 }
 
 }  // namespace gdn::oracle

@@ -22,13 +22,22 @@
 
 namespace gdn::oracle {
 
+// How the keys of a sequence in prefill lie to each other.
+enum class Keys : std::uint8_t {
+  kRandom,      // each drawn by itself
+  kCorrelated,  // 0.8 of each is common to all of a head
+  kRepeated,    // nearly all of them one key
+};
+
 struct Options {
   std::uint64_t seed = 1;
-  int rows = 4;
+  int rows = 4;              // sequences, of operations that take several tokens of each
   int slots = 0;         // in the pools; 0: two more than the rows need
   int padding_rows = 0;  // of `rows`, in the middle; none in operations without slots
   bool strong_decay = true;
   std::int64_t extra_stride = 0;  // elements added to the row stride of every tensor whose stride is given at launch
+  std::vector<int> lengths;  // prefill: tokens of each sequence, then `rows` is their number; empty: a few of each kind
+  Keys keys = Keys::kRandom;
 };
 
 // What a tagged input says: 1 + its part's number (q k v z b a), head, channel, tap or row, modulo 256 and so exact
@@ -36,13 +45,21 @@ struct Options {
 enum class Tag : std::uint8_t { kPart, kHead, kChannel, kTap, kRow };
 constexpr Tag kAllTags[] = {Tag::kPart, Tag::kHead, Tag::kChannel, Tag::kTap, Tag::kRow};
 
+// A sequence of a launch: rows [first, first + tokens).
+struct TokenRun {
+  int first = 0, tokens = 1;
+  bool padding = false;
+  bool initial = false;  // starts from what its slot holds, not from zeros
+  std::int64_t slot = 0;
+};
+
 class Problem {
  public:
   const spec::Spec& spec() const { return operands_->spec(); }
   const Operands& operands() const { return *operands_; }
   const std::string& operation() const { return operands_->operation(); }
   const Options& options() const { return options_; }
-  int rows() const { return options_.rows; }    // Args::rows
+  int rows() const { return rows_; }            // Args::rows
   int slots() const { return options_.slots; }  // Args::slots
   int step() const { return step_; }
 
@@ -54,8 +71,16 @@ class Problem {
   Buffer& buffer(std::string_view name);
   const Buffer& buffer(std::string_view name) const;
 
+  // The sequences of prefill's operations; of others none. kExcessRows rows behind the last belong to no sequence.
+  const std::vector<TokenRun>& sequences() const { return sequences_; }
+  static constexpr int kExcessRows = 3;
+
+  // The sequence that a row is a token of; null for a row of none.
+  const TokenRun* sequence_of(int row) const;
+
   // The slot of a row; `padding` says whether it marks a padding row. Both without meaning where there are no slots:
-  // row_slot throws std::logic_error, padding is false.
+  // row_slot throws std::logic_error, padding is false. All rows of a sequence have its slot, and a row of no sequence
+  // counts as padding.
   std::int64_t row_slot(int row) const;
   bool padding(int row) const;
 
@@ -68,12 +93,15 @@ class Problem {
   friend Problem make_tagged(const spec::Spec&, std::string_view, const Options&, Tag);
   Problem(const spec::Spec& spec, std::string_view operation, const Options& options, const Tag* tag);
   void fill_tokens();
+  void lay_out_sequences();
 
   std::shared_ptr<const Operands> operands_;
   Options options_;
   bool tagged_ = false;
   Tag tag_ = Tag::kPart;
   int step_ = 0;
+  int rows_ = 0;
+  std::vector<TokenRun> sequences_;
   std::vector<Buffer> buffers_;
 };
 
@@ -88,5 +116,9 @@ Problem make_tagged(const spec::Spec& spec, std::string_view operation, const Op
 // The relative error that a kernel may have in this operand: 5e-3 for 16-bit types, 1e-5 for fp32, and 5e-3 for fp32
 // too where a 16-bit rounding point lies before it whose ties no choice of inputs avoids.
 double tolerance(const spec::Spec& spec, const Buffer& buffer);
+
+// The same for what prefill computes, which may multiply in 16 bits: 6e-3, and 1e-2 where beta goes up to 2 or keys
+// repeat.
+double prefill_tolerance(const spec::Spec& spec, Keys keys);
 
 }  // namespace gdn::oracle

@@ -30,6 +30,14 @@ class Reference {
   }
 
   Expectation run() {
+    for (const TokenRun& sequence : problem_.sequences()) {
+      if (sequence.padding) {
+        for (int i = 0; i < sequence.tokens; ++i) pad(sequence.first + i);
+      } else if (sequence.tokens > 0) {
+        compute(sequence);
+      }
+    }
+    if (operands_.prefills()) return std::move(expectation_);
     for (int row = 0; row < problem_.rows(); ++row) {
       if (problem_.padding(row)) {
         pad(row);
@@ -51,6 +59,21 @@ class Reference {
       std::memset(expected.image.data() + buffer.row_offset(row), 0,
                   static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
     }
+  }
+
+  // A sequence of prefill, token by token. The state is rounded once, when it is stored.
+  void compute(const TokenRun& sequence) {
+    Values state(static_cast<std::size_t>(*spec_.heads.value) * static_cast<std::size_t>(*spec_.dims.key) *
+                 static_cast<std::size_t>(*spec_.dims.value));
+    if (sequence.initial) state = get("state", sequence.slot);
+    for (int row = sequence.first; row < sequence.first + sequence.tokens; ++row) {
+      Values g = get("in.g", row);
+      for (double& x : g) x = to_ln(*spec_.decay.handover, x);
+      const Values q = prefill_normalised(get("in.q", row), *spec_.qk_scale.q);
+      const Values k = prefill_normalised(get("in.k", row), *spec_.qk_scale.k);
+      put("out.o", row, step(q, k, get("in.v", row), g, get("in.beta", row), state));
+    }
+    if (*spec_.prefill.final_states) put("state", sequence.slot, state);
   }
 
   void compute(int row) {
@@ -124,7 +147,14 @@ class Reference {
   }
 
   // q or k of all key heads, normalised, scaled and rounded.
-  Values normalised(Values x, double scale) {
+  Values normalised(Values x, double scale) const { return normalised(std::move(x), scale, *spec_.rounding.qk, 1); }
+
+  // The same for prefill, which rounds before it scales.
+  Values prefill_normalised(Values x, double scale) const {
+    return normalised(std::move(x), 1, *spec_.prefill.qk, scale);
+  }
+
+  Values normalised(Values x, double scale, core::DType rounding, double scale_after) const {
     const int n = *spec_.dims.key;
     for (int head = 0; head < *spec_.heads.key; ++head) {
       double* begin = x.data() + static_cast<std::ptrdiff_t>(head) * n;
@@ -132,7 +162,7 @@ class Reference {
       for (int c = 0; c < n; ++c) squares += begin[c] * begin[c];
       const double factor =
           *spec_.qk_norm.enabled ? norm_factor(*spec_.qk_norm.eps_at, *spec_.qk_norm.eps, squares, n) : 1;
-      for (int c = 0; c < n; ++c) begin[c] = round_to_point(*spec_.rounding.qk, begin[c] * factor * scale);
+      for (int c = 0; c < n; ++c) begin[c] = scale_after * round_to_point(rounding, begin[c] * factor * scale);
     }
     return x;
   }
@@ -140,9 +170,17 @@ class Reference {
   // The recurrent step of all value heads. Moves the state on; returns o, rounded.
   Values delta(int row, const Values& raw_q, const Values& raw_k, const Values& v, const Values& g,
                const Values& beta) {
-    const int key_dim = *spec_.dims.key, value_dim = *spec_.dims.value;
-    const Values q = normalised(raw_q, *spec_.qk_scale.q), k = normalised(raw_k, *spec_.qk_scale.k);
     Values state = get("state", problem_.row_slot(row));
+    const Values o =
+        step(normalised(raw_q, *spec_.qk_scale.q), normalised(raw_k, *spec_.qk_scale.k), v, g, beta, state);
+    put("state", problem_.row_slot(row), state);
+    return o;
+  }
+
+  // The same on a state at hand, from q and k as the rule reads them.
+  Values step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta,
+              Values& state) const {
+    const int key_dim = *spec_.dims.key, value_dim = *spec_.dims.value;
     const std::size_t per_head = g.size() / static_cast<std::size_t>(*spec_.heads.value);
     Values o(v.size()), g_head(static_cast<std::size_t>(key_dim));
     for (int head = 0; head < *spec_.heads.value; ++head) {
@@ -155,7 +193,6 @@ class Reference {
       delta_step(key_dim, value_dim, q.data() + key, k.data() + key, v.data() + value, g_head.data(),
                  beta[static_cast<std::size_t>(head)], state.data() + value * key_dim, o.data() + value, order_);
     }
-    put("state", problem_.row_slot(row), state);
     for (double& x : o) x = round_to_point(*spec_.rounding.o, x);
     return o;
   }

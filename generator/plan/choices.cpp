@@ -30,10 +30,19 @@ std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
   return threads;
 }
 
+// The plain bodies of prefill: a few lanes share a value channel's state, each so many key channels of it as registers
+// hold; the rest of a block goes to neighbouring value channels.
+Choices prefill_choices(const core::Facts& facts) {
+  constexpr std::int64_t kThreads = 128;
+  const std::int64_t lanes = facts.key_dim >= 160 && facts.key_dim % 32 == 0 ? 8 : 4;
+  return {{"threads", kThreads}, {"columns", kThreads / lanes}};
+}
+
 }  // namespace
 
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) return {};
+  if (operation == "chunk_delta") return prefill_choices(facts);
   if (facts.state.present()) return state_choices(target, facts.state);
   // The other operations move a few kilobytes a block: more threads than channels only idle.
   const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;

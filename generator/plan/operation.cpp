@@ -9,6 +9,7 @@ namespace gdn::plan {
 namespace {
 
 using core::Access;
+using core::Leading;
 
 bool holds_any(const layout::TensorLayout& tensor, std::string_view parts) {
   return std::any_of(tensor.parts.begin(), tensor.parts.end(), [&](const layout::PartLayout& part) {
@@ -49,11 +50,33 @@ class Collector {
     }
     return *this;
   }
-  Collector& state() { return add_named("state", Access::kReadWrite); }
-  Collector& slots() {
-    uses_.push_back({nullptr, Access::kRead, ""});
+  Collector& state(Access access = Access::kReadWrite) { return add_named("state", access); }
+  Collector& slots(Leading leading = Leading::kToken) {
+    return indices(Indices::kSlots, layout_.numbers.slot_dtype, leading);
+  }
+  Collector& indices(Indices indices, core::DType dtype, Leading leading) {
+    uses_.push_back({nullptr, Access::kRead, "", indices, leading, 1, dtype, false});
     return *this;
   }
+  // The last operand may be left out.
+  Collector& optional() {
+    uses_.back().optional = true;
+    return *this;
+  }
+  // Where sequences begin, whose slots they have, and which start from what lies there.
+  Collector& sequences() {
+    slots(Leading::kSequence).optional();
+    indices(Indices::kOffsets, layout_.prefill_offsets, Leading::kSequence);
+    if (layout_.numbers.initial_states == core::InitialStates::kFlagged) {
+      indices(Indices::kFlags, layout_.numbers.flag_dtype, Leading::kSequence).optional();
+    }
+    return *this;
+  }
+  // Pools that prefill reads where sequences start from them, and writes where their last states are wanted.
+  bool prefill_uses_pools() const {
+    return layout_.numbers.final_states || layout_.numbers.initial_states != core::InitialStates::kNone;
+  }
+  Access prefill_access() const { return layout_.numbers.final_states ? Access::kReadWrite : Access::kRead; }
   // q, k and v between the parts are either raw projections or already convolved: same storage, other numbers.
   Collector& handover(std::string_view part, Access access, std::string_view conv = "") {
     const layout::TensorLayout& tensor = layout_.tensor(fmt::format("handover.{}", part));
@@ -71,7 +94,8 @@ class Collector {
     return *this;
   }
   void add(const layout::TensorLayout& tensor, Access access, std::string domain) {
-    uses_.push_back({&tensor, access, std::move(domain)});
+    uses_.push_back(
+        {&tensor, access, std::move(domain), Indices::kNone, Leading::kNone, 1, core::DType::kInt32, false});
   }
 
   const layout::Layout& layout_;
@@ -84,8 +108,23 @@ constexpr std::string_view kConvolved = "convolved";
 }  // namespace
 
 const std::vector<std::string_view>& operations() {
-  static const std::vector<std::string_view> names = {"decode", "unpack",       "conv_update",
-                                                      "gating", "delta_update", "norm_quant"};
+  static const std::vector<std::string_view> names = {"decode",       "unpack",     "conv_update", "gating",
+                                                      "delta_update", "norm_quant", "chunk_delta"};
+  return names;
+}
+
+bool prefills(std::string_view operation) { return operation == "chunk_delta"; }
+
+std::string why_not(const layout::Layout& layout, std::string_view operation) {
+  if (!prefills(operation) || layout.numbers.chunk != 0) return "";
+  return fmt::format("{} says prefill: none; {} needs its keys", layout.spec, operation);
+}
+
+std::vector<std::string_view> operations_of(const layout::Layout& layout) {
+  std::vector<std::string_view> names;
+  for (const std::string_view name : operations()) {
+    if (why_not(layout, name).empty()) names.push_back(name);
+  }
   return names;
 }
 
@@ -113,28 +152,47 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);
     collect.state().slots().handover("o", Access::kWrite);
+  } else if (operation == "chunk_delta") {
+    for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
+    collect.handover("g", Access::kRead).handover("beta", Access::kRead);
+    if (collect.prefill_uses_pools()) collect.state(collect.prefill_access()).optional();
+    collect.sequences().handover("o", Access::kWrite);
   } else if (operation == "norm_quant") {
     collect.handover("o", Access::kRead).handover("z", Access::kRead).parameter("norm_weight").output();
   } else {
     throw std::invalid_argument(
-        fmt::format("unknown operation {}: decode, unpack, conv_update, gating, delta_update "
-                    "and norm_quant are the operations",
-                    operation));
+        fmt::format("unknown operation {}: {} are the operations", operation, fmt::join(operations(), ", ")));
   }
   return collect.take();
 }
 
 std::string_view name_of(const Use& use) {
-  return use.tensor == nullptr ? std::string_view("slots") : use.tensor->name;
+  switch (use.indices) {
+    case Indices::kNone:
+      return use.tensor->name;
+    case Indices::kSlots:
+      return "slots";
+    case Indices::kOffsets:
+      return "cu_seqlens";
+    case Indices::kFlags:
+      return "has_initial_state";
+  }
+  return "?";
 }
 
 core::Identity identity_of(const layout::Layout& layout, const Use& use) {
   if (use.tensor != nullptr) return layout::identity(layout, *use.tensor, use.domain);
-  const core::Facts& numbers = layout.numbers;
-  const char* padding = numbers.padding == core::Padding::kNone       ? "none"
-                        : numbers.padding == core::Padding::kNegative ? "negative"
-                                                                      : "zero_or_negative";
-  return core::make_identity(fmt::format("{} [token] padding={}", core::to_string(numbers.slot_dtype), padding));
+  if (use.indices == Indices::kOffsets) {
+    return core::make_identity(fmt::format("{} [sequence + 1] offsets", core::to_string(use.dtype)));
+  }
+  if (use.indices == Indices::kFlags) {
+    return core::make_identity(fmt::format("{} [sequence] flags", core::to_string(use.dtype)));
+  }
+  const char* padding = layout.numbers.padding == core::Padding::kNone       ? "none"
+                        : layout.numbers.padding == core::Padding::kNegative ? "negative"
+                                                                             : "zero_or_negative";
+  return core::make_identity(
+      fmt::format("{} [{}] padding={}", core::to_string(use.dtype), core::to_string(use.leading), padding));
 }
 
 }  // namespace gdn::plan

@@ -1,6 +1,7 @@
 // The operations and which tensors each takes, in the order of its operands.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,22 +11,44 @@
 
 namespace gdn::plan {
 
-// decode, unpack, conv_update, gating, delta_update, norm_quant
+// decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta
 const std::vector<std::string_view>& operations();
+
+// Those that a spec asks for: chunk_delta only where it prefills.
+std::vector<std::string_view> operations_of(const layout::Layout& layout);
+
+// Why a spec has no such operation; empty: it has.
+std::string why_not(const layout::Layout& layout, std::string_view operation);
+
+// Whether an operation takes sequences of any length: chunk_delta.
+bool prefills(std::string_view operation);
 
 bool is_operation(std::string_view name);
 
-// One operand before it becomes part of a plan: a tensor of the layout and what the operation does with it.
+// Integers that say where a launch's rows and sequences are; no spec lists their dimensions.
+enum class Indices : std::uint8_t {
+  kNone,
+  kSlots,    // "slots": a slot for each token, or for each sequence
+  kOffsets,  // "cu_seqlens": where each sequence begins
+  kFlags,    // "has_initial_state": whether a sequence starts from what its slot holds
+};
+
+// One operand before it becomes part of a plan: a tensor of the layout, or indices, and what the operation does with it.
 struct Use {
-  const layout::TensorLayout* tensor = nullptr;  // null: the slot indices
+  const layout::TensorLayout* tensor = nullptr;  // null: indices
   core::Access access = core::Access::kRead;
   std::string domain;  // what the values mean to this operation
+  Indices indices = Indices::kNone;
+  core::Leading leading = core::Leading::kNone;  // of indices
+  int inner = 1;                                 // of indices: numbers a token or sequence
+  core::DType dtype = core::DType::kInt32;       // of indices
+  bool optional = false;                         // may be null
 };
 
 // Throws std::invalid_argument for an unknown operation.
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation);
 
-// The operand's name in plans: the tensor's, or "slots".
+// The operand's name in plans: the tensor's, "slots", "cu_seqlens" or "has_initial_state".
 std::string_view name_of(const Use& use);
 
 // The layout that the owner of such a tensor states for it: its own canonical text with what the values mean to the

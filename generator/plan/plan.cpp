@@ -78,15 +78,41 @@ void add_checks(const layout::Layout& layout, const layout::PartLayout& part, co
   }
 }
 
-core::Operand slots_operand(const Facts& facts) {
+// The operand of indices that stands at `index`; the facts say so.
+core::Operand indices_operand(const Use& use, int index, Facts& facts) {
   core::Operand operand;
-  operand.name = "slots";
-  operand.role = core::Role::kSlots;
-  operand.dtype = facts.slot_dtype;
-  operand.leading = core::Leading::kToken;
-  operand.inner = 1;
+  operand.name = name_of(use);
+  operand.leading = use.leading;
+  operand.inner = use.inner;
+  operand.dtype = use.dtype;
+  operand.optional = use.optional;
+  switch (use.indices) {
+    case Indices::kOffsets:
+      operand.role = core::Role::kOffsets;
+      facts.offset_dtype = use.dtype;
+      facts.offsets_operand = index;
+      break;
+    case Indices::kFlags:
+      operand.role = core::Role::kFlags;
+      facts.flags_operand = index;
+      break;
+    default:
+      operand.role = core::Role::kSlots;
+      facts.slots_operand = index;
+      break;
+  }
   operand.align = static_cast<std::int64_t>(core::size_of(operand.dtype));
   return operand;
+}
+
+// Numbers of prefill belong to its operations: a decode is the same kernel with and without them.
+void forget_prefill(Facts& facts) {
+  const Facts none;
+  facts.chunk = none.chunk;
+  facts.initial_states = none.initial_states;
+  facts.final_states = none.final_states;
+  facts.round_prefill_qk = none.round_prefill_qk;
+  facts.flag_dtype = none.flag_dtype;
 }
 
 // What two kernels must share to be the same kernel: the operation, where everything lies, and every number.
@@ -105,8 +131,20 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   text += fmt::format(" round(conv={} qk={} beta={} o={} norm={}) padded={}", core::to_string(f.round_conv),
                       core::to_string(f.round_qk), core::to_string(f.round_beta), core::to_string(f.round_o),
                       core::to_string(f.round_norm), static_cast<int>(f.padded_output));
+  if (f.chunk != 0) {
+    text += fmt::format(" prefill(chunk={} initial={} final={} qk={})", f.chunk, static_cast<int>(f.initial_states),
+                        f.final_states, core::to_string(f.round_prefill_qk));
+  }
   for (const core::Operand& operand : plan.operands) text += fmt::format("; {}: {}", operand.name, operand.layout.text);
   return core::make_identity(std::move(text));
+}
+
+// Blocks that share the value channels of a head in prefill.
+int slices_of(const core::KernelPlan& plan) {
+  for (const auto& [name, value] : plan.choices) {
+    if (name == "columns") return (plan.facts.value_dim + static_cast<int>(value) - 1) / static_cast<int>(value);
+  }
+  return 1;
 }
 
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
@@ -117,14 +155,32 @@ void check_limits(const core::KernelPlan& plan, const Target& target) {
                                   plan.operation, target.name));
   }
   const Facts& f = plan.facts;
-  const int most = f.state.present() ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
+  const int most =
+      f.state.present() && f.chunk == 0 ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
   if (plan.launch.threads > most || plan.launch.threads % target.wave != 0) {
     throw Unplannable(fmt::format("{} on {}: threads = {} must be a multiple of {} and at most {}", plan.operation,
                                   target.name, plan.launch.threads, target.wave, most));
   }
 }
 
+// Why a target has no kernel for an operation of a spec; empty: it has.
+std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
+  if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
+  if (prefills(operation) && target.family == Family::kCpu) {
+    return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
+  }
+  return "";
+}
+
 }  // namespace
+
+std::vector<std::string_view> operations_on(const layout::Layout& layout, const Target& target) {
+  std::vector<std::string_view> names;
+  for (const std::string_view name : operations()) {
+    if (unavailable(layout, name, target).empty()) names.push_back(name);
+  }
+  return names;
+}
 
 std::string symbol(std::string_view spec, std::string_view operation, std::string_view target) {
   return fmt::format("gdn_{}_{}_{}", spec, operation, target);
@@ -132,6 +188,7 @@ std::string symbol(std::string_view spec, std::string_view operation, std::strin
 
 Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
              const TuningTable& tuning) {
+  if (const std::string reason = unavailable(layout, operation, target); !reason.empty()) throw Unplannable(reason);
   Planned planned;
   core::KernelPlan& plan = planned.kernel;
   plan.symbol = symbol(layout.spec, operation, target.name);
@@ -140,12 +197,12 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   plan.operation = operation;
   plan.target = target.name;
   plan.facts = layout.numbers;
+  if (!prefills(operation)) forget_prefill(plan.facts);
 
   for (const Use& use : uses(layout, operation)) {
     const int index = static_cast<int>(plan.operands.size());
     if (use.tensor == nullptr) {
-      plan.facts.slots_operand = index;
-      plan.operands.push_back(slots_operand(plan.facts));
+      plan.operands.push_back(indices_operand(use, index, plan.facts));
       plan.operands.back().layout = identity_of(layout, use);
       continue;
     }
@@ -160,6 +217,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     operand.launch_stride = tensor.launch_stride;
     operand.inner = tensor.inner;
     operand.align = element;
+    operand.optional = use.optional;
     operand.layout = identity_of(layout, use);
     for (const layout::PartLayout& part : tensor.parts) {
       Map Facts::* const place = slot_of(tensor.name, part.name, use.access);
@@ -184,6 +242,10 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     if (name == "threads") plan.launch.threads = static_cast<int>(value);
   }
   plan.launch.blocks_per_row = plan.facts.key_heads;
+  if (prefills(operation)) {
+    plan.launch.grid = core::Grid::kSequences;
+    plan.launch.blocks_per_row = plan.facts.value_heads * slices_of(plan);
+  }
   check_limits(plan, target);
   plan.identity = kernel_identity(plan);
   return planned;

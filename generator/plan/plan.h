@@ -37,6 +37,9 @@ struct Planned {
 Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
              const TuningTable& tuning = TuningTable::built_in());
 
+// The operations of a spec that a target has kernels for.
+std::vector<std::string_view> operations_on(const layout::Layout& layout, const Target& target);
+
 // gdn_<spec>_<operation>_<target>
 std::string symbol(std::string_view spec, std::string_view operation, std::string_view target);
 

@@ -115,7 +115,7 @@ void build(const Options& options) {
     const Loaded loaded = load(name, options.ranks);
     if (!options.allow_unverified) refuse_unverified(loaded);
     for (const plan::Target* target : targets) {
-      for (const std::string& operation : operations) {
+      for (const std::string& operation : chosen(operations, loaded.layout, *target)) {
         plan::Planned planned;
         try {
           planned = plan::make(loaded.layout, operation, *target);

@@ -124,9 +124,7 @@ std::vector<const plan::Target*> parse_targets(const std::vector<std::string>& n
 }
 
 std::vector<std::string> parse_operations(const std::vector<std::string>& names) {
-  if (names.empty() || (names.size() == 1 && names[0] == "all")) {
-    return {plan::operations().begin(), plan::operations().end()};
-  }
+  if (names.size() == 1 && names[0] == "all") return {};
   for (const std::string& name : names) {
     if (plan::is_operation(name)) continue;
     std::string legal;
@@ -136,6 +134,13 @@ std::vector<std::string> parse_operations(const std::vector<std::string>& names)
   return names;
 }
 
+std::vector<std::string> chosen(const std::vector<std::string>& operations, const layout::Layout& layout,
+                                const plan::Target& target) {
+  if (!operations.empty()) return operations;
+  const std::vector<std::string_view> all = plan::operations_on(layout, target);
+  return {all.begin(), all.end()};
+}
+
 std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
                                              const std::vector<std::string>& operations,
                                              const std::vector<const plan::Target*>& targets,
@@ -143,8 +148,8 @@ std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
   std::vector<emit::EmittedFile> files;
   std::vector<emit::ManifestEntry> entries;
   for (const Loaded& loaded : specs) {
-    for (const std::string& operation : operations) {
-      for (const plan::Target* target : targets) {
+    for (const plan::Target* target : targets) {
+      for (const std::string& operation : chosen(operations, loaded.layout, *target)) {
         try {
           const plan::Planned planned = plan::make(loaded.layout, operation, *target);
           files.push_back(emit::source(planned));

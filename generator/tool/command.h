@@ -87,7 +87,12 @@ std::vector<std::string> spec_files(const std::string& folder);
 
 // Targets by name; throws Failure(kBadUsage) naming the legal ones. "all" and an empty list mean all of them.
 std::vector<const plan::Target*> parse_targets(const std::vector<std::string>& names);
+
+// Operations by name; throws Failure(kBadUsage) naming the legal ones. Empty for "all" and an empty list, which mean
+// those that a spec has on a target: see chosen().
 std::vector<std::string> parse_operations(const std::vector<std::string>& names);
+std::vector<std::string> chosen(const std::vector<std::string>& operations, const layout::Layout& layout,
+                                const plan::Target& target);
 
 // Everything that the tree generated from these specs holds, the manifest included. A kernel that its target can't hold
 // is left out and the reason appended to `left_out`; without that, it throws Failure.

@@ -33,8 +33,9 @@ void add_dump(CLI::App& program, int&) {
       if (options->ranks > 1) fmt::print("{}", layout::shards_text(load(options->spec).layout, options->ranks));
       fmt::print("{}", layout::to_text(loaded.layout));
     } else {
-      for (const std::string& operation : parse_operations(options->operations)) {
-        for (const plan::Target* target : parse_targets(options->targets)) {
+      const std::vector<std::string> operations = parse_operations(options->operations);
+      for (const plan::Target* target : parse_targets(options->targets)) {
+        for (const std::string& operation : chosen(operations, loaded.layout, *target)) {
           fmt::print("{}", core::to_text(plan::make(loaded.layout, operation, *target).kernel));
         }
       }

@@ -191,7 +191,7 @@ std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layo
       view.sizes.push_back(buffer.rows);
       view.strides.push_back(buffer.stride);
     }
-    if (buffer.kind != oracle::Kind::kSlots) {
+    if (buffer.kind != oracle::Kind::kSlots && buffer.kind != oracle::Kind::kIndices) {
       view.sizes.push_back(buffer.inner);
       view.strides.push_back(1);
     }

@@ -32,6 +32,8 @@ const char* role_text(core::Role role) {
       return "workspace";
     case core::Role::kOffsets:
       return "offsets";
+    case core::Role::kFlags:
+      return "flags";
   }
   return "?";
 }

@@ -108,6 +108,14 @@ struct Facts {
   DType offset_dtype = DType::kInt32;
   int offsets_operand = -1;
 
+  // prefill: tokens of a chunk; 0 in operations that are none of it
+  int chunk = 0;
+  InitialStates initial_states = InitialStates::kNone;
+  bool final_states = false;
+  DType round_prefill_qk = DType::kFp32;  // q and k, normalised and not yet scaled; stands for round_qk
+  DType flag_dtype = DType::kUint8;
+  int flags_operand = -1;  // has_initial_state, a number a sequence
+
   // Where things lie. An absent part has operand -1. in_* are the operation's per-token inputs, out_* its per-token
   // outputs.
   Map in_q, in_k, in_v, in_z, in_b, in_a;        // rows of the projections, or the parts handed over

@@ -53,10 +53,13 @@ constexpr std::array<Word<Padding>, 3> words(Padding) {
 constexpr std::array<Word<PaddedOutput>, 2> words(PaddedOutput) {
   return {{{PaddedOutput::kZero, "zero"}, {PaddedOutput::kUntouched, "untouched"}}};
 }
+constexpr std::array<Word<InitialStates>, 3> words(InitialStates) {
+  return {{{InitialStates::kNone, "none"}, {InitialStates::kAll, "all"}, {InitialStates::kFlagged, "flagged"}}};
+}
 constexpr std::array<Word<Access>, 3> words(Access) {
   return {{{Access::kRead, "read"}, {Access::kWrite, "write"}, {Access::kReadWrite, "read_write"}}};
 }
-constexpr std::array<Word<Role>, 9> words(Role) {
+constexpr std::array<Word<Role>, 10> words(Role) {
   return {{{Role::kInput, "input"},
            {Role::kParameter, "parameter"},
            {Role::kPool, "pool"},
@@ -65,7 +68,8 @@ constexpr std::array<Word<Role>, 9> words(Role) {
            {Role::kScale, "scale"},
            {Role::kRecord, "record"},
            {Role::kWorkspace, "workspace"},
-           {Role::kOffsets, "offsets"}}};
+           {Role::kOffsets, "offsets"},
+           {Role::kFlags, "flags"}}};
 }
 constexpr std::array<Word<Leading>, 4> words(Leading) {
   return {{{Leading::kNone, "none"},
@@ -349,6 +353,12 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("slots_operand", facts.slots_operand);
   visitor.field("offset_dtype", facts.offset_dtype);
   visitor.field("offsets_operand", facts.offsets_operand);
+  visitor.field("chunk", facts.chunk);
+  visitor.field("initial_states", facts.initial_states);
+  visitor.field("final_states", facts.final_states);
+  visitor.field("round_prefill_qk", facts.round_prefill_qk);
+  visitor.field("flag_dtype", facts.flag_dtype);
+  visitor.field("flags_operand", facts.flags_operand);
   visit_map(visitor, "in_q", facts.in_q);
   visit_map(visitor, "in_k", facts.in_k);
   visit_map(visitor, "in_v", facts.in_v);

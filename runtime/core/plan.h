@@ -33,6 +33,7 @@ enum class Role : std::uint8_t {
   kRecord,     // replay records and intermediate states of speculative decoding
   kWorkspace,
   kOffsets,  // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
+  kFlags,    // per sequence: 0 is no
 };
 
 enum class Leading : std::uint8_t { kNone, kToken, kSlot, kSequence };

@@ -6,7 +6,7 @@
 //   qualifiers   GDN_HD, GDN_DEVICE, GDN_KERNEL(threads), GDN_SHARED(type, name), GDN_UNROLL
 //   thread       thread_id, block_row, block_head, kWaveSize, lane_id, wave_id, barrier, shuffle_xor
 //   memory       Global<T>, to_global, Raw<bytes>, load, load_stream, store, store_stream
-//   arithmetic   bits_of, float_of, exp2, square_root, inverse_root, quotient, fused, half and bf16 conversions
+//   arithmetic   bits_of, float_of, exp2, log2, square_root, inverse_root, quotient, fused, half and bf16 conversions
 //
 // Blocks are one-dimensional: thread_id() runs from 0 to threads - 1 and a wave is kWaveSize consecutive threads (a
 // warp of 32 on CUDA; 32 or 64 on AMD and in the shim).
@@ -317,13 +317,14 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 
 // ---- arithmetic -----------------------------------------------------------------------------------------------------
 //
-// exp2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds once.
+// exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds once.
 
 #if defined(GDN_ON_CUDA)
 
 GDN_DEVICE unsigned bits_of(float x) { return __float_as_uint(x); }
 GDN_DEVICE float float_of(unsigned bits) { return __uint_as_float(bits); }
 GDN_DEVICE float exp2(float x) { return exp2f(x); }
+GDN_DEVICE float log2(float x) { return log2f(x); }
 GDN_DEVICE float square_root(float x) { return sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return rsqrtf(x); }
 GDN_DEVICE float quotient(float x, float y) { return __fdividef(x, y); }
@@ -370,6 +371,7 @@ GDN_DEVICE unsigned short bf16_by_bits(unsigned bits) {
 GDN_DEVICE unsigned bits_of(float x) { return __builtin_bit_cast(unsigned, x); }
 GDN_DEVICE float float_of(unsigned bits) { return __builtin_bit_cast(float, bits); }
 GDN_DEVICE float exp2(float x) { return __builtin_exp2f(x); }
+GDN_DEVICE float log2(float x) { return __builtin_log2f(x); }
 GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x * __builtin_amdgcn_rcpf(y); }
@@ -392,6 +394,7 @@ GDN_DEVICE unsigned short float_to_bf16(float x) {
 GDN_DEVICE unsigned bits_of(float x) { return gdn_host::bit_cast<unsigned>(x); }
 GDN_DEVICE float float_of(unsigned bits) { return gdn_host::bit_cast<float>(bits); }
 GDN_DEVICE float exp2(float x) { return __builtin_exp2f(x); }
+GDN_DEVICE float log2(float x) { return __builtin_log2f(x); }
 GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x / y; }

@@ -34,7 +34,7 @@ void compile_model(std::shared_ptr<const runtime::Compiler> compiler, const std:
   const spec::Spec spec = test::released("qwen3_next_80b");
   layout::Layout layout = layout::resolve(spec);
   std::vector<runtime::CompileJob> jobs;
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_of(layout)) {
     emit::EmittedFile file = emit::source(plan::make(layout, operation, *plan::find_target(target)));
     runtime::Options options;
     options.no_cache = true;

@@ -80,7 +80,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
-    for (const std::string_view operation : plan::operations()) {
+    for (const std::string_view operation : test::operations_of(spec)) {
       const core::KernelPlan plan = test::plan_of(spec, operation);
       const cpu::Kernel kernel = cpu::generate(plan);
       for (const bool at_end : {false, true}) {
@@ -109,7 +109,7 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
-    for (const std::string_view operation : plan::operations()) {
+    for (const std::string_view operation : test::operations_of(spec)) {
       const core::KernelPlan plan = test::plan_of(spec, operation);
       const cpu::Kernel kernel = cpu::generate(plan);
       oracle::Options options;
@@ -183,7 +183,7 @@ TEST_CASE("a slot outside of the pools is a padding row") {
 TEST_CASE("operands at addresses that are multiples of their element only") {
   if (!test::runs_here()) return;
   const spec::Spec spec = fuzz_spec();
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : test::operations_of(spec)) {
     const core::KernelPlan plan = test::plan_of(spec, operation);
     const cpu::Kernel kernel = cpu::generate(plan);
     oracle::Problem problem = oracle::make_problem(spec, operation, {});

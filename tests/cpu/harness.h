@@ -53,6 +53,11 @@ inline std::vector<std::string> all_specs() {
   return files;
 }
 
+// The operations of a spec that the CPU target has kernels for.
+inline std::vector<std::string_view> operations_of(const spec::Spec& spec) {
+  return plan::operations_on(layout::resolve(spec), *plan::find_target(kCpuTarget));
+}
+
 // The argument block of a problem. Operands of plan and problem stand in the same order; throws where they don't.
 inline Args args_of(oracle::Problem& problem, const core::KernelPlan& plan) {
   if (problem.buffers().size() != plan.operands.size()) throw std::logic_error("plan and oracle differ in operands");

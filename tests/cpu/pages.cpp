@@ -13,6 +13,10 @@ using namespace gdn;
 
 namespace {
 
+layout::Layout fuzz_layout() {
+  return layout::resolve(spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml"));
+}
+
 core::KernelPlan fuzz_plan(std::string_view operation) {
   return test::plan_of(spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml"), operation);
 }
@@ -62,7 +66,7 @@ TEST_CASE("no page is writable and executable, during generation and after it") 
 }
 
 TEST_CASE("a plan always gives the same bytes and the same listing") {
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_on(fuzz_layout(), *plan::find_target(test::kCpuTarget))) {
     const cpu::Kernel first = cpu::generate(fuzz_plan(operation));
     const cpu::Kernel second = cpu::generate(fuzz_plan(operation));
     CHECK(first.code() == second.code());
@@ -89,7 +93,7 @@ TEST_CASE("a kernel moves and owns its pages once") {
 }
 
 TEST_CASE("a listing accounts for every byte of the code") {
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_on(fuzz_layout(), *plan::find_target(test::kCpuTarget))) {
     const cpu::Kernel kernel = cpu::generate(fuzz_plan(operation));
     const std::vector<std::uint8_t> code = kernel.code();
     std::istringstream lines(kernel.listing());

@@ -45,7 +45,7 @@ Variant widened(Variant variant) {
 
 void check(const Variant& variant) {
   const spec::Spec spec = edited(variant.edits);
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : test::operations_of(spec)) {
     const core::KernelPlan plan = test::plan_of(spec, operation);
     const cpu::Kernel kernel = cpu::generate(plan);
     oracle::Options options;

@@ -17,7 +17,7 @@ void verify_all(const std::vector<std::string>& files, const verify::Options& op
   for (const std::string& file : files) {
     const spec::Spec spec = test::load_spec(file);
     const layout::Layout layout = layout::resolve(spec);
-    for (const std::string_view operation : plan::operations()) {
+    for (const std::string_view operation : plan::operations_on(layout, executor->target())) {
       const verify::Result result = verify::verify(*executor, spec, layout, std::string(operation), options);
       INFO(*spec.name << " " << operation << "\n" << oracle::describe(result.deviations));
       CHECK(!result.deviations.empty());

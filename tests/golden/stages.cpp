@@ -50,7 +50,7 @@ TEST_CASE("stage plan") {
 
 TEST_CASE("stage source") {
   const layout::Layout layout = fuzz_layout("fuzz_gdn");
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_of(layout)) {
     check_golden("fuzz_gdn." + std::string(operation) + ".sm_90a.cu",
                  emit::source(plan::make(layout, operation, *plan::find_target("sm_90a"))).text);
   }

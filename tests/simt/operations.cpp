@@ -16,7 +16,7 @@ void verify_all(const std::string& file, const verify::Options& options) {
   const auto executor = verify::open_executor("simt", plan::find_target(GDN_TEST_TARGET));
   const spec::Spec spec = test::load_spec(file);
   const layout::Layout layout = layout::resolve(spec);
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_on(layout, executor->target())) {
     const verify::Result result = verify::verify(*executor, spec, layout, std::string(operation), options);
     INFO(*spec.name << " " << operation << " on " << GDN_TEST_TARGET << "\n" << oracle::describe(result.deviations));
     CHECK(!result.deviations.empty());

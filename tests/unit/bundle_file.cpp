@@ -38,7 +38,7 @@ std::vector<BundleKernel> kernels_of(const std::string& model, const std::vector
   layout::Layout layout = layout::resolve(test::released(model));
   layout.spec_file = "specs/" + model + ".yaml";
   std::vector<BundleKernel> kernels;
-  for (const std::string_view operation : plan::operations()) {
+  for (const std::string_view operation : plan::operations_of(layout)) {
     for (const std::string& target : targets) {
       BundleKernel kernel;
       kernel.plan = plan::make(layout, operation, *plan::find_target(target)).kernel;

@@ -93,7 +93,7 @@ TEST_CASE("with one value head per key head grouped and tiled are one layout") {
 TEST_CASE("tensors of one shape that hold different parts differ in identity") {
   for (const std::string& file : test::all_specs()) {
     const layout::Layout layout = layout::resolve(test::load_spec(file));
-    for (const std::string_view operation : plan::operations()) {
+    for (const std::string_view operation : plan::operations_of(layout)) {
       INFO(file << " " << operation);
       std::set<std::pair<core::Access, std::uint64_t>> identities;  // unpack copies z: the same part twice
       const auto operands = plan::make(layout, operation, *plan::find_target("sm_90a")).kernel.operands;

@@ -11,7 +11,7 @@ using namespace gdn::core;
 
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
-static_assert(sizeof(Facts) == 152 + 32 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
+static_assert(sizeof(Facts) == 168 + 32 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
 static_assert(sizeof(LaunchRule) == 16, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
@@ -86,6 +86,12 @@ KernelPlan full_plan() {
   f.slots_operand = 7;
   f.offset_dtype = DType::kInt64;
   f.offsets_operand = 9;
+  f.chunk = 64;
+  f.initial_states = InitialStates::kFlagged;
+  f.final_states = true;
+  f.round_prefill_qk = DType::kFp16;
+  f.flag_dtype = DType::kInt32;
+  f.flags_operand = 11;
   std::int64_t number = 100;
   for (Map* map : maps_of(f)) {
     map->operand = static_cast<int>(number % 24);

@@ -1,0 +1,56 @@
+// Which tokens a block of prefill works on: the sequences of a launch.
+//
+// Sequence i has the rows cu_seqlens[i] to before cu_seqlens[i + 1]. Rows behind the last sequence belong to nobody and
+// are left alone, so that a launch recorded for a bound of tokens stays valid for fewer. has_initial_state, where the
+// spec has it, says of each sequence whether it starts from what its slot holds (not 0) or from zeros; a null one says
+// no for all. Null slots: sequence i has slot i.
+#pragma once
+
+#include "gdn/map.h"
+
+namespace gdn {
+
+struct SequenceRows {
+  int first;  // row
+  int end;    // behind the last row
+};
+
+// Offsets that no caller should give (falling, negative, beyond the rows) are cut to what can be read and written.
+template <class F>
+GDN_DEVICE SequenceRows sequence_rows(const Args& args, int sequence) {
+  static_assert(F::kOffsetsOperand >= 0 && F::kOffsetsOperand < kMaxOperands, "an operand of the argument block");
+  const auto offsets = to_global<typename F::Offset>(args.operand[F::kOffsetsOperand]);
+  const auto cut = [&](typename F::Offset row) {
+    return row < 0 ? 0 : row > args.rows ? args.rows : static_cast<int>(row);
+  };
+  return {cut(offsets[sequence]), cut(offsets[sequence + 1])};
+}
+
+template <class F>
+GDN_DEVICE long long sequence_slot(const Args& args, int sequence) {
+  return args.operand[F::kSlotsOperand] == nullptr ? sequence : slot_of<F>(args, sequence);
+}
+
+// What becomes of a sequence's rows. Without slot indices no sequence is padding; without pools no slot is outside them.
+template <class F>
+GDN_DEVICE RowFate sequence_fate(const Args& args, long long slot, bool pooled) {
+  const bool indexed = args.operand[F::kSlotsOperand] != nullptr;
+  if (indexed && is_padding<F>(slot)) return row_fate<F>(args, slot);
+  if (!pooled) return {true, false, 0.0f};
+  if (indexed) return row_fate<F>(args, slot);
+  return slot < args.slots ? RowFate{true, false, 0.0f} : RowFate{false, true, float_of(0x7fc00000u)};
+}
+
+// Whether a sequence starts from what its slot holds.
+template <class F>
+GDN_DEVICE bool has_initial_state(const Args& args, int sequence) {
+  if constexpr (F::kInitialStates == InitialStates::kFlagged) {
+    static_assert(F::kFlagsOperand >= 0 && F::kFlagsOperand < kMaxOperands, "an operand of the argument block");
+    const auto flags = to_global<typename F::Flag>(args.operand[F::kFlagsOperand]);
+    return args.operand[F::kFlagsOperand] != nullptr && flags[sequence] != 0;
+  } else {
+    return F::kInitialStates == InitialStates::kAll;
+  }
+}
+
+}  // namespace gdn
