@@ -36,7 +36,8 @@ struct Options {
   int padding_rows = 0;  // of `rows`, in the middle; none in operations without slots
   bool strong_decay = true;
   std::int64_t extra_stride = 0;  // elements added to the row stride of every tensor whose stride is given at launch
-  std::vector<int> lengths;  // prefill: tokens of each sequence, then `rows` is their number; empty: a few of each kind
+  // Prefill: tokens of each sequence, and `rows` becomes their number; empty: a few of each kind.
+  std::vector<int> lengths = {};
   Keys keys = Keys::kRandom;
 };
 

@@ -40,8 +40,11 @@ Result verify(Executor& executor, const spec::Spec& spec, const layout::Layout& 
   oracle::Options problem_options;
   problem_options.seed = options.seed;
   problem_options.rows = options.rows;
+  problem_options.lengths = options.lengths;
   problem_options.extra_stride = options.extra_stride;
-  if (has_slots(planned.kernel) && planned.kernel.facts.padding != core::Padding::kNone && options.rows > 1) {
+  const bool all_lengths = planned.kernel.facts.chunk != 0 && !options.lengths.empty();  // named by the caller
+  if (!all_lengths && has_slots(planned.kernel) && planned.kernel.facts.padding != core::Padding::kNone &&
+      options.rows > 1) {
     problem_options.padding_rows = options.padding_rows;
   }
   oracle::Problem problem = oracle::make_problem(spec, operation, problem_options);

@@ -15,7 +15,8 @@ struct Options {
   std::uint64_t seed = 1;
   int steps = 3;  // each from the state that the step before stored
   int rows = 4;
-  int padding_rows = 1;  // ignored where the spec or the operation has none
+  int padding_rows = 1;      // ignored where the spec or the operation has none
+  std::vector<int> lengths;  // of the sequences of prefill's operations; empty: a few of each kind
   plan::TuningTable tuning = plan::TuningTable::built_in();
   std::int64_t extra_stride = 64;  // elements between rows that belong to nobody; 64 keeps every alignment
 };

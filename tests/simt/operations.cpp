@@ -40,6 +40,7 @@ TEST_CASE("released models at their true sizes, two steps") {
     verify::Options options;
     options.rows = 2;
     options.steps = 2;
+    options.lengths = {18, 3};
     verify_all(file, options);
   }
 }

@@ -224,6 +224,8 @@ TEST_CASE("vllm_40956: a state kept as (V, K) read as (K, V), from a state that 
       replace("dims: {key: 32, value: 48}",
               "dims: {key: " + std::to_string(dim) + ", value: " + std::to_string(dim) + "}");
       replace("dtype: bf16", std::string("dtype: ") + activation);
+      replace("conv: bf16", std::string("conv: ") + activation);
+      replace("o: bf16", std::string("o: ") + activation);
       replace("  conv_weight: {dtype: fp16", "  conv_weight: {dtype: bf16");
       replace("  dt_bias: {dtype: fp16", "  dt_bias: {dtype: bf16");
       replace("  norm_weight: {dtype: fp16", "  norm_weight: {dtype: bf16");

@@ -38,8 +38,8 @@ std::vector<BundleKernel> kernels_of(const std::string& model, const std::vector
   layout::Layout layout = layout::resolve(test::released(model));
   layout.spec_file = "specs/" + model + ".yaml";
   std::vector<BundleKernel> kernels;
-  for (const std::string_view operation : plan::operations_of(layout)) {
-    for (const std::string& target : targets) {
+  for (const std::string& target : targets) {
+    for (const std::string_view operation : plan::operations_on(layout, *plan::find_target(target))) {
       BundleKernel kernel;
       kernel.plan = plan::make(layout, operation, *plan::find_target(target)).kernel;
       if (target != "avx512bf16") {
