@@ -34,6 +34,9 @@ fi
 
 build_packages=(g++ cmake ninja-build libyaml-cpp-dev libxbyak-dev libfmt-dev nlohmann-json3-dev libcli11-dev)
 test_packages=(catch2 git make pkg-config python3 python3-jsonschema python3-yaml clang-19 lld-19 llvm-19 clang-format-19 clang-tidy-19 libamdhip64-5 libamdhip64-dev)
+# The browser that opens the page of explain. Ubuntu has it as a snap only, which a container cannot install.
+# shellcheck disable=SC1091
+[ "$(. /etc/os-release && echo "${ID:-}")" = ubuntu ] || test_packages+=(chromium-headless-shell)
 pip_packages=(python3 python3-pip ca-certificates)
 # gfx950 needs clang 20 or newer. Debian 12 has 22 (bookworm-security), Ubuntu 24.04 has 20; the newest one is taken.
 new_clangs=(22 21 20)
@@ -49,6 +52,7 @@ has_tool() {
     g++) command -v g++ > /dev/null && echo '#include <string>' | g++ -std=c++17 -fsyntax-only -x c++ - 2> /dev/null ;;
     cmake) command -v cmake > /dev/null && version_at_least "$(cmake --version | sed -n '1s/[^0-9]*//p')" 3.22 ;;
     git | make | pkg-config) command -v "$1" > /dev/null ;;
+    chromium-headless-shell) command -v chromium-headless-shell chromium chromium-browser google-chrome > /dev/null ;;
     ninja-build) command -v ninja > /dev/null ;;
     python3) command -v python3 > /dev/null ;;
     python3-pip) command -v python3 > /dev/null && python3 -m pip --version > /dev/null 2>&1 ;;

@@ -3,26 +3,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+
+#include "review/safetensors.h"
+#include "spec/diagnostics.h"
 
 namespace gdn::review {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMaxJson = 64ll << 20;
+constexpr std::int64_t kMaxConfig = 4ll << 20;
 constexpr int kMaxJsonDepth = 64;
 constexpr std::int64_t kMaxLayers = 1024;
 
-// JSON with bounded depth; a key that stands twice in the outermost object is an error.
+// JSON with bounded depth; a key that stands twice in one object is an error.
 json parse_json(const std::string& file, const std::string& text) {
-  std::set<std::string> seen;
+  std::vector<std::set<std::string>> seen;  // the keys of each object that is open
   const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& value) {
     if (depth > kMaxJsonDepth) throw BadCheckpoint(fmt::format("{}: nested more than {} deep", file, kMaxJsonDepth));
-    if (depth == 1 && event == json::parse_event_t::key && !seen.insert(value.get<std::string>()).second) {
-      throw BadCheckpoint(fmt::format("{}: '{}' stands twice", file, value.get<std::string>()));
+    if (event == json::parse_event_t::object_start) seen.emplace_back();
+    if (event == json::parse_event_t::object_end) seen.pop_back();
+    if (event == json::parse_event_t::key && !seen.back().insert(value.get<std::string>()).second) {
+      throw BadCheckpoint(fmt::format("{}: {} stands twice", file, spec::quote(value.get<std::string>())));
     }
     return true;
   };
@@ -33,62 +37,6 @@ json parse_json(const std::string& file, const std::string& text) {
   } catch (const json::exception& error) {
     throw BadCheckpoint(fmt::format("{}: not JSON: {}", file, error.what()));
   }
-}
-
-std::ifstream open(const std::string& file, std::int64_t& size) {
-  std::ifstream stream(file, std::ios::binary | std::ios::ate);
-  if (!stream) throw BadCheckpoint(fmt::format("{}: can't be opened", file));
-  size = static_cast<std::int64_t>(stream.tellg());
-  if (size < 0 || size > (std::int64_t{1} << 60)) throw BadCheckpoint(fmt::format("{}: not a regular file", file));
-  stream.seekg(0);
-  return stream;
-}
-
-std::string read_text(std::ifstream& stream, const std::string& file, std::int64_t bytes) {
-  std::string text(static_cast<std::size_t>(bytes), '\0');
-  stream.read(text.data(), bytes);
-  if (stream.gcount() != bytes) throw BadCheckpoint(fmt::format("{}: ends early", file));
-  return text;
-}
-
-std::int64_t bits_of(const std::string& dtype) {
-  static const std::map<std::string, std::int64_t> kBits = {
-      {"BOOL", 8}, {"U8", 8},   {"I8", 8},   {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8},
-      {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},   {"I32", 32},    {"U32", 32},
-      {"F32", 32}, {"F64", 64}, {"I64", 64}, {"U64", 64},    {"F4", 4}};
-  const auto found = kBits.find(dtype);
-  return found == kBits.end() ? 0 : found->second;
-}
-
-StoredTensor read_entry(const std::string& file, const std::string& name, const json& entry, std::int64_t data) {
-  const auto refuse = [&](const std::string& what) {
-    throw BadCheckpoint(fmt::format("{}: {}: {}", file, name, what));
-  };
-  if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
-      !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
-      entry["data_offsets"].size() != 2) {
-    refuse("a tensor has dtype, shape and data_offsets");
-  }
-  StoredTensor tensor;
-  tensor.dtype = entry["dtype"].get<std::string>();
-  std::int64_t bits = bits_of(tensor.dtype);
-  if (bits == 0) refuse(fmt::format("unknown dtype {}", tensor.dtype));
-  for (const json& size : entry["shape"]) {
-    if (!size.is_number_unsigned() || size.get<std::uint64_t>() > (1ull << 40)) refuse("a shape holds sizes");
-    tensor.shape.push_back(static_cast<std::int64_t>(size.get<std::uint64_t>()));
-    if (tensor.shape.back() != 0 && bits > (std::int64_t{1} << 60) / tensor.shape.back()) refuse("is impossibly large");
-    bits *= tensor.shape.back();
-  }
-  for (const json& offset : entry["data_offsets"]) {
-    if (!offset.is_number_unsigned() || offset.get<std::uint64_t>() > static_cast<std::uint64_t>(data)) {
-      refuse(fmt::format("its data_offsets lie outside the file's {} bytes of data", data));
-    }
-  }
-  const auto begin = entry["data_offsets"][0].get<std::int64_t>(), end = entry["data_offsets"][1].get<std::int64_t>();
-  if (end < begin || (end - begin) != (bits + 7) / 8) {
-    refuse(fmt::format("its shape needs {} bytes, its data_offsets span {}", (bits + 7) / 8, end - begin));
-  }
-  return tensor;
 }
 
 std::optional<std::int64_t> integer(const json& config, const char* key) {
@@ -224,34 +172,13 @@ const StoredTensor* StoredLayer::find(const std::vector<std::string>& names) con
   return nullptr;
 }
 
-std::map<std::string, StoredTensor> read_safetensors_header(const std::string& file) {
-  std::int64_t size = 0;
-  std::ifstream stream = open(file, size);
-  if (size < 8) throw BadCheckpoint(fmt::format("{}: {} bytes are no safetensors file", file, size));
-  const std::string start = read_text(stream, file, 8);
-  std::uint64_t length = 0;
-  for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(start[static_cast<std::size_t>(i)]);
-  if (length > static_cast<std::uint64_t>(size - 8)) {
-    throw BadCheckpoint(fmt::format("{}: its header says {} bytes, the file has {}", file, length, size));
-  }
-  if (length > static_cast<std::uint64_t>(kMaxJson)) {
-    throw BadCheckpoint(
-        fmt::format("{}: its header says {} bytes, more than the {} that are read", file, length, kMaxJson));
-  }
-  const json header = parse_json(file, read_text(stream, file, static_cast<std::int64_t>(length)));
-  std::map<std::string, StoredTensor> tensors;
-  for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") continue;
-    tensors[name] = read_entry(file, name, entry, size - 8 - static_cast<std::int64_t>(length));
-  }
-  return tensors;
-}
-
 Config read_config(const std::string& file) {
   std::int64_t size = 0;
-  std::ifstream stream = open(file, size);
-  if (size > kMaxJson) throw BadCheckpoint(fmt::format("{}: {} bytes are no config.json", file, size));
-  const json whole = parse_json(file, read_text(stream, file, size));
+  std::ifstream stream = open_stored(file, size);
+  if (size > kMaxConfig) {
+    throw BadCheckpoint(fmt::format("{}: {} bytes are no config.json, which has at most {}", file, size, kMaxConfig));
+  }
+  const json whole = parse_json(file, read_stored(stream, file, size));
   // A model with several towers keeps the language model's keys one level deeper.
   const bool nested = whole.contains("text_config") && whole["text_config"].is_object();
   const json& text = nested ? whole["text_config"] : whole;
@@ -273,9 +200,9 @@ Config read_config(const std::string& file) {
     config.kda = true;
   } else {
     throw BadCheckpoint(
-        fmt::format("{}: no linear-attention layer in it (model_type '{}'): neither linear_num_key_heads nor "
+        fmt::format("{}: no linear-attention layer in it (model_type {}): neither linear_num_key_heads nor "
                     "linear_attn_config is there",
-                    file, config.model_type));
+                    file, config.model_type.empty() ? "not given" : spec::quote(config.model_type)));
   }
   read_norm(text, config);
   read_layers(text, config);

@@ -59,8 +59,7 @@ struct Checkpoint {
   std::vector<StoredLayer> layers;  // those that have an A_log, or the input projections of a linear layer; by index
 };
 
-// Throws BadCheckpoint. A file is read at most up to the end of its header, 64 MiB of it.
-std::map<std::string, StoredTensor> read_safetensors_header(const std::string& file);
+// Throws BadCheckpoint. A config has at most 4 MiB.
 Config read_config(const std::string& file);
 Checkpoint read_checkpoint(const std::string& config, const std::vector<std::string>& safetensors);
 

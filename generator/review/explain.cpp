@@ -235,8 +235,8 @@ std::vector<std::string> formulas_of(const Side& side) {
            : n.qk_eps_at == core::EpsAt::kMean ? fmt::format("x / sqrt(mean(x^2) + {}) / sqrt(K)", n.qk_eps)
                                                : fmt::format("x / max(sqrt(sum(x^2)), {})", n.qk_eps);
   }
-  lines.push_back(fmt::format("q = {:.6g} * {}, k = {:.6g} * {}, per head{}", n.q_scale, norm, n.k_scale, norm,
-                              rounded(n.round_qk)));
+  const auto scaled = [&](double scale) { return scale == 1 ? norm : fmt::format("{:.6g} * {}", scale, norm); };
+  lines.push_back(fmt::format("q = {}, k = {}, per head{}", scaled(n.q_scale), scaled(n.k_scale), rounded(n.round_qk)));
   lines.push_back(decay_formula(n));
   lines.push_back(fmt::format("beta = {}sigmoid(b){}", n.beta_factor == 1 ? "" : fmt::format("{} * ", n.beta_factor),
                               rounded(n.round_beta)));

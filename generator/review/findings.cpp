@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "spec/rules.h"
@@ -28,11 +29,40 @@ std::string escaped(std::string_view text, bool property) {
   return out;
 }
 
+// Diagnostics count bytes, both formats count characters: what stands before the place decides.
+struct Columns {
+  int start, end;
+};
+
+Columns columns_of(const Finding& finding, spec::Place place) {
+  const std::string_view text = finding.sources.at(static_cast<std::size_t>(place.source)).text;
+  std::size_t begin = 0;
+  for (int line = 1; line < place.line && begin < text.size(); ++line) begin = text.find('\n', begin) + 1;
+  // Bytes of UTF-8 that start no character.
+  const auto later_bytes = [&](int columns) {
+    const std::string_view before = text.substr(std::min(begin, text.size()), static_cast<std::size_t>(columns));
+    return static_cast<int>(std::count_if(before.begin(), before.end(), [](char c) { return (c & '\xc0') == '\x80'; }));
+  };
+  const int start = place.column - 1, end = start + place.length;
+  return {place.column - later_bytes(start), end + 1 - later_bytes(end)};
+}
+
+// A path as the reference of a URI.
+std::string uri_of(const std::string& path) {
+  std::string uri = path.rfind('/', 0) == 0 ? "file://" : "";
+  for (const char c : path) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       std::string_view("/._-~+").find(c) != std::string_view::npos;
+    uri += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned>(static_cast<unsigned char>(c)));
+  }
+  return uri;
+}
+
 ordered_json location(const Finding& finding, spec::Place place) {
-  ordered_json physical = {{"artifactLocation", {{"uri", file_of(finding, place)}}}};
+  ordered_json physical = {{"artifactLocation", {{"uri", uri_of(file_of(finding, place))}}}};
   if (place.line > 0) {
-    physical["region"] = {
-        {"startLine", place.line}, {"startColumn", place.column}, {"endColumn", place.column + place.length}};
+    const Columns columns = columns_of(finding, place);
+    physical["region"] = {{"startLine", place.line}, {"startColumn", columns.start}, {"endColumn", columns.end}};
   }
   return {{"physicalLocation", std::move(physical)}};
 }
@@ -45,8 +75,8 @@ std::string to_github(const Finding& finding) {
     text += fmt::format("::{} file={}", d.severity == spec::Severity::kError ? "error" : "warning",
                         escaped(file_of(finding, d.place), true));
     if (d.place.line > 0) {
-      text +=
-          fmt::format(",line={},col={},endColumn={}", d.place.line, d.place.column, d.place.column + d.place.length);
+      const Columns columns = columns_of(finding, d.place);
+      text += fmt::format(",line={},col={},endColumn={}", d.place.line, columns.start, columns.end);
     }
     std::string message = d.message;
     for (const spec::Note& note : d.notes) {

@@ -85,13 +85,17 @@ h1 { font-size: 1.4rem; margin: 0 0 .3rem; overflow-wrap: anywhere; } h2 { font-
 h3 { font: 600 1rem ui-monospace, monospace; margin: 1.3rem 0 .2rem; overflow-wrap: anywhere; }
 p, li { color: var(--soft); margin: .2rem 0; } code, .at, li { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere; }
 ol { padding-left: 1.8rem; } li { color: var(--fg); margin: .35rem 0; }
-svg { display: block; width: 100%; height: 3.2rem; border: 1px solid var(--line); touch-action: pan-y; cursor: crosshair; }
+svg { display: block; width: 100%; height: 3.2rem; box-shadow: 0 0 0 1px var(--line); touch-action: pan-y; cursor: crosshair; }
+svg.near { height: 2.2rem; margin-top: .35rem; }
 svg rect { stroke: var(--bg); stroke-width: 1px; vector-effect: non-scaling-stroke; } svg rect.odd { opacity: .72; }
+svg rect.window { fill: none; stroke: var(--fg); stroke-width: 2px; }
 svg line { stroke: var(--fg); stroke-width: 2px; vector-effect: non-scaling-stroke; }
+.range { font-size: .8rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .85rem; margin: .3rem 0; }
 .legend span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .35em; background: var(--c); vertical-align: -.05em; }
-.at { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; min-height: 2.8rem; padding: .3rem .6rem; background: var(--panel); border: 1px solid var(--line); border-top: 0; }
+.at { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; min-height: 2.8rem; margin-top: .35rem; padding: .3rem .6rem; background: var(--panel); border: 1px solid var(--line); }
 .at input { width: 8.5em; font: inherit; padding: .2rem .3rem; color: inherit; background: var(--bg); border: 1px solid var(--line); }
+.at output { flex: 1 1 16rem; } @media (max-width: 40rem) { .at output { min-height: 3em; } p { font-size: .9rem; } }
 </style>
 )~";
 
@@ -128,6 +132,64 @@ function describe(tensor, offset) {
   if ('tap' in at) words.push(`tap ${at.tap}`);
   return words.join(' ');
 }
+// The whole row; below it, while an element is too narrow to point at, a strip that shows a small part of the one above.
+class Strip {
+  constructor(tensor, home, size, near) {
+    this.tensor = tensor; this.size = size; this.from = 0; this.held = false; this.drawn = -1;
+    this.svg = document.createElementNS(svgNs, 'svg');
+    this.svg.setAttribute('preserveAspectRatio', 'none'); this.svg.setAttribute('role', 'img');
+    this.svg.setAttribute('aria-label', near ? `a part of ${tensor.path}` : `${tensor.path} to scale`);
+    if (near) this.svg.classList.add('near');
+    home.append(this.svg);
+    this.says = near ? make('p', '', home) : null;
+    if (near) this.says.className = 'range';
+    this.blocks = document.createElementNS(svgNs, 'g');
+    this.window = document.createElementNS(svgNs, 'rect'); this.window.classList.add('window');
+    this.mark = document.createElementNS(svgNs, 'line');
+    for (const shape of [this.window, this.mark]) shape.style.display = 'none';
+    this.svg.append(this.blocks, this.window, this.mark);
+    this.fill();
+  }
+  place(offset) { this.from = Math.max(0, Math.min(this.tensor.inner - this.size, offset - Math.floor(this.size / 2))); }
+  fill() {
+    if (this.drawn === this.from) return;
+    this.drawn = this.from;
+    this.svg.setAttribute('viewBox', `${this.from} 0 ${this.size} 100`);
+    const end = this.from + this.size, elements = this.size < 200 && this.size < this.tensor.inner;
+    const rects = [];
+    const add = (start, length, part, odd) => {
+      const rect = document.createElementNS(svgNs, 'rect');
+      rect.setAttribute('x', start); rect.setAttribute('width', length); rect.setAttribute('height', 100);
+      rect.style.fill = color(part); if (odd) rect.classList.add('odd');
+      rects.push(rect);
+    };
+    for (const [start, length, part, head] of this.tensor.blocks) {
+      const first = Math.max(start, this.from), last = Math.min(start + length, end);
+      if (first >= last) continue;
+      if (!elements) { add(first, last - first, part, head % 2); continue; }
+      for (let element = first; element < last; ++element) add(element, 1, part, element % 2);
+    }
+    this.blocks.replaceChildren(...rects);
+    if (this.says) this.says.textContent = `${this.from} to ${end - 1}` + (elements ? ', one by one' : '');
+  }
+  draw(offset, below) {
+    this.fill();
+    const inside = offset >= this.from && offset < this.from + this.size;
+    this.mark.style.display = inside && !below ? '' : 'none';
+    this.mark.setAttribute('x1', offset + .5); this.mark.setAttribute('x2', offset + .5); this.mark.setAttribute('y2', 100);
+    if (!below) return;
+    this.window.style.display = '';
+    this.window.setAttribute('x', below.from); this.window.setAttribute('width', below.size); this.window.setAttribute('height', 100);
+  }
+}
+function stripsOf(tensor, home) {
+  const strips = [new Strip(tensor, home, tensor.inner, false)];
+  for (let size = tensor.inner; size > 96;) {
+    size = Math.max(32, Math.ceil(size / 128));
+    strips.push(new Strip(tensor, home, size, true));
+  }
+  return strips;
+}
 for (const tensor of layer.tensors) {
   const home = make('section', '', document.getElementById('tensors'));
   home.dataset.tensor = tensor.path;
@@ -138,39 +200,40 @@ for (const tensor of layer.tensors) {
     (tensor.domain ? `; ${tensor.domain}` : '') + `; identity ${tensor.identity}`, home);
   const legend = make('div', '', home); legend.className = 'legend';
   tensor.parts.forEach((part, i) => make('span', `${part.name} from ${part.offset}`, legend).style.setProperty('--c', color(i)));
-  const svg = document.createElementNS(svgNs, 'svg');
-  svg.setAttribute('viewBox', `0 0 ${tensor.inner} 100`); svg.setAttribute('preserveAspectRatio', 'none');
-  svg.setAttribute('role', 'img'); svg.setAttribute('aria-label', `${tensor.path} to scale`);
-  home.append(svg);
-  for (const [start, length, part, head] of tensor.blocks) {
-    const rect = document.createElementNS(svgNs, 'rect');
-    rect.setAttribute('x', start); rect.setAttribute('width', length); rect.setAttribute('height', 100);
-    rect.style.fill = color(part);
-    if (head % 2) rect.classList.add('odd');
-    svg.append(rect);
-  }
-  const mark = document.createElementNS(svgNs, 'line');
-  mark.setAttribute('y2', 100); mark.style.display = 'none'; svg.append(mark);
-  const at = make('div', '', home); at.className = 'at';
-  const label = make('label', 'element ', at), input = make('input', '', label), says = make('output', 'point at the strip, or type an offset', at);
+  const at = document.createElement('div'); at.className = 'at';
+  const label = make('label', 'element ', at), input = make('input', '', label), says = make('output', 'point at a strip, or type an offset', at);
   input.type = 'number'; input.min = 0; input.max = tensor.inner - 1; input.step = 1;
-  const show = offset => {
+  const strips = stripsOf(tensor, home);
+  home.append(at);
+  // Where pointing at an offset of strip `from` leads: the strips below it show its surroundings, down to one that a click holds.
+  const show = (offset, from) => {
+    for (let i = from + 1; i < strips.length && !strips[i].held; ++i) strips[i].place(offset);
+    strips.forEach((strip, i) => strip.draw(offset, strips[i + 1]));
     says.textContent = `${describe(tensor, offset)} (byte ${offset * tensor.bytes})`;
-    mark.setAttribute('x1', offset + .5); mark.setAttribute('x2', offset + .5); mark.style.display = '';
+    input.value = offset;
   };
-  const point = event => {
-    const box = svg.getBoundingClientRect();
-    const offset = Math.max(0, Math.min(tensor.inner - 1, Math.floor((event.clientX - box.left) / box.width * tensor.inner)));
-    input.value = offset; show(offset);
-  };
-  svg.addEventListener('pointermove', point); svg.addEventListener('pointerdown', point);
+  strips.forEach((strip, i) => {
+    const offset = event => {
+      const box = strip.svg.getBoundingClientRect();
+      const element = strip.from + Math.floor((event.clientX - box.left) / box.width * strip.size);
+      return Math.max(strip.from, Math.min(strip.from + strip.size - 1, element));
+    };
+    strip.svg.addEventListener('pointermove', event => show(offset(event), i));
+    strip.svg.addEventListener('pointerdown', event => {
+      for (let j = i + 1; j < strips.length; ++j) strips[j].held = false;
+      show(offset(event), i);
+      if (i + 1 < strips.length) strips[i + 1].held = true;
+    });
+  });
   input.addEventListener('input', () => {
     const offset = Number(input.value);
-    if (Number.isInteger(offset) && offset >= 0 && offset < tensor.inner) show(offset); else says.textContent = `offsets are 0 to ${tensor.inner - 1}`;
+    if (input.value === '' || !Number.isInteger(offset) || offset < 0 || offset >= tensor.inner) { says.textContent = `offsets are 0 to ${tensor.inner - 1}`; return; }
+    for (const strip of strips) strip.held = false;
+    show(offset, 0);
   });
   // page.html#inputs.qkvz:768 shows that element: a link for a review.
   const [path, element] = decodeURIComponent(location.hash.slice(1)).split(':');
-  if (path === tensor.path && element >= 0 && element < tensor.inner) { input.value = element; show(Number(element)); setTimeout(() => home.scrollIntoView()); }
+  if (path === tensor.path && element >= 0 && element < tensor.inner) { show(Number(element), 0); setTimeout(() => home.scrollIntoView()); }
 }
 )~";
 
@@ -192,7 +255,9 @@ std::string explain_html(const Side& side) {
   html += fmt::format("<title>{}: layout</title>\n", escape(side.layout.spec)) + kHead + "</head>\n<body>\n";
   html += fmt::format(
       "<h1>{} ({})</h1>\n<p>{} key heads of {}, {} value heads of {}; {}. Drawn to scale: the width of a "
-      "colour is its share of the row, shades tell heads apart.</p>\n",
+      "colour is its share of the row, shades tell heads apart. Point at a strip: the strips below it show what lies "
+      "there, "
+      "a click holds them.</p>\n",
       escape(*side.spec.model), escape(side.layout.spec), n.key_heads, n.key_dim, n.value_heads, n.value_dim,
       n.group == 1                           ? "value head h reads key head h"
       : n.pairing == core::Pairing::kGrouped ? fmt::format("value head h reads key head h / {}", n.group)

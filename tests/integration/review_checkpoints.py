@@ -9,8 +9,9 @@ import re
 import struct
 import subprocess
 import tempfile
-import time
 import unittest
+
+from measure import Run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GDN_GEN = os.environ["GDN_GEN"]
@@ -257,23 +258,54 @@ class Match(Checkpoints):
 
 
 class BadFiles(Checkpoints):
+    """A clear error within a second and in bounded memory, whatever the bytes; import and match read alike."""
+
     def refused(self, words):
-        started = time.monotonic()
-        result = self.match("qwen3_next_80b")
-        self.assertEqual(result.returncode, 4, result.stdout + result.stderr)
-        self.assertIn(words, result.stderr)
-        self.assertLess(time.monotonic() - started, 5)
-        self.assertLess(len(result.stderr), 2000)
+        for command in (["match", "qwen3_next_80b"], ["import"]):
+            run = Run([GDN_GEN, *command, "--config", self.config, "--safetensors", self.file], cwd=ROOT, limit=512)
+            self.assertEqual(run.returncode, 4, run.stdout + run.stderr)
+            self.assertIn(words, run.stderr)
+            self.assertLess(run.seconds, 1)
+            self.assertLess(run.mebibytes, 400)
+            self.assertLess(len(run.stderr), 2000)
+            self.assertEqual([c for c in run.stderr if ord(c) < 32 and c != "\n"], [])
 
     def test_configs(self):
         safetensors(self.file, interleaved(NEXT, 16, 32))
         self.refused("config.json: can't be opened")
         for text, words in [("", "not JSON"), ("{", "not JSON"), ("[1]", "not a JSON object"), ("\x7fELF\x00", "not JSON"),
                             ('{"model_type": "llama", "hidden_size": 4096}', "no linear-attention layer in it (model_type 'llama')"),
-                            ("[" * 1000000, "nested more than"), ('{"a": 1, "a": 2}', "'a' stands twice")]:
+                            ("[" * 1000000, "nested more than"), ('{"a":' * 700000, "nested more than"), ('{"a": 1, "a": 2}', "'a' stands twice"),
+                            ('{"text_config": {"b": 1, "b": 1}}', "'b' stands twice"), ('{"a": [{}, {"c": 0, "c": 1}]}', "'c' stands twice"),
+                            ("{}", "no linear-attention layer in it (model_type not given)"), ("null", "not a JSON object"),
+                            ('{"text_config": null, "linear_attn_config": null}', "no linear-attention layer"),
+                            ('{"model_type": "qwen3_next", "text_config": {"model_type": "qwen3_next_text"}}', "no linear-attention layer in it (model_type 'qwen3_next_text')"),
+                            ('{"model_type": "\\u001b[31mred", "linear_num_key_heads": }', "not JSON"), ('{"model_type": "\\u001b[31mred"}', "no linear-attention layer"),
+                            ("[" + "0," * 2000000 + "0]", "not a JSON object"), (json.dumps({str(i): i for i in range(200000)}), "no linear-attention layer")]:
             with self.subTest(text[:20]):
                 self.config.write_text(text)
                 self.refused(words)
+
+    def test_a_hundred_megabytes(self):
+        safetensors(self.file, interleaved(NEXT, 16, 32))
+        with open(self.config, "wb") as file:
+            file.truncate(100 << 20)
+        self.refused("104857600 bytes are no config.json")
+
+    def test_what_is_no_regular_file(self):
+        safetensors(self.file, interleaved(NEXT, 16, 32))
+        os.mkfifo(self.config)
+        self.refused("not a regular file")  # and does not wait for somebody to write into it
+        self.config.unlink()
+        self.config.mkdir()
+        self.refused("not a regular file")
+        self.config.rmdir()
+        self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
+        self.file.unlink()
+        self.file.symlink_to("/dev/zero")
+        self.refused("not a regular file")
+        self.file.unlink()
+        self.refused("model.safetensors: can't be opened")
 
     def test_headers(self):
         self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
@@ -291,10 +323,25 @@ class BadFiles(Checkpoints):
                  ("a shape that does not fill its data", entry(shape=[33]), 132, None, "its shape needs 132 bytes, its data_offsets span 128"),
                  ("an overflowing shape", entry(shape=[1 << 40, 1 << 40]), 128, None, "impossibly large"),
                  ("a negative size", entry(shape=[-32]), 128, None, "a shape holds sizes"),
-                 ("an unknown dtype", entry(dtype="F17"), 128, None, "unknown dtype F17"),
+                 ("an unknown dtype", entry(dtype="F17"), 128, None, "unknown dtype 'F17'"),
                  ("no dtype", json.dumps({name: {"shape": [32]}}).encode(), 128, None, "has dtype, shape and data_offsets"),
                  ("twice", b'{"x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}, "x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, None, "'x' stands twice"),
                  ("deep", b'{"x": ' + b"[" * 100000 + b"]" * 100000 + b"}", 0, None, "nested more than"),
+                 ("a shape in a shape", entry(shape=[[32]]), 128, None, "nested more than"),
+                 ("a fraction", entry(shape=[32.5]), 128, None, "a shape holds sizes"),
+                 ("too many sizes", entry(shape=[1] * 10000), 128, None, "a shape has at most 64 sizes"),
+                 ("three offsets", entry(data_offsets=[0, 64, 128]), 128, None, "has dtype, shape and data_offsets"),
+                 ("a number for a dtype", entry(dtype=32), 128, None, "has dtype, shape and data_offsets"),
+                 ("a list at the top", b"[1]", 0, None, "not a JSON object"), ("a word at the top", b'"x"', 0, None, "not a JSON object"),
+                 ("binary", bytes(range(256)) * 100, 0, None, "not JSON"),
+                 ("bytes after the data", entry(), 132, None, "132 bytes of data, of which tensors fill 128"),
+                 ("a hole", entry(data_offsets=[4, 132]), 132, None, "4 bytes before it are no tensor's"),
+                 ("an overlap", json.dumps({name: {"dtype": "F32", "shape": [32], "data_offsets": [0, 128]},
+                                            "x": {"dtype": "F32", "shape": [32], "data_offsets": [64, 192]}}).encode(), 192, None, "before the tensor before it ends"),
+                 ("a name that moves the cursor", json.dumps({"\x1b[2J": {"dtype": "F17", "shape": [], "data_offsets": [0, 4]}}).encode(), 4, None, "unknown dtype"),
+                 ("one key twice", b'{"x": {"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, None, "'dtype' stands twice"),
+                 ("nothing but brackets", b"{" + b'"x": {},' * 3000000 + b'"y": {}}', 0, None, "has dtype, shape and data_offsets"),
+                 ("a mountain of numbers", b'{"x": {"dtype": "F32", "shape": [' + b"1," * 10000000 + b"1]}}", 0, None, "a shape has at most 64 sizes"),
                  ("other tensors", b'{"x": {"dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, None, "no tensor of a linear-attention layer")]
         for what, header, data, length, words in cases:
             with self.subTest(what):
@@ -309,7 +356,20 @@ class BadFiles(Checkpoints):
         with open(self.file, "wb") as file:
             file.write(struct.pack("<Q", 100 << 20))
             file.truncate(200 << 20)
-        self.refused("more than the 67108864 that are read")
+        self.refused("more than the 33554432 that are read")
+
+    def test_as_many_tensors_as_a_header_holds(self):
+        self.config.write_text(json.dumps(gdn_config("qwen3_next", 16, 32)))
+        pieces = [b'"model.layers.%d.linear_attn.A_log":{"dtype":"F4","shape":[0],"data_offsets":[0,0]}' % i for i in range(365000)]
+        header = b"{" + b",".join(pieces) + b"}"
+        self.assertGreater(len(header), 30 << 20)
+        self.assertLess(len(header), 32 << 20)
+        raw(self.file, header)
+        run = Run([GDN_GEN, "match", "qwen3_next_80b", "--config", self.config, "--safetensors", self.file], cwd=ROOT, limit=1024)
+        self.assertEqual(run.returncode, 1)
+        self.assertLess(len(run.stdout), 4000)
+        self.assertLess(run.mebibytes, 800)
+        self.assertLess(run.seconds, 5)
 
     def test_a_tensor_in_two_files(self):
         self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))

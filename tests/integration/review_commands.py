@@ -1,4 +1,4 @@
-"""What a reviewer runs: diff with its exit codes, names with overlays and ranks, and the page of explain in a browser."""
+"""What a reviewer runs: diff with its exit codes, names with overlays and ranks, lint's formats, the review script."""
 
 import json
 import os
@@ -9,10 +9,39 @@ import subprocess
 import tempfile
 import time
 import unittest
+import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GDN_GEN = os.environ["GDN_GEN"]
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+# What the standard (OASIS SARIF 2.1.0, and its JSON schema) asks of the parts of a log that gdn-gen writes: the type, the
+# members that must be there ("!"), and no others. A text may be a pattern; a list holds any number of one kind.
+MESSAGE = {"text!": ".+"}
+PLACE = {"physicalLocation!": {"artifactLocation!": {"uri!": r"[A-Za-z0-9._~:/%+-]+"}, "region": {"startLine!": int, "startColumn": int, "endColumn": int}},
+         "message": MESSAGE}
+SARIF = {"$schema": "https://.*sarif.*2.1.0.json", "version!": r"2\.1\.0",
+         "runs!": [{"tool!": {"driver!": {"name!": ".+", "version": ".+", "rules": [{"id!": ".+", "shortDescription": MESSAGE}]}},
+                    "columnKind": "utf16CodeUnits|unicodeCodePoints",
+                    "results": [{"ruleId": ".+", "level": "none|note|warning|error", "message!": MESSAGE, "locations": [PLACE], "relatedLocations": [PLACE]}]}]}
+
+
+def misfits(value, shape, path="log"):
+    """Where a value of JSON is not of a shape such as SARIF."""
+    if shape is int:
+        return [] if isinstance(value, int) and value >= 1 else [f"{path} is no number from 1"]
+    if isinstance(shape, str):
+        return [] if isinstance(value, str) and re.fullmatch(shape, value, re.DOTALL) else [f"{path} is not {shape}: {value!r}"]
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [f"{path} is no list"]
+        return [misfit for i, item in enumerate(value) for misfit in misfits(item, shape[0], f"{path}[{i}]")]
+    if not isinstance(value, dict):
+        return [f"{path} is no object"]
+    known = {name.rstrip("!"): inner for name, inner in shape.items()}
+    found = [f"{path} has no {name[:-1]}" for name in shape if name.endswith("!") and name[:-1] not in value]
+    found += [f"{path} has a member {name}" for name in value if name not in known]
+    return found + [misfit for name, inner in known.items() if name in value for misfit in misfits(value[name], inner, f"{path}.{name}")]
 
 
 def gdn_gen(*arguments, cwd=ROOT):
@@ -176,6 +205,47 @@ class Lint(unittest.TestCase):
         self.assertEqual(region, {"startLine": 14, "startColumn": 10, "endColumn": 12})
         self.assertEqual(found["heads.group"]["relatedLocations"][0]["physicalLocation"]["region"]["startLine"], 13)
 
+    def test_sarif_has_the_structure_of_the_standard(self):
+        # A spec, an overlay, a missing file, notes, warnings, a name with blanks, letters of two bytes before the place.
+        text = (ROOT / "specs" / "qwen3_next_80b.yaml").read_text()
+        letters = self.bad.with_name("qwen3_next_80b.yaml")
+        letters.write_text(text.replace("qk_norm: {kind: l2, eps: 1e-6,", "qk_norm: {kind: l2, \"\u00e9\u00e9\": 1, eps: 2,", 1))
+        overlay = self.bad.with_name("slow.yaml")
+        overlay.write_text("gdn_gen: 1\noverlay: slow\nengine: x\nconv: {window: 1, width: 3}\n")
+        result = gdn_gen("lint", "--format", "sarif", str(self.bad), str(letters), "qwen3_5_2b", f"qwen3_next_80b+{overlay}", "no/such file.yaml")
+        self.assertEqual(result.returncode, 1)
+        log = json.loads(result.stdout)
+        self.assertEqual(misfits(log, SARIF), [])
+        run = log["runs"][0]
+        known = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        self.assertEqual(len(known), len(set(known)))
+        self.assertLessEqual({"heads.group", "name.file", "eps.range", "unverified", "overlay.model", "conv.window", "file.read"},
+                             {entry["ruleId"] for entry in run["results"]})
+        for entry in run["results"]:
+            self.assertIn(entry["ruleId"], known)
+            for place in entry["locations"] + entry.get("relatedLocations", []):
+                region = place["physicalLocation"].get("region")
+                self.assertTrue(region is None or region["endColumn"] > region["startColumn"], entry)
+                path = pathlib.Path(urllib.parse.unquote(urllib.parse.urlparse(place["physicalLocation"]["artifactLocation"]["uri"]).path))
+                self.assertEqual((ROOT / path).exists(), entry["ruleId"] != "file.read", path)
+        eps = next(entry for entry in run["results"] if entry["ruleId"] == "eps.range")
+        region = eps["locations"][0]["physicalLocation"]["region"]
+        line = letters.read_text().splitlines()[region["startLine"] - 1]
+        self.assertEqual(line[region["startColumn"] - 1:region["endColumn"] - 1], "2")
+
+    def test_the_structure_is_one_that_a_log_can_miss(self):
+        log = json.loads(gdn_gen("lint", "--format", "sarif", str(self.bad)).stdout)
+        def broken(change):
+            copy = json.loads(json.dumps(log))
+            change(copy, copy["runs"][0], copy["runs"][0]["results"][0])
+            return misfits(copy, SARIF)
+        for change in (lambda log, run, result: log.pop("version"), lambda log, run, result: run.pop("tool"), lambda log, run, result: result.pop("message"),
+                       lambda log, run, result: result.update(level="fatal"), lambda log, run, result: result.update(rule="x"),
+                       lambda log, run, result: result["locations"][0]["physicalLocation"]["region"].update(startLine=0),
+                       lambda log, run, result: result["locations"][0]["physicalLocation"]["artifactLocation"].update(uri="a b"),
+                       lambda log, run, result: run["tool"]["driver"]["rules"][0].pop("id"), lambda log, run, result: run.update(columnKind="bytes")):
+            self.assertNotEqual(broken(change), [])
+
     def test_bytes_of_a_broken_file_do_not_break_the_log(self):
         self.bad.write_bytes(b"gdn_gen: 1\nname: caf\xe9\n")
         for format in ("sarif", "github"):
@@ -295,52 +365,6 @@ class Schema(unittest.TestCase):
             with self.subTest(new):
                 self.assertIn(old, text)
                 self.assertFalse(self.validator.is_valid(self.load(text.replace(old, new, 1))))
-
-
-class Page(unittest.TestCase):
-    def setUp(self):
-        if BROWSER is None:
-            print("[SKIP] no chromium here: the page of explain is not opened")
-            self.skipTest("no chromium")
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.home = pathlib.Path(self.folder.name)
-
-    def browse(self, address):
-        result = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-                                 "--virtual-time-budget=3000", f"--user-data-dir={self.home}/profile", "--dump-dom", address],
-                                capture_output=True, text=True, timeout=120, check=False)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return result.stdout
-
-    def page(self, spec):
-        path = self.home / "page.html"
-        result = gdn_gen("explain", spec, "--html", str(path))
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return path
-
-    def test_it_names_the_element_at_an_offset(self):
-        # Elements of interleaved, flat, strided and state tensors, by hand.
-        cases = [("qwen3_next_80b", "inputs.qkvz:1100", "v value head 2 (reads key head 1) value channel 76 (byte 2200)"),
-                 ("qwen3_5_27b", "inputs.qkvz:10239", "v value head 47 (reads key head 15) value channel 127 (byte 20478)"),
-                 ("qwen3_next_80b", "pools.conv_state:8193", "q key head 0 key channel 1 tap 1 (byte 16386)"),
-                 ("qwen3_5_27b", "pools.state:16385", "state value head 1 (reads key head 0) key channel 1 value channel 0 (byte 32770)"),
-                 ("qwen3_5_27b+llama_cpp", "inputs.b:17", "b value head 17 (reads key head 1) (byte 68)")]
-        for spec, element, says in cases:
-            with self.subTest(element):
-                dom = self.browse(f"file://{self.page(spec)}#{element}")
-                self.assertIn(says, re.sub(r"<[^>]*>", "", dom))
-
-    def test_nothing_is_wider_than_a_phone(self):
-        self.page("qwen3_next_80b")
-        (self.home / "frame.html").write_text(
-            "<iframe id=f src=page.html width=375 height=800></iframe><script>f.onload = () => { const d = f.contentDocument;"
-            "document.title = 'wide ' + d.documentElement.scrollWidth + ' drawn ' + d.querySelectorAll('rect').length; };</script>")
-        dom = self.browse(f"file://{self.home}/frame.html")
-        found = re.search(r"<title>wide (\d+) drawn (\d+)</title>", dom)
-        self.assertIsNotNone(found, dom[:500])
-        self.assertLessEqual(int(found[1]), 375)
-        self.assertGreater(int(found[2]), 500)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ QUICKSTART_PACKAGES = ["g++", "cmake", "ninja-build", "libyaml-cpp-dev", "libxby
 TEST_PACKAGES = ["catch2", "git", "make", "pkg-config", "python3", "python3-jsonschema", "python3-yaml", "clang-19",
                  "lld-19", "llvm-19", "clang-format-19", "clang-tidy-19", "libamdhip64-5", "libamdhip64-dev", "clang-22",
                  "lld-22"]
+if "ID=ubuntu" not in pathlib.Path("/etc/os-release").read_text().splitlines():
+    TEST_PACKAGES.insert(0, "chromium-headless-shell")
 
 
 def run(*command, **options):
