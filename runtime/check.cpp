@@ -52,10 +52,17 @@ std::int64_t extent(const Operand& operand, const Extents& extents) {
       return extents.sequences + (operand.role == core::Role::kOffsets ? 1 : 0);
     case Leading::kSlot:
       return extents.slots;
+    case Leading::kScaleGroup:
+      return operand.inner;
     case Leading::kNone:
       return 1;
   }
   return 1;
+}
+
+// Elements below the leading dimension that the launch may touch.
+std::int64_t run_of(const Operand& operand, const Extents& extents) {
+  return operand.leading == Leading::kScaleGroup ? extents.rows : operand.inner;
 }
 
 // Elements from one row or slot to the next. The stride of a dimension of one element means nothing (frameworks write
@@ -65,11 +72,42 @@ std::int64_t leading_stride(const Operand& operand, const View& view) {
   return view.sizes[0] == 1 ? operand.inner : view.strides[0];
 }
 
+// Scales group by group: the buffer may hold more tokens than the launch has, and the groups lie that far apart or
+// more.
+void check_scales(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
+  if (view.sizes.size() != 2) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("scales that lie group by group are a matrix of {} groups and the tokens: sizes {}", operand.inner,
+                     list(view.sizes)));
+  }
+  if (view.sizes[0] != operand.inner) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the kernel was made for {} groups and the view has another number: sizes {}", operand.inner,
+                     list(view.sizes)));
+  }
+  if (view.sizes[1] < extents.rows) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("the launch has {} rows and the view only {}: sizes {}", extents.rows, view.sizes[1],
+                     list(view.sizes)));
+  }
+  const bool dense = view.sizes[1] == 1 || view.strides[1] == 1;
+  const bool apart = view.sizes[0] == 1 || view.strides[0] >= view.sizes[1];
+  if (!dense || !apart) {
+    fail(Code::kStrideMismatch, plan, operand,
+         fmt::format("the tokens of a group must lie side by side and the groups apart: sizes {}, strides {}",
+                     list(view.sizes), list(view.strides)));
+  }
+}
+
 void check_shape(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
   if (view.sizes.size() != view.strides.size()) {
     fail(Code::kBadArgument, plan, operand,
          fmt::format("the view has {} sizes and {} strides: give one stride for each dimension", view.sizes.size(),
                      view.strides.size()));
+  }
+  if (operand.leading == Leading::kScaleGroup) {
+    check_scales(plan, operand, view, extents);
+    return;
   }
   const std::size_t first = has_leading(operand) ? 1 : 0;
   if (view.sizes.size() < first) {
@@ -158,8 +196,8 @@ struct Span {
 
 Span span(const Operand& operand, const View& view, const Extents& extents) {
   const std::int64_t bytes = static_cast<std::int64_t>(core::size_of(operand.dtype));
-  return {reinterpret_cast<std::uintptr_t>(view.data), operand.inner * bytes, leading_stride(operand, view) * bytes,
-          extent(operand, extents)};
+  return {reinterpret_cast<std::uintptr_t>(view.data), run_of(operand, extents) * bytes,
+          leading_stride(operand, view) * bytes, extent(operand, extents)};
 }
 
 // Engines cut several operands out of one buffer (parts of a packed row, both states of a slot): their ranges

@@ -44,8 +44,8 @@ struct NormQuant : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kThreads = 192;                                           // choice of the plan
+  static constexpr int kHeadsPerBlock = 6;                                       // choice of the plan
   struct InputZ {  // handover.z: bf16 z:[token@launch, value_head:30, value_dim:192]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -82,6 +82,6 @@ static_assert(gdn::spans<NormQuant::Out>(0, 0, 191) && gdn::spans<NormQuant::Out
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_KERNEL(256) gdn_olmo_hybrid_7b_norm_quant_sm_80(const gdn::Args args) {
+GDN_KERNEL(192) gdn_olmo_hybrid_7b_norm_quant_sm_80(const gdn::Args args) {
   gdn::norm_quant<gdn::generated::olmo_hybrid_7b::NormQuant>(args);
 }

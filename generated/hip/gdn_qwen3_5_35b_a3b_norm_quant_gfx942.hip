@@ -45,7 +45,7 @@ struct NormQuant : gdn::NoParts {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadsPerBlock = 4;                                       // choice of the plan
   struct InputZ {  // handover.z: bf16 z:[token@launch, value_head:32, value_dim:128] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -206,6 +206,17 @@ std::string facts_type(const plan::Planned& planned) {
   text += choice("Activation", "kNormGate", f.norm_gate, activations, "out_norm.gate");
   text += boolean("kNormBeforeGate", f.norm_before_gate, "out_norm.order");
 
+  if (f.out_scale.present()) {
+    text += integer("kQuantGroup", f.quant_group, "output_quant.group");
+    text += real("kQuantMax", f.quant_max, "output_quant.max");
+    text += choice("FloorAt", "kQuantFloorAt", f.quant_floor_at, {"kNone", "kAmax", "kScale", "kReplace"},
+                   "output_quant.floor_at");
+    text += real("kQuantFloor", f.quant_floor, "output_quant.floor");
+    text += boolean("kScalePowerOfTwo", f.quant_power_of_two, "output_quant.scale");
+    text += alias("QuantFrom", element(f.quant_from), "output_quant.from");
+    text += boolean("kQuantDivides", f.quant_divides, "output_quant.arithmetic");
+    text += boolean("kScaleGroupFirst", f.scale_group_first, "outputs.out_scale");
+  }
   text += alias("RoundConv", element(f.round_conv), "rounding.conv");
   text += alias("RoundQk", element(f.round_qk), "rounding.qk");
   text += alias("RoundBeta", element(f.round_beta), "rounding.beta");

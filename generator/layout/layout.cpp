@@ -71,6 +71,8 @@ std::int64_t address(const core::Facts& numbers, const PartLayout& part, const C
       index = at.value_dim;
     } else if (axis.name == "tap") {
       index = at.tap;
+    } else if (axis.name == "scale_group") {
+      index = at.scale_group;
     } else {
       throw std::logic_error(fmt::format("part {} has an axis {} that no address map knows", part.name, axis.name));
     }

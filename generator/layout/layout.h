@@ -14,9 +14,9 @@ namespace gdn::layout {
 
 // One dimension of a part and how far apart its neighbours lie, in elements.
 struct Axis {
-  std::string name;  // key_head, value_head, group, key_dim, value_dim, tap
+  std::string name;  // key_head, value_head, group, key_dim, value_dim, tap, scale_group
   std::int64_t size = 0;
-  std::int64_t stride = 0;
+  std::int64_t stride = 0;  // 0: given at launch
 };
 
 // Where one part (q, k, v, ...) lies below a tensor's leading dimension.
@@ -32,7 +32,7 @@ struct TensorLayout {
   core::DType dtype = core::DType::kFp32;
   core::Leading leading = core::Leading::kNone;
   bool launch_stride = false;
-  std::int64_t inner = 0;  // elements below the leading dimension
+  std::int64_t inner = 0;  // elements below the leading dimension; where scale_group leads, its entries
   std::string list;        // the dimension list with sizes: "[token@launch, key_head:16, {q:[key_dim:128], ...}]"
   std::string domain;      // what the values mean: "b=logit a=logit"; may be empty
   std::vector<PartLayout> parts;  // in the order of memory
@@ -60,7 +60,7 @@ core::Identity identity(const Layout& layout, const TensorLayout& tensor);
 // Elements from the start of a row (or slot) to one element of a part. A missing coordinate counts as 0. Value heads
 // of a part with axes key_head and group are found through `numbers.pairing`.
 struct Coordinates {
-  std::int64_t key_head = 0, value_head = 0, key_dim = 0, value_dim = 0, tap = 0;
+  std::int64_t key_head = 0, value_head = 0, key_dim = 0, value_dim = 0, tap = 0, scale_group = 0;
 };
 std::int64_t address(const core::Facts& numbers, const PartLayout& part, const Coordinates& at);
 

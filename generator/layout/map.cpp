@@ -46,6 +46,9 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
       if (!state) map.run = axis.size;
     } else if (axis.name == "tap") {
       map.tap_stride = axis.stride;
+    } else if (axis.name == "scale_group") {
+      map.inner_stride = axis.stride;
+      map.run = axis.size;
     } else {
       throw std::logic_error(fmt::format("tensor {}: axis {} has no place in an address map", tensor.name, axis.name));
     }
@@ -54,6 +57,7 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
       std::min({power_of_two_in(map.offset), power_of_two_in(map.key_head_stride), power_of_two_in(map.group_stride)});
   // Whatever is stepped over in whole pieces must keep the alignment too: taps, and the state's slower axis.
   if (map.tap_stride > 1) map.align = std::min(map.align, power_of_two_in(map.tap_stride));
+  if (part.name == "out_scale") map.align = 1;  // written one by one
   if (state) {
     map.align = std::min(map.align, power_of_two_in(std::max(map.inner_stride, map.outer_stride)));
   }

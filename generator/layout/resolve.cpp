@@ -7,6 +7,19 @@
 namespace gdn::layout {
 namespace {
 
+// Channels that share a scale; 0 where the output is not quantised.
+int quant_group(const spec::Spec& spec) {
+  if (!*spec.output_quant.given) return 0;
+  switch (*spec.output_quant.group) {
+    case spec::OutputQuant::kHead:
+      return *spec.dims.value;
+    case spec::OutputQuant::kToken:
+      return *spec.heads.value * *spec.dims.value;
+    default:
+      return *spec.output_quant.group;
+  }
+}
+
 // Sizes of the named dimensions in one tensor. `tap` is the conv's width in weights and the window's length in pools.
 class Sizes {
  public:
@@ -19,6 +32,7 @@ class Sizes {
     if (name == "key_dim") return *spec_.dims.key;
     if (name == "value_dim") return *spec_.dims.value;
     if (name == "tap") return taps_;
+    if (name == "scale_group") return std::int64_t{*spec_.heads.value} * *spec_.dims.value / quant_group(spec_);
     throw std::logic_error(fmt::format("dimension {} has no size", name));
   }
 
@@ -56,7 +70,7 @@ std::string list_text(const std::vector<spec::Dim>& dims, const Sizes& sizes) {
     } else if (is_leading(*dim.name)) {
       text += *dim.name + (dim.at_launch ? "@launch" : "");
     } else {
-      text += fmt::format("{}:{}", *dim.name, sizes.of(*dim.name));
+      text += fmt::format("{}{}:{}", *dim.name, dim.at_launch ? "@launch" : "", sizes.of(*dim.name));
     }
   }
   return text + "]";
@@ -85,6 +99,14 @@ TensorLayout resolve_tensor(const spec::Tensor& tensor, const Sizes& sizes, core
     result.leading = *dims.front().name == "token" ? core::Leading::kToken : core::Leading::kSlot;
     result.launch_stride = dims.front().at_launch;
     dims.erase(dims.begin());
+  }
+  if (!dims.empty() && *dims.front().name == "scale_group" && result.leading == core::Leading::kNone) {
+    // Group by group: the tokens lie side by side behind it, and how many there are only the launch knows.
+    result.leading = core::Leading::kScaleGroup;
+    result.launch_stride = true;
+    result.inner = sizes.of(dims.front());
+    result.parts.push_back({lone_part, 0, {{"scale_group", result.inner, 0}}});
+    return result;
   }
   result.inner = sizes.of(dims);
 
@@ -196,6 +218,15 @@ core::Facts numbers_of(const spec::Spec& spec) {
   facts.norm_weight = *spec.out_norm.weight;
   facts.norm_gate = *spec.out_norm.gate;
   facts.norm_before_gate = *spec.out_norm.norm_before_gate;
+  facts.quant_group = quant_group(spec);
+  if (facts.quant_group > 0) {
+    facts.quant_max = *spec.output_quant.max;
+    facts.quant_floor_at = *spec.output_quant.floor_at;
+    facts.quant_floor = facts.quant_floor_at == core::FloorAt::kNone ? 0 : *spec.output_quant.floor;
+    facts.quant_power_of_two = *spec.output_quant.power_of_two;
+    facts.quant_from = *spec.output_quant.from;
+    facts.quant_divides = *spec.output_quant.divides;
+  }
   facts.round_conv = *spec.rounding.conv;
   facts.round_qk = *spec.rounding.qk;
   facts.round_beta = *spec.rounding.beta;
@@ -246,6 +277,9 @@ Layout resolve(const spec::Spec& spec) {
   add(spec.pools, layout.pools, windows, core::Role::kPool, "");
   add(spec.handover, layout.handover, weights, core::Role::kInput, "handover.");
   add(spec.outputs, layout.outputs, weights, core::Role::kOutput, "");
+  for (const TensorLayout& tensor : layout.outputs) {
+    if (tensor.leading == core::Leading::kScaleGroup) layout.numbers.scale_group_first = true;
+  }
   return layout;
 }
 

@@ -21,7 +21,7 @@ class Unshardable : public std::runtime_error {
 };
 
 // The numbers of ranks that this layer can be cut for, ascending, 1 included: the divisors of heads.key (which divides
-// heads.value).
+// heads.value), and of those the ones that leave each group of a quantised output in one rank.
 std::vector<int> legal_ranks(const spec::Spec& spec);
 
 // The spec of one rank; every rank has the same. Its name is <name>_tp<N>; one rank is the spec as it is. Throws

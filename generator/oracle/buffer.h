@@ -69,7 +69,7 @@ struct Buffer {
   Leading leading = Leading::kNone;
   bool written = false;     // by the operation
   std::int64_t rows = 1;    // tokens or slots; 1 without a leading dimension
-  std::int64_t stride = 0;  // elements between two rows: Args::stride
+  std::int64_t stride = 0;  // elements between two rows: Args::stride. Scales group by group: between two groups
   std::int64_t inner = 0;   // elements of a row; those from inner to stride belong to nobody
   AlignedBytes bytes;
 
@@ -78,6 +78,13 @@ struct Buffer {
   std::size_t size_bytes() const { return bytes.size(); }
   std::byte* row(std::int64_t index) { return data() + row_offset(index); }
   const std::byte* row(std::int64_t index) const { return data() + row_offset(index); }
+  bool by_group() const { return leading == Leading::kScaleGroup; }
+  // Bytes from the start to an element of a row.
+  std::size_t offset(std::int64_t index, std::int64_t position) const {
+    const std::int64_t element = by_group() ? position * stride + index : index * stride + position;
+    return static_cast<std::size_t>(element) * core::size_of(dtype);
+  }
+  // Where a row begins; of scales group by group it is not in one piece.
   std::size_t row_offset(std::int64_t index) const {
     return static_cast<std::size_t>(index * stride) * core::size_of(dtype);
   }

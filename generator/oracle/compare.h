@@ -17,8 +17,9 @@ struct Deviation {
   std::string worst;  // where the largest difference is: "row 2, v, value head 3 (...), value channel 17"; may be empty
   double got = 0, want = 0;  // there
   double tolerance = 0;      // see problem.h; 0 for inputs moved rather than computed
-  // What must hold exactly and doesn't: bytes changed that belong to nobody, padding rows that are not zero, copies
-  // that arrived wrong.
+  // What must hold exactly and doesn't (and what no norm of a quantised output shows: a code further than one from the
+  // oracle's, or another code where the number is not near a tie): bytes changed that belong to nobody, padding rows
+  // that are not zero, copies that arrived wrong.
   std::vector<std::string> findings;
 
   bool good() const { return findings.empty() && error <= tolerance; }

@@ -64,6 +64,17 @@ double tie_distance(double value) {
   throw std::invalid_argument("the oracle does not convert " + std::string(core::to_string(dtype)));
 }
 
+bool is_e4m3(core::DType dtype) { return dtype == core::DType::kE4m3fn || dtype == core::DType::kE4m3fnuz; }
+
+// Codes without a sign are numbers from 0 up to this one, in ascending order; what follows in e4m3fn is NaN.
+int last_code(core::DType dtype) { return dtype == core::DType::kE4m3fn ? 0x7e : 0x7f; }
+
+double magnitude_of(core::DType dtype, int code) {
+  const int bias = dtype == core::DType::kE4m3fn ? 7 : 8;
+  const int exponent = code >> 3, mantissa = code & 7;
+  return exponent == 0 ? std::ldexp(mantissa, -2 - bias) : std::ldexp(8 + mantissa, exponent - bias - 3);
+}
+
 template <class Bits>
 Bits bits_at(const std::byte* from) {
   Bits bits{};
@@ -81,6 +92,30 @@ void put(std::byte* to, Bits bits) {
 std::uint32_t to_fp32_bits(double value) { return encode<8, 23>(value); }
 std::uint16_t to_bf16_bits(double value) { return static_cast<std::uint16_t>(encode<8, 7>(value)); }
 std::uint16_t to_fp16_bits(double value) { return static_cast<std::uint16_t>(encode<5, 10>(value)); }
+
+std::uint8_t to_e4m3_bits(core::DType dtype, double value) {
+  if (!is_e4m3(dtype)) refuse(dtype);
+  const bool fn = dtype == core::DType::kE4m3fn;
+  const std::uint8_t sign = std::signbit(value) ? 0x80 : 0;
+  if (std::isnan(value)) return fn ? static_cast<std::uint8_t>(sign | 0x7f) : 0x80;
+  // The first code that is not below the value, and which of it and its neighbour is nearer.
+  const double size = std::fabs(value);
+  int code = 0;
+  while (code < last_code(dtype) && magnitude_of(dtype, code) < size) ++code;
+  if (code > 0 && magnitude_of(dtype, code) > size) {
+    const double above = magnitude_of(dtype, code) - size, below = size - magnitude_of(dtype, code - 1);
+    if (below < above || (below == above && code % 2 == 1)) --code;
+  }
+  if (code == 0 && !fn) return 0;
+  return static_cast<std::uint8_t>(sign | code);
+}
+
+double from_e4m3_bits(core::DType dtype, std::uint8_t code) {
+  if (!is_e4m3(dtype)) refuse(dtype);
+  const int size = code & 0x7f;
+  if (size > last_code(dtype) || (dtype == core::DType::kE4m3fnuz && code == 0x80)) return std::nan("");
+  return std::copysign(magnitude_of(dtype, size), (code & 0x80) ? -1.0 : 1.0);
+}
 
 double from_fp32_bits(std::uint32_t bits) {
   float value = 0;
@@ -112,6 +147,9 @@ double round_to(core::DType dtype, double value) {
       return from_bf16_bits(to_bf16_bits(value));
     case core::DType::kFp16:
       return from_fp16_bits(to_fp16_bits(value));
+    case core::DType::kE4m3fn:
+    case core::DType::kE4m3fnuz:
+      return from_e4m3_bits(dtype, to_e4m3_bits(dtype, value));
     default:
       refuse(dtype);
   }
@@ -144,6 +182,9 @@ double load(core::DType dtype, const std::byte* from) {
       return static_cast<double>(bits_at<std::int64_t>(from));
     case core::DType::kUint8:
       return bits_at<std::uint8_t>(from);
+    case core::DType::kE4m3fn:
+    case core::DType::kE4m3fnuz:
+      return from_e4m3_bits(dtype, bits_at<std::uint8_t>(from));
     default:
       refuse(dtype);
   }
@@ -163,6 +204,9 @@ void store(core::DType dtype, std::byte* to, double value) {
       return put(to, static_cast<std::int64_t>(value));
     case core::DType::kUint8:
       return put(to, static_cast<std::uint8_t>(value));
+    case core::DType::kE4m3fn:
+    case core::DType::kE4m3fnuz:
+      return put(to, to_e4m3_bits(dtype, value));
     default:
       refuse(dtype);
   }

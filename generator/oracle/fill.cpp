@@ -148,6 +148,14 @@ Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& 
   if (part == "beta") {
     return [&](int, double, Draws& draws) { return *spec.beta.factor * draws.own.uniform(0.05, 0.95); };
   }
+  if (key == "norm_bias") return bell(0, 0.2);
+  if (part == "z" && *spec.output_quant.given && *spec.out_norm.gate != core::Activation::kNone) {
+    // Some heads, and some whole rows, are almost closed: what their scales are, the floor says.
+    return [](int head, double, Draws& draws) {
+      const bool quiet = draws.row % 4 == 3 || (head + draws.row) % 5 == 4;
+      return quiet ? -24 + 0.5 * draws.own.bell() : 1.5 * draws.own.bell();
+    };
+  }
   if (part == "b" || part == "z") return bell(0, 1.5);
   if (part == "k" && problem.options().keys != Keys::kRandom) return similar_by_head(problem, part, map);
   if (part == "q" || part == "k") return alike_by_head(problem, part, map);

@@ -37,6 +37,9 @@ Wheel wheel_of(const spec::Spec& spec, const spec::Tensor& tensor, const std::st
   if (name == "group") return {groups(spec), &Coordinates::group};
   if (name == "key_dim") return {*spec.dims.key, &Coordinates::key_channel};
   if (name == "value_dim") return {*spec.dims.value, &Coordinates::value_channel};
+  if (name == "scale_group") {
+    return {*spec.heads.value * *spec.dims.value / channels_of_group(spec), &Coordinates::scale_group};
+  }
   if (name == "tap") {
     if (starts_with(*tensor.name, "conv_weight")) return {*spec.conv.width, &Coordinates::tap};
     if (starts_with(*tensor.name, "conv_state")) return {*spec.conv.window, &Coordinates::tap};
@@ -100,6 +103,14 @@ const PartMap* TensorMap::part(const std::string& name) const {
   return nullptr;
 }
 
+int channels_of_group(const spec::Spec& spec) {
+  const spec::OutputQuant& quant = spec.output_quant;
+  if (!*quant.given) return 0;
+  if (*quant.group == spec::OutputQuant::kHead) return *spec.dims.value;
+  if (*quant.group == spec::OutputQuant::kToken) return *spec.heads.value * *spec.dims.value;
+  return *quant.group;
+}
+
 int value_head_of(const spec::Spec& spec, int key_head, int group) {
   if (*spec.heads.pairing == core::Pairing::kTiled) return group * *spec.heads.key + key_head;
   return key_head * groups(spec) + group;
@@ -116,7 +127,8 @@ void walk(const spec::Spec& spec, const spec::Tensor& tensor,
   for (std::size_t i = 0; i < tensor.dims.size(); ++i) {
     const spec::Dim& dim = tensor.dims[i];
     if (*dim.name == "token" || *dim.name == "slot") {
-      if (i != 0) refuse(tensor, fmt::format("{} is not the first dimension", *dim.name));
+      const bool behind_groups = i == 1 && *tensor.dims[0].name == "scale_group" && tensor.dims.size() == 2;
+      if (i != 0 && !behind_groups) refuse(tensor, fmt::format("{} is not the first dimension", *dim.name));
       continue;
     }
     todo.push_back(&dim);
@@ -131,6 +143,7 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor) {
     const std::string& first = *tensor.dims.front().name;
     if (first == "token") map.leading = Leading::kToken;
     if (first == "slot") map.leading = Leading::kSlot;
+    if (first == "scale_group") map.leading = Leading::kScaleGroup;
     map.launch_stride = tensor.dims.front().at_launch;
   }
 
@@ -150,8 +163,9 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor) {
       if (known == seen.end()) seen.push_back(Seen{part, {}, {}});
     }
     Seen& s = seen[last];
-    for (auto coordinate : {&Coordinates::key_head, &Coordinates::group, &Coordinates::value_head,
-                            &Coordinates::key_channel, &Coordinates::value_channel, &Coordinates::tap}) {
+    for (auto coordinate :
+         {&Coordinates::key_head, &Coordinates::group, &Coordinates::value_head, &Coordinates::key_channel,
+          &Coordinates::value_channel, &Coordinates::tap, &Coordinates::scale_group}) {
       s.largest.*coordinate = std::max(s.largest.*coordinate, at.*coordinate);
     }
     s.elements.emplace_back(at, position++);
@@ -170,12 +184,13 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor) {
       part.heads_of = HeadsOf::kKey;
     }
     part.heads = 1 + std::max(0, of_values ? s.largest.value_head : s.largest.key_head);
+    if (s.largest.scale_group != -1) part.heads = 1 + s.largest.scale_group;
     part.key_dim = 1 + std::max(0, s.largest.key_channel);
     part.value_dim = 1 + std::max(0, s.largest.value_channel);
     part.taps = 1 + std::max(0, s.largest.tap);
     part.offset.assign(static_cast<std::size_t>(part.count()), -1);
     for (const auto& [at, where] : s.elements) {
-      const int head = std::max(0, of_values ? at.value_head : at.key_head);
+      const int head = std::max({0, of_values ? at.value_head : at.key_head, at.scale_group});
       std::int32_t& place = part.offset[static_cast<std::size_t>(
           part.index(head, std::max(0, at.key_channel), std::max(0, at.value_channel), std::max(0, at.tap)))];
       if (place != -1) refuse(tensor, fmt::format("an element of part {} lies at two places", s.name));
@@ -205,6 +220,7 @@ std::string describe(const spec::Spec& spec, const spec::Tensor& tensor, std::in
     }
     if (at.key_channel != -1) text += fmt::format(", key channel {}", at.key_channel);
     if (at.value_channel != -1) text += fmt::format(", value channel {}", at.value_channel);
+    if (at.scale_group != -1) text += fmt::format(", scale group {}", at.scale_group);
     if (at.tap != -1) text += fmt::format(", tap {}", at.tap);
     return false;
   });

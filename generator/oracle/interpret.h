@@ -14,7 +14,13 @@
 
 namespace gdn::oracle {
 
-enum class Leading : std::uint8_t { kNone, kToken, kSlot, kSequence };
+enum class Leading : std::uint8_t {
+  kNone,
+  kToken,
+  kSlot,
+  kSequence,
+  kScaleGroup,  // scales group by group, in each a number a token
+};
 enum class HeadsOf : std::uint8_t { kNone, kKey, kValue };
 
 // The element under the odometer. A coordinate that the list does not have is -1. value_head is set wherever key_head
@@ -26,6 +32,7 @@ struct Coordinates {
   int key_channel = -1;
   int value_channel = -1;
   int tap = -1;
+  int scale_group = -1;
 };
 
 // A part inside a row: its extents (1 where the list has no such dimension) and the offset in elements of each of its
@@ -33,7 +40,7 @@ struct Coordinates {
 struct PartMap {
   std::string name;  // q k v z b a g beta o, or the tensor's own name
   HeadsOf heads_of = HeadsOf::kNone;
-  int heads = 1, key_dim = 1, value_dim = 1, taps = 1;
+  int heads = 1, key_dim = 1, value_dim = 1, taps = 1;  // heads: or scale groups
   std::vector<std::int32_t> offset;
 
   std::int64_t count() const { return std::int64_t{1} * heads * key_dim * value_dim * taps; }
@@ -64,6 +71,9 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor);
 // The coordinates of the element at `position` of a row, for people: "v, value head 3 (key head 1, group 0), value
 // channel 17".
 std::string describe(const spec::Spec& spec, const spec::Tensor& tensor, std::int64_t position);
+
+// Channels of an output's row that share a scale; 0 where the output is not quantised.
+int channels_of_group(const spec::Spec& spec);
 
 // value head <-> (key head, group) by the spec's pairing.
 int value_head_of(const spec::Spec& spec, int key_head, int group);

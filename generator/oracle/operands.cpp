@@ -32,11 +32,18 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_named(spec_.parameters, "dt_bias", Kind::kParameter);
   };
 
+  const auto norm_parameters = [&] {
+    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    if (spec::find_tensor(spec_.parameters, "norm_bias")) {
+      add_named(spec_.parameters, "norm_bias", Kind::kParameter);
+    }
+  };
+
   if (operation == "decode") {
     add_inputs({"q", "k", "v", "z", "b", "a"});
     conv_parameters();
     gate_parameters();
-    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    norm_parameters();
     add_named(spec_.pools, "conv_state", Kind::kPool);
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
@@ -74,7 +81,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_handover({"o"}, Kind::kOutput);
   } else if (operation == "norm_quant") {
     add_handover({"o", "z"}, Kind::kInput);
-    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    norm_parameters();
     add_named(spec_.outputs, "out", Kind::kOutput);
   } else {
     throw std::invalid_argument(fmt::format(

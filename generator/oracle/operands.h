@@ -51,7 +51,8 @@ class Operands {
   bool prefills() const;                    // several tokens a sequence, in the order of cu_seqlens
 
   // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
-  // "dt_bias", "norm_weight", "state". find returns operand -1 when there is none, at throws std::invalid_argument.
+  // "dt_bias", "norm_weight", "norm_bias", "state", "out.out_scale". find returns operand -1 when there is none, at
+  // throws std::invalid_argument.
   BoundPart find(const std::string& key) const;
   BoundPart at(const std::string& key) const;
 

@@ -25,6 +25,7 @@ Options complete(const Operands& operands, Options options) {
     options.rows = static_cast<int>(options.lengths.size());
   }
   if (options.rows < 1) throw std::invalid_argument("a problem has at least one row");
+  if (options.excess_rows < 0) throw std::invalid_argument("excess_rows is not negative");
   if (options.extra_stride < 0) throw std::invalid_argument("extra_stride is not negative");
   if (!operands.has_slots()) {
     options.padding_rows = 0;
@@ -97,12 +98,18 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
     buffer.written = info.written;
     buffer.inner = map.inner;
     buffer.stride = map.inner + (map.launch_stride ? options_.extra_stride : 0);
-    if (map.leading == Leading::kToken) buffer.rows = rows_;
+    const int excess = info.kind == Kind::kOutput ? options_.excess_rows : 0;
+    if (map.leading == Leading::kToken || map.leading == Leading::kScaleGroup) buffer.rows = rows_ + excess;
     if (map.leading == Leading::kSequence) {
       buffer.rows = options_.rows + (static_cast<int>(i) == operands_->offsets() ? 1 : 0);
     }
     if (map.leading == Leading::kSlot) buffer.rows = options_.slots;
-    buffer.bytes = AlignedBytes(static_cast<std::size_t>(buffer.rows * buffer.stride) * core::size_of(buffer.dtype));
+    std::int64_t elements = buffer.rows * buffer.stride;
+    if (map.leading == Leading::kScaleGroup) {
+      buffer.stride = buffer.rows + options_.extra_stride;
+      elements = buffer.inner * buffer.stride;
+    }
+    buffer.bytes = AlignedBytes(static_cast<std::size_t>(elements) * core::size_of(buffer.dtype));
     buffers_.push_back(std::move(buffer));
   }
   if (operands_->has_slots()) {
@@ -205,9 +212,22 @@ Problem make_tagged(const spec::Spec& spec, std::string_view operation, const Op
   return Problem(spec, operation, options, &tag);
 }
 
+namespace {
+constexpr double kEightBit = 4e-2, kSixteenBit = 5e-3, kThirtyTwoBit = 1e-5;
+}
+
+double output_tolerance(const spec::Spec& spec) {
+  const spec::Rounding& rounding = spec.rounding;
+  for (const core::DType dtype : {*rounding.qk, *rounding.o, *rounding.norm, *spec.output_quant.from}) {
+    if (dtype != core::DType::kFp32) return kSixteenBit;
+  }
+  return kThirtyTwoBit;
+}
+
 double tolerance(const spec::Spec& spec, const Buffer& buffer) {
-  constexpr double kSixteenBit = 5e-3, kThirtyTwoBit = 1e-5;
+  if (buffer.dtype == core::DType::kE4m3fn || buffer.dtype == core::DType::kE4m3fnuz) return kEightBit;
   if (buffer.dtype != core::DType::kFp32) return kSixteenBit;
+  if (buffer.name == "out_scale") return output_tolerance(spec);
   const bool rounds_qk = *spec.rounding.qk != core::DType::kFp32;
   const bool rounds_o = *spec.rounding.o != core::DType::kFp32;
   const bool rounds_norm = *spec.rounding.norm != core::DType::kFp32;

@@ -35,6 +35,7 @@ struct Options {
   int slots = 0;         // in the pools; 0: two more than the rows need
   int padding_rows = 0;  // of `rows`, in the middle; none in operations without slots
   bool strong_decay = true;
+  int excess_rows = 0;            // of output buffers beyond `rows`: they belong to nobody
   std::int64_t extra_stride = 0;  // elements added to the row stride of every tensor whose stride is given at launch
   // Prefill: tokens of each sequence, and `rows` becomes their number; empty: a few of each kind.
   std::vector<int> lengths = {};
@@ -115,11 +116,15 @@ Problem make_problem(const spec::Spec& spec, std::string_view operation, const O
 Problem make_tagged(const spec::Spec& spec, std::string_view operation, const Options& options, Tag tag);
 
 // The relative error that a kernel may have in this operand: 5e-3 for 16-bit types, 1e-5 for fp32, and 5e-3 for fp32
-// too where a 16-bit rounding point lies before it whose ties no choice of inputs avoids.
+// too where a 16-bit rounding point lies before it whose ties no choice of inputs avoids. 4e-2 for 8-bit types, beside
+// what compare.h says of their codes.
 double tolerance(const spec::Spec& spec, const Buffer& buffer);
 
 // The same for what prefill computes, which may multiply in 16 bits: 6e-3, and 1e-2 where beta goes up to 2 or keys
 // repeat.
 double prefill_tolerance(const spec::Spec& spec, Keys keys);
+
+// The same for the output before it is quantised.
+double output_tolerance(const spec::Spec& spec);
 
 }  // namespace gdn::oracle

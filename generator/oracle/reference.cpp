@@ -10,6 +10,7 @@
 
 #include "oracle/formulas.h"
 #include "oracle/parts.h"
+#include "oracle/quantise.h"
 
 namespace gdn::oracle {
 namespace {
@@ -56,8 +57,9 @@ class Reference {
       if (buffer.kind != Kind::kOutput) continue;
       ExpectedBuffer& expected = expectation_.buffers[i];
       expected.rows[static_cast<std::size_t>(row)] = RowRule::kZero;
-      std::memset(expected.image.data() + buffer.row_offset(row), 0,
-                  static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
+      for (std::int64_t at = 0; at < buffer.inner; ++at) {
+        std::memset(expected.image.data() + buffer.offset(row, at), 0, core::size_of(buffer.dtype));
+      }
     }
   }
 
@@ -82,7 +84,7 @@ class Reference {
       const Values q = conv("q", row), k = conv("k", row), v = conv("v", row);
       const Values g = decay(row), beta = betas(row);
       const Values o = delta(row, q, k, v, g, beta);
-      put("out.out", row, gated_norm(o, get("in.z", row)));
+      put_output(row, gated_norm(o, get("in.z", row)));
     } else if (operation == "unpack") {
       for (const std::string part : {"q", "k", "v", "z", "b", "a"}) put("out." + part, row, get("in." + part, row));
     } else if (operation == "conv_update") {
@@ -98,7 +100,7 @@ class Reference {
       for (double& x : g) x = to_ln(*spec_.decay.handover, x);
       put("out.o", row, delta(row, get("in.q", row), get("in.k", row), get("in.v", row), g, get("in.beta", row)));
     } else {
-      put("out.out", row, gated_norm(get("in.o", row), get("in.z", row)));
+      put_output(row, gated_norm(get("in.o", row), get("in.z", row)));
     }
   }
 
@@ -200,7 +202,7 @@ class Reference {
   Values gated_norm(Values x, const Values& z) {
     const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
     const Values& weight = constant("norm_weight");
-    const bool norm_first = *spec_.out_norm.norm_before_gate;
+    const bool norm_first = *spec_.out_norm.norm_before_gate, biased = operands_.find("norm_bias").operand >= 0;
     for (std::size_t head = 0; head * value_dim < x.size(); ++head) {
       double* begin = x.data() + head * value_dim;
       const double* gate = z.data() + head * value_dim;
@@ -213,10 +215,36 @@ class Reference {
       for (std::size_t c = 0; c < value_dim; ++c) {
         const double w = weight[weight.size() == value_dim ? c : head * value_dim + c];
         begin[c] = round_to_point(*spec_.rounding.norm, begin[c] * factor) * weight_factor(*spec_.out_norm.weight, w);
+        if (biased) begin[c] += constant("norm_bias")[c];
         if (norm_first) begin[c] *= gate_factor(*spec_.out_norm.gate, gate[c]);
       }
     }
     return x;
+  }
+
+  // The layer's output as it is stored: as it is, or as codes and scales.
+  void put_output(int row, Values y) {
+    const int channels = channels_of_group(spec_);
+    if (channels == 0) {
+      put("out.out", row, y);
+      return;
+    }
+    for (double& x : y) x = round_to_point(*spec_.output_quant.from, x);
+    const BoundPart part = operands_.at("out.out");
+    const std::vector<std::int32_t>& place = part.map->offset;
+    Values amax(y.size() / static_cast<std::size_t>(channels)), scales;
+    const auto group = [&](std::size_t i) { return static_cast<std::size_t>(place[i] / channels); };
+    for (std::size_t i = 0; i < y.size(); ++i) amax[group(i)] = std::max(amax[group(i)], std::fabs(y[i]));
+    for (const double most : amax) scales.push_back(quantisation_scale(spec_.output_quant, most));
+    ExpectedBuffer& expected = expectation_.buffers[static_cast<std::size_t>(part.operand)];
+    const Buffer& buffer = problem_.buffers()[static_cast<std::size_t>(part.operand)];
+    expected.exact.resize(static_cast<std::size_t>(buffer.rows * buffer.inner));
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      y[i] = quantised(spec_.output_quant, y[i], scales[group(i)]);
+      expected.exact[static_cast<std::size_t>(row * buffer.inner + place[i])] = y[i];
+    }
+    put("out.out", row, y);
+    put("out.out_scale", row, scales);
   }
 
   static double round_to_point(core::DType dtype, double x) {
@@ -245,14 +273,12 @@ class Reference {
       throw std::invalid_argument(fmt::format("part {} of {} has {} elements, the computation gives {}", key,
                                               buffer.name, part.map->offset.size(), values.size()));
     }
-    const std::size_t size = core::size_of(buffer.dtype);
     const std::size_t all_taps = static_cast<std::size_t>(part.map->taps);
     const std::size_t first_taps = taps < 0 ? all_taps : static_cast<std::size_t>(taps);
-    std::byte* to = expected.image.data() + buffer.row_offset(row);
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (all_taps > 1 && i % all_taps >= first_taps) continue;
       const std::size_t position = static_cast<std::size_t>(part.map->offset[i]);
-      store(buffer.dtype, to + position * size, values[i]);
+      store(buffer.dtype, expected.image.data() + buffer.offset(row, part.map->offset[i]), values[i]);
       expected.written[position] = true;
     }
     expected.rows[static_cast<std::size_t>(row)] = RowRule::kValues;

@@ -25,6 +25,7 @@ struct ExpectedBuffer {
   std::vector<std::byte> image;
   std::vector<RowRule> rows;
   std::vector<bool> written;  // by position in a row
+  std::vector<double> exact;  // of a quantised output: what was rounded to a code, by row and position
 };
 
 struct Expectation {

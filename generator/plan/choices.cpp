@@ -1,6 +1,7 @@
 #include "plan/choices.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace gdn::plan {
 namespace {
@@ -38,12 +39,35 @@ Choices prefill_choices(const core::Facts& facts) {
   return {{"threads", kThreads}, {"columns", kThreads / lanes}};
 }
 
+constexpr int kNormThreads = 256;
+
+// A block of norm_quant takes a head a wave, but never a part of a group: whole units of as many heads as a whole
+// number of groups fills, and a number of them that divides the row.
+int norm_heads(const Target& target, const core::Facts& facts) {
+  const int unit = facts.quant_group > 0 ? std::lcm(facts.quant_group, facts.value_dim) / facts.value_dim : 1;
+  int heads = unit;
+  for (int more = unit; more <= std::min(kNormThreads / target.wave, facts.value_heads); more += unit) {
+    if (facts.value_heads % more == 0) heads = more;
+  }
+  return heads;
+}
+
 }  // namespace
+
+std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
+  const int piece = std::gcd(facts.quant_group, facts.value_dim);
+  const std::int64_t channels = std::int64_t{norm_heads(target, facts)} * facts.value_dim;
+  return 4 * (channels / piece + channels / facts.quant_group);
+}
 
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) return {};
   if (operation == "chunk_delta") return prefill_choices(facts);
   if (facts.state.present()) return state_choices(target, facts.state);
+  if (operation == "norm_quant") {
+    const int heads = norm_heads(target, facts);
+    return {{"threads", std::min(kNormThreads, heads * target.wave)}, {"heads_per_block", heads}};
+  }
   // The other operations move a few kilobytes a block: more threads than channels only idle.
   const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
   const std::int64_t threads = operation == "gating" ? gating_threads(target, facts) : channels <= 128 ? 128 : 256;

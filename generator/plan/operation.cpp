@@ -83,7 +83,17 @@ class Collector {
     add(tensor, access, conv.empty() ? tensor.domain : fmt::format("{}={}", part, conv));
     return *this;
   }
-  Collector& output() { return add_named("out", Access::kWrite); }
+  Collector& norm_parameters() {
+    for (const layout::TensorLayout& tensor : layout_.parameters) {
+      if (starts_with(tensor.name, "norm_")) add(tensor, Access::kRead, tensor.domain);
+    }
+    return *this;
+  }
+  // `out`, and the scales of a quantised one.
+  Collector& output() {
+    for (const layout::TensorLayout& tensor : layout_.outputs) add(tensor, Access::kWrite, tensor.domain);
+    return *this;
+  }
 
   std::vector<Use> take() { return std::move(uses_); }
 
@@ -135,7 +145,7 @@ bool is_operation(std::string_view name) {
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) {
   Collector collect(layout);
   if (operation == "decode") {
-    collect.inputs("qkvzba").conv_parameters().gate_parameters().parameter("norm_weight");
+    collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
     collect.conv_states().state().slots().output();
   } else if (operation == "unpack") {
     collect.inputs("qkvzba");
@@ -158,7 +168,7 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     if (collect.prefill_uses_pools()) collect.state(collect.prefill_access()).optional();
     collect.sequences().handover("o", Access::kWrite);
   } else if (operation == "norm_quant") {
-    collect.handover("o", Access::kRead).handover("z", Access::kRead).parameter("norm_weight").output();
+    collect.handover("o", Access::kRead).handover("z", Access::kRead).norm_parameters().output();
   } else {
     throw std::invalid_argument(
         fmt::format("unknown operation {}: {} are the operations", operation, fmt::join(operations(), ", ")));

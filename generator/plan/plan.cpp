@@ -26,13 +26,21 @@ Map Facts::* slot_of(const std::string& tensor, const std::string& part, Access 
   static const std::map<std::string, Map Facts::*> read = {
       {"q", &Facts::in_q}, {"k", &Facts::in_k}, {"v", &Facts::in_v},       {"z", &Facts::in_z}, {"b", &Facts::in_b},
       {"a", &Facts::in_a}, {"g", &Facts::in_g}, {"beta", &Facts::in_beta}, {"o", &Facts::in_o}};
-  static const std::map<std::string, Map Facts::*> written = {
-      {"q", &Facts::out_q}, {"k", &Facts::out_k}, {"v", &Facts::out_v}, {"z", &Facts::out_z},
-      {"b", &Facts::out_b}, {"a", &Facts::out_a}, {"g", &Facts::out_g}, {"beta", &Facts::out_beta},
-      {"o", &Facts::out_o}, {"out", &Facts::out}};
+  static const std::map<std::string, Map Facts::*> written = {{"q", &Facts::out_q},
+                                                              {"k", &Facts::out_k},
+                                                              {"v", &Facts::out_v},
+                                                              {"z", &Facts::out_z},
+                                                              {"b", &Facts::out_b},
+                                                              {"a", &Facts::out_a},
+                                                              {"g", &Facts::out_g},
+                                                              {"beta", &Facts::out_beta},
+                                                              {"o", &Facts::out_o},
+                                                              {"out", &Facts::out},
+                                                              {"out_scale", &Facts::out_scale}};
   static const std::map<std::string, Map Facts::*> parameters = {{"a_log", &Facts::a_log},
                                                                  {"dt_bias", &Facts::dt_bias},
                                                                  {"norm_weight", &Facts::norm_w},
+                                                                 {"norm_bias", &Facts::norm_b},
                                                                  {"state", &Facts::state}};
   static const std::map<std::string, Map Facts::*> conv = {
       {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
@@ -73,6 +81,7 @@ void add_checks(const layout::Layout& layout, const layout::PartLayout& part, co
     at.key_dim = numbers.key_dim - 1;
     at.value_dim = numbers.value_dim - 1;
     at.tap = taps - 1;
+    at.scale_group = map.run - 1;
     check.last = layout::address(numbers, part, at);
     checks.push_back(std::move(check));
   }
@@ -115,6 +124,19 @@ void forget_prefill(Facts& facts) {
   facts.flag_dtype = none.flag_dtype;
 }
 
+// And numbers of the quantisation to the operations that quantise.
+void forget_quantisation(Facts& facts) {
+  const Facts none;
+  facts.quant_group = none.quant_group;
+  facts.quant_max = none.quant_max;
+  facts.quant_floor_at = none.quant_floor_at;
+  facts.quant_floor = none.quant_floor;
+  facts.quant_power_of_two = none.quant_power_of_two;
+  facts.quant_from = none.quant_from;
+  facts.quant_divides = none.quant_divides;
+  facts.scale_group_first = none.scale_group_first;
+}
+
 // What two kernels must share to be the same kernel: the operation, where everything lies, and every number.
 core::Identity kernel_identity(const core::KernelPlan& plan) {
   const Facts& f = plan.facts;
@@ -135,6 +157,11 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
     text += fmt::format(" prefill(chunk={} initial={} final={} qk={})", f.chunk, static_cast<int>(f.initial_states),
                         f.final_states, core::to_string(f.round_prefill_qk));
   }
+  if (f.out_scale.present()) {
+    text += fmt::format(" quant(group={} max={} floor_at={} floor={} ue8m0={} from={} divides={})", f.quant_group,
+                        f.quant_max, static_cast<int>(f.quant_floor_at), f.quant_floor, f.quant_power_of_two,
+                        core::to_string(f.quant_from), f.quant_divides);
+  }
   for (const core::Operand& operand : plan.operands) text += fmt::format("; {}: {}", operand.name, operand.layout.text);
   return core::make_identity(std::move(text));
 }
@@ -147,7 +174,7 @@ int slices_of(const core::KernelPlan& plan) {
   return 1;
 }
 
-// Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
+// Shared memory bounds nothing else: a body takes a group of value heads in turns that fit.
 void check_limits(const core::KernelPlan& plan, const Target& target) {
   if (target.family == Family::kCpu) {
     if (plan.facts.rule != core::Rule::kKda) return;
@@ -163,9 +190,40 @@ void check_limits(const core::KernelPlan& plan, const Target& target) {
   }
 }
 
+bool has_norm_bias(const layout::Layout& layout) {
+  return std::any_of(layout.parameters.begin(), layout.parameters.end(),
+                     [](const layout::TensorLayout& tensor) { return tensor.name == "norm_bias"; });
+}
+
+// Why an operation of a target can't give the output that the spec describes; empty: it can. A block of decode has the
+// value heads of one key head; norm_quant's has as many heads as a whole number of groups needs, and keeps a number in
+// shared memory for each piece of a group that lies in one head.
+std::string output_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
+  const Facts& f = layout.numbers;
+  if (operation != "decode" && operation != "norm_quant") return "";
+  if (target.family == Family::kCpu && (f.quant_group > 0 || has_norm_bias(layout))) {
+    return fmt::format("{} on {}: there is no CPU kernel yet for {}", operation, target.name,
+                       f.quant_group > 0 ? "a quantised output" : "a norm with a bias");
+  }
+  if (f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
+  if (operation == "decode") {
+    return fmt::format(
+        "decode on {}: output_quant.group = {} does not divide a value head of {} channels: such a group's scale needs "
+        "heads that other blocks compute. Let decode write a plain output and quantise it with norm_quant, or choose "
+        "a group that divides {}",
+        target.name, f.quant_group, f.value_dim, f.value_dim);
+  }
+  const std::int64_t bytes = shared_bytes_of_groups(target, f);
+  if (bytes <= target.static_shared) return "";
+  return fmt::format(
+      "{} on {}: groups of {} channels over heads of {} need {} bytes of shared memory a block, and there are {}",
+      operation, target.name, f.quant_group, f.value_dim, bytes, target.static_shared);
+}
+
 // Why a target has no kernel for an operation of a spec; empty: it has.
 std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
+  if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
   if (prefills(operation) && target.family == Family::kCpu) {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
@@ -210,7 +268,9 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     const auto element = static_cast<std::int64_t>(core::size_of(tensor.dtype));
     core::Operand operand;
     operand.name = tensor.name;
-    operand.role = use.access == Access::kWrite ? core::Role::kOutput : tensor.role;
+    operand.role = tensor.name == "out_scale"     ? core::Role::kScale
+                   : use.access == Access::kWrite ? core::Role::kOutput
+                                                  : tensor.role;
     operand.access = use.access;
     operand.dtype = tensor.dtype;
     operand.leading = tensor.leading;
@@ -245,6 +305,10 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   if (prefills(operation)) {
     plan.launch.grid = core::Grid::kSequences;
     plan.launch.blocks_per_row = plan.facts.value_heads * slices_of(plan);
+  }
+  if (!plan.facts.out_scale.present()) forget_quantisation(plan.facts);
+  for (const auto& [name, value] : plan.choices) {
+    if (name == "heads_per_block") plan.launch.blocks_per_row = plan.facts.value_heads / static_cast<int>(value);
   }
   check_limits(plan, target);
   plan.identity = kernel_identity(plan);

@@ -42,6 +42,8 @@ void add_part(const core::Facts& numbers, const TensorLayout& tensor, const Part
   Run taps{1, 0};
   for (const layout::Axis& axis : part.axes) {
     if (axis.name == "tap") taps = {axis.size, axis.stride};
+    // Scales group by group have a stride that only the launch knows: drawn is one token's.
+    if (axis.name == "scale_group") within.push_back({axis.size, 1});
     if (axis.name == "key_dim" || axis.name == "value_dim") within.push_back({axis.size, axis.stride});
   }
   std::vector<Run> with_taps = within;
@@ -115,6 +117,9 @@ std::string strip(const std::vector<Block>& blocks, std::int64_t inner) {
 
 std::string leading_text(const TensorLayout& tensor) {
   if (tensor.leading == core::Leading::kNone) return "";
+  if (tensor.leading == core::Leading::kScaleGroup) {
+    return " a token; a group's stride is given at launch, at least the tokens of the buffer";
+  }
   const std::string_view name = core::to_string(tensor.leading);
   return tensor.launch_stride ? fmt::format("; a {}'s stride is given at launch, at least {}", name, tensor.inner)
                               : fmt::format("; {}s are {} elements apart", name, tensor.inner);

@@ -47,7 +47,9 @@ std::string values_of(const Key& key) {
         return "text";
     }
   }
-  std::string text = key.type == ValueType::kWords ? "a list of " : "";
+  std::string text = key.type == ValueType::kWords   ? "a list of "
+                     : key.type == ValueType::kCount ? "a whole number, "
+                                                     : "";
   const std::size_t start = text.size();
   for (const spec::Word& word : key.words) {
     text += fmt::format("{}`{}`{}", text.size() == start ? "" : ", ", word.text, word.later ? " (not yet)" : "");
@@ -82,6 +84,9 @@ std::string dims_of(const spec::TensorKey& key) {
       break;
     case Holds::kState:
       add("value heads, key_dim, value_dim");
+      break;
+    case Holds::kScaleGroups:
+      add("scale_group, in either order");
       break;
   }
   if (key.tap) add("tap");
@@ -129,6 +134,9 @@ ordered_json schema_of(const Key& key) {
       break;
     case ValueType::kWord:
       schema["enum"] = std::move(words);
+      break;
+    case ValueType::kCount:
+      schema["anyOf"] = {{{"type", "integer"}, {"minimum", 1}}, {{"enum", std::move(words)}}};
       break;
     case ValueType::kDtype:
       schema["enum"] = {"bf16", "fp16", "fp32"};
@@ -253,6 +261,7 @@ std::string language_schema() {
   names.push_back("channel");
   names.push_back("token@launch");
   names.push_back("slot@launch");
+  names.push_back("scale_group@launch");
   const ordered_json plain = {{"type", "array"}, {"minItems", 1}, {"items", {{"enum", names}}}};
   const ordered_json packed = {{"type", "object"},
                                {"minProperties", 1},

@@ -44,6 +44,7 @@ std::vector<std::int64_t> shape_of(const Side& side, const std::string& section,
     if (name == "group") size = n.group;
     if (name == "key_dim") size = n.key_dim;
     if (name == "value_dim") size = n.value_dim;
+    if (name == "scale_group") size = tensor.resolved->inner;
     if (name == "tap") size = section == "pools" ? n.window : n.conv_width;
     rest /= size;
     if (name == "group" && previous == "key_head") {
@@ -58,6 +59,7 @@ std::vector<std::int64_t> shape_of(const Side& side, const std::string& section,
 }
 
 std::string shape_text(const layout::TensorLayout& tensor, const std::vector<std::int64_t>& shape) {
+  if (tensor.leading == core::Leading::kScaleGroup) return fmt::format("[{}, token]", shape.front());
   std::string text = "[";
   if (tensor.leading != core::Leading::kNone) text += core::to_string(tensor.leading);
   for (const std::int64_t size : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);

@@ -100,6 +100,17 @@ Key word(std::string_view path, std::vector<Word> words, At at, Rules rules, std
   return key;
 }
 
+// A whole number, or one of `words`, whose values no number can have.
+template <class At>
+Key count(std::string_view path, std::vector<Word> words, At at, std::string_view unit, Rules rules,
+          std::string_view help) {
+  Key key = integer(path, at, unit, std::move(rules), help);
+  key.type = ValueType::kCount;
+  key.show = [at, words](const Spec& s) { return *at(s) > 0 ? fmt::format("{}", *at(s)) : word_of(words, *at(s)); };
+  key.words = std::move(words);
+  return key;
+}
+
 // A key whose single word this version knows: it is written so that a later word can't change a spec's meaning.
 Key only(std::string_view path, std::string_view value, std::string_view help) {
   Key key = row(path, ValueType::kWord, "", {}, help);
@@ -176,6 +187,11 @@ std::vector<Key> make_keys() {
   const auto normed = [](const Spec& s) { return is(s.qk_norm.enabled, *s.qk_norm.enabled); };
   const auto softplus = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kSoftplus); };
   const auto bounded = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kBounded); };
+  const auto quantised = [](const Spec& s) { return is(s.output_quant.given, *s.output_quant.given); };
+  const auto floored = [](const Spec& s) {
+    if (!*s.output_quant.given) return is(s.output_quant.given, false);
+    return is(s.output_quant.floor_at, *s.output_quant.floor_at != FloorAt::kNone);
+  };
   const auto padded = [](const Spec& s) { return is(s.slots.padding, *s.slots.padding != Padding::kNone); };
   const auto prefilled = [](const Spec& s) { return prefilled_of(s); };
   const auto flagged = [](const Spec& s) {
@@ -257,6 +273,39 @@ std::vector<Key> make_keys() {
       word("out_norm.gate", activations, GDN_AT(out_norm.gate), {}, "what is done to z before it multiplies"),
       word("out_norm.order", {say("norm_then_gate", true), say("gate_then_norm", false)},
            GDN_AT(out_norm.norm_before_gate), {}, "whether the gate multiplies after the norm and weight or before"),
+
+      word("output_quant.kind", {say("dynamic", true), say("none", false)}, GDN_AT(output_quant.given), {},
+           "dynamic: the output is 8-bit numbers with scales made from the values at hand; `output_quant: none` for "
+           "short"),
+      when(real("output_quant.max", GDN_AT(output_quant.max), {RuleId::kQuantMax},
+                "the largest magnitude that a quantised number takes: 448, 240 or 224"),
+           "output_quant.kind is dynamic", quantised),
+      when(
+          count("output_quant.group", {say("head", OutputQuant::kHead), say("token", OutputQuant::kToken)},
+                GDN_AT(output_quant.group), "channels", {RuleId::kQuantGroup},
+                "neighbouring channels of an output's row that share a scale: a number, all of a value head, or all of "
+                "a token"),
+          "output_quant.kind is dynamic", quantised),
+      when(word("output_quant.floor_at",
+                {say("none", FloorAt::kNone), say("amax", FloorAt::kAmax), say("scale", FloorAt::kScale),
+                 say("replace", FloorAt::kReplace)},
+                GDN_AT(output_quant.floor_at), {},
+                "s from amax, a group's largest magnitude; none: amax / max, and a group of zeros has scale 0; amax: "
+                "larger(amax, floor) / max; scale: larger(amax / max, floor); replace: amax > floor ? amax / max : "
+                "floor"),
+           "output_quant.kind is dynamic", quantised),
+      when(real("output_quant.floor", GDN_AT(output_quant.floor), {RuleId::kQuantFloor}, "the floor of that formula"),
+           "output_quant.floor_at is not none", floored),
+      when(word("output_quant.scale", {say("fp32", false), say("ue8m0", true)}, GDN_AT(output_quant.power_of_two), {},
+                "fp32: s as it is; ue8m0: s becomes 2^ceil(log2(s))"),
+           "output_quant.kind is dynamic", quantised),
+      when(dtype("output_quant.from", GDN_AT(output_quant.from), RuleId::kRoundingDtype,
+                 "the output before amax and quantisation"),
+           "output_quant.kind is dynamic", quantised),
+      when(
+          word("output_quant.arithmetic", {say("reciprocal", false), say("divide", true)}, GDN_AT(output_quant.divides),
+               {}, "reciprocal: y * (1 / s); divide: y / s; then rounded to nearest even"),
+          "output_quant.kind is dynamic", quantised),
 
       word("slots.dtype", {say("int32", DType::kInt32), say("int64", DType::kInt64)}, GDN_AT(slots.dtype), {},
            "dtype of the slot index of each row"),
@@ -355,6 +404,14 @@ constexpr Remark kRemarks[] = {
     {"out_norm.weight", kByEngine, "w, 1+w and 2*(1+w): this norm is often the only one of its model that differs"},
     {"out_norm.gate", kByModel, "silu for sigmoid; a gate dropped because its name was not known"},
     {"out_norm.order", kByModel, "the gate applied on the wrong side of the norm"},
+    {"output_quant.kind", kByEngine, ""},
+    {"output_quant.max", kByEngine, "448, 240 and 224 are all in use for one format: the scales differ"},
+    {"output_quant.group", kByEngine, "a scale read for other channels than it was made for"},
+    {"output_quant.floor_at", kByEngine, "scales of nearly silent groups that two engines do not agree on"},
+    {"output_quant.floor", kByEngine, "the same"},
+    {"output_quant.scale", kByEngine, "a power of two expected by a matrix product that reads the exponent only"},
+    {"output_quant.from", kByEngine, "a fused kernel that quantises what the separate ones had rounded first"},
+    {"output_quant.arithmetic", kByEngine, "the last place of a quantised number"},
     {"slots.dtype", kByEngine, "indices read at half their width"},
     {"slots.padding", kByEngine, "a padding row that writes the state of a sequence"},
     {"slots.padded_output", kByEngine, "rows of padding that are read later without being written"},
@@ -404,6 +461,8 @@ std::vector<core::DType> dtypes(DtypeSet set) {
       return {DType::kBf16, DType::kFp32};
     case DtypeSet::kExact:
       return {DType::kFp32};
+    case DtypeSet::kOutput:
+      return {DType::kBf16, DType::kFp16, DType::kFp32, DType::kE4m3fn, DType::kE4m3fnuz};
   }
   return {};
 }
@@ -425,6 +484,8 @@ const std::vector<TensorKey>& tensor_keys() {
       {"parameters", "a_log", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "see decay.a_log"},
       {"parameters", "dt_bias", Leads::kNone, H::kDecays, false, D::kWeight, false, "added to a"},
       {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false, "see out_norm.weight"},
+      {"parameters", "norm_bias", Leads::kNone, H::kValueDim, false, D::kWeight, false,
+       "added after norm and weight; only where a layer has one"},
       {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, true,
        "conv weights in a kernel's own order"},
 
@@ -450,8 +511,9 @@ const std::vector<TensorKey>& tensor_keys() {
       {"handover", "beta", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "factor * sigmoid(b)"},
       {"handover", "o", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "what the state answers to q"},
 
-      {"outputs", "out", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "after norm and gate"},
-      {"outputs", "out_scale", Leads::kToken, H::kValueHeads, false, D::kExact, true, "scales of a quantised output"},
+      {"outputs", "out", Leads::kToken, H::kValueChannels, false, D::kOutput, false, "after norm and gate"},
+      {"outputs", "out_scale", Leads::kToken, H::kScaleGroups, false, D::kExact, false,
+       "scales of a quantised output: a number times its scale is the value"},
   };
   return kTensors;
 }
@@ -496,13 +558,13 @@ const std::vector<DimName>& dim_names() {
       {"key_dim", "dims.key entries"},
       {"value_dim", "dims.value entries"},
       {"tap", "of a conv weight: conv.width entries; of a conv state: conv.window entries"},
+      {"scale_group", "groups of output_quant.group channels in a row of the output"},
   };
   return kNames;
 }
 
 const std::vector<LaterKey>& later_keys() {
   static const std::vector<LaterKey> kLater = {
-      {"output_quant", "quantisation of the output; none for now"},
       {"speculative", "speculative decoding; none for now"},
   };
   return kLater;

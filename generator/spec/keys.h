@@ -25,12 +25,13 @@ enum class ValueType : std::uint8_t {
   kIntegerOrUnread,  // decimal, or the word unread
   kIntegers,         // a list of decimals, or the word unread
   kWords,            // a list of Key::words, which may be empty
+  kCount,            // a whole number, or one of Key::words
 };
 
 // A scalar, converted by the type of its key.
 struct Value {
   Place place;
-  std::int64_t integer = 0;  // kInteger; kWord and kDtype: Word::value
+  std::int64_t integer = 0;  // kInteger, kCount; kWord, kDtype and a word of kCount: Word::value
   double real = 0;           // kReal; kRealOrNone: 0 for none
   bool truth = false;
   bool unread = false;             // kIntegerOrUnread, kIntegers: nobody has read it in the model's own files
@@ -67,7 +68,7 @@ struct Key {
 const std::vector<Key>& keys();
 
 // Which dtypes a tensor may have.
-enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kExact };
+enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kExact, kOutput };
 std::vector<core::DType> dtypes(DtypeSet set);
 
 // What a tensor holds, and so which dimensions it must have beside the leading one and `tap`.
@@ -80,6 +81,7 @@ enum class Holds : std::uint8_t {
   kDecays,         // value heads, and key_dim where the rule is kda: a decay for each key channel
   kValueDim,       // value_dim
   kState,          // value heads, key_dim, value_dim
+  kScaleGroups,    // scale_group; token may stand behind it
 };
 
 enum class Leads : std::uint8_t { kNone, kToken, kSlot };

@@ -64,6 +64,11 @@ enum class RuleId : std::uint8_t {
   kLayersRange,
   kLayersBase,
   kLayersList,
+  kQuantMax,
+  kQuantGroup,
+  kQuantFloor,
+  kQuantOutput,
+  kQuantRow,
   // what the tensors say
   kTensorName,
   kTensorMissing,

@@ -85,6 +85,14 @@ class ScalarReader {
       case ValueType::kIntegers:
       case ValueType::kWords:
         break;  // lists
+      case ValueType::kCount:
+        for (const Word& word : key_.words) {
+          if (word.text != node_.text) continue;
+          value_.integer = word.value;
+          return value_;
+        }
+        if (node_.text.substr(0, 1) == "-") return wrong_type();
+        return read_integer();
     }
     return std::nullopt;
   }
@@ -247,6 +255,11 @@ std::string wanted_text(const Key& key) {
       std::vector<std::string_view> words;
       for (const Word& word : key.words) words.push_back(word.text);
       return "a list of " + listed(words);
+    }
+    case ValueType::kCount: {
+      std::vector<std::string_view> words = {"a whole number"};
+      for (const Word& word : key.words) words.push_back(word.text);
+      return listed(words);
     }
     case ValueType::kWord:
     case ValueType::kDtype: {

@@ -123,6 +123,20 @@ struct OutNorm {
   Located<bool> norm_before_gate;    // order: norm_then_gate | gate_then_norm
 };
 
+// The output as 8-bit numbers with scales; only `given` means something where the spec says none.
+struct OutputQuant {
+  static constexpr int kHead = -1, kToken = -2;  // words for a group: a value head's channels, a row's
+
+  Located<bool> given;  // kind: dynamic | none
+  Located<double> max;  // the largest magnitude that a quantised number takes
+  Located<int> group;   // channels of the row that share a scale, or kHead, kToken
+  Located<core::FloorAt> floor_at;
+  Located<double> floor;
+  Located<bool> power_of_two;  // scale: fp32 | ue8m0
+  Located<core::DType> from;   // what the number is rounded to before it is quantised; fp32: nothing
+  Located<bool> divides;       // arithmetic: reciprocal | divide
+};
+
 struct Slots {
   Located<core::DType> dtype;      // int32 | int64
   Located<core::Padding> padding;  // none | negative | zero_or_negative
@@ -167,6 +181,7 @@ struct Spec {
   Decay decay;
   Beta beta;
   OutNorm out_norm;
+  OutputQuant output_quant;
   Slots slots;
   Prefill prefill;
   Rounding rounding;
@@ -174,10 +189,11 @@ struct Spec {
   Projections projections;
 
   std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once
-  std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight
+  std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight,
+                                   // norm_bias where the norm adds one
   std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state
   std::vector<Tensor> handover;    // between the parts: q k v z b a g beta o
-  std::vector<Tensor> outputs;     // out
+  std::vector<Tensor> outputs;     // out; out_scale where it is quantised
   SectionPlaces sections;
 
   // Paths of keys and tensors ("heads.key", "pools.state") whose values nobody has read in a primary source.

@@ -8,6 +8,7 @@
 
 #include "spec/rules.h"
 #include "spec/validator_dims.h"
+#include "spec/validator_quant.h"
 #include "spec/validator_tensors.h"
 
 namespace gdn::spec {
@@ -191,6 +192,7 @@ void check_rounding_dtype(const Spec& spec, Diagnostics& diagnostics) {
   check(spec.rounding.o, "rounding.o");
   check(spec.rounding.norm, "rounding.norm");
   check(spec.prefill.qk, "prefill.qk");
+  check(spec.output_quant.from, "output_quant.from");
 }
 
 void check_prefill_chunk(const Spec& spec, Diagnostics& diagnostics) {
@@ -264,6 +266,11 @@ constexpr Check kChecks[] = {
     {RuleId::kLayersRange, check_layers_range},
     {RuleId::kLayersBase, check_layers_base},
     {RuleId::kLayersList, check_layers_list},
+    {RuleId::kQuantMax, check_quant_max},
+    {RuleId::kQuantGroup, check_quant_group},
+    {RuleId::kQuantFloor, check_quant_floor},
+    {RuleId::kQuantOutput, check_quant_output},
+    {RuleId::kQuantRow, check_quant_row},
     {RuleId::kTensorName, check_tensor_name},
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},

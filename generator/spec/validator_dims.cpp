@@ -39,6 +39,8 @@ std::vector<std::string_view> own_dims(Holds holds, core::Rule rule) {
       return {"value_dim"};
     case Holds::kState:
       return {"key_dim", "value_dim"};
+    case Holds::kScaleGroups:
+      return {"scale_group"};
     case Holds::kValueHeads:
     case Holds::kInputParts:
     case Holds::kConvParts:
@@ -91,6 +93,38 @@ class Once {
  private:
   std::set<std::tuple<int, int, std::string>> seen_;
 };
+
+// Scales lie token by token or group by group; nothing else stands in their list, so that its two entries say it all.
+void check_scale_order(const std::string& path, const Tensor& tensor, Diagnostics& diagnostics) {
+  int tokens = 0;
+  for (const Dim& dim : tensor.dims) {
+    if (*dim.name == "slot") {
+      diagnostics.error(dim.name.place, id(RuleId::kDimsLeading), fmt::format("{}: slot can't stand here", path));
+    }
+    tokens += *dim.name == "token" ? 1 : 0;
+  }
+  if (tokens == 1) return;
+  diagnostics.error(tensor.dims_place, id(RuleId::kDimsLeading),
+                    fmt::format("{}: token stands once, before scale_group or behind it", path));
+}
+
+// Group by group, two groups lie as far apart as the buffer has tokens, which only the launch knows.
+void check_scale_strides(const std::string& path, const Tensor& tensor, Diagnostics& diagnostics) {
+  for (std::size_t i = 0; i < tensor.dims.size(); ++i) {
+    const Dim& dim = tensor.dims[i];
+    if (i == 0 && *dim.name == "scale_group" && !dim.at_launch) {
+      diagnostics.error(dim.name.place, id(RuleId::kDimsLaunch),
+                        fmt::format("{}: two groups are as far apart as the buffer has tokens: write "
+                                    "scale_group@launch",
+                                    path));
+    }
+    if (i > 0 && dim.at_launch) {
+      diagnostics.error(
+          dim.name.place, id(RuleId::kDimsLaunch),
+          fmt::format("{}: {}@launch: the last dimension has no gaps: write {}", path, *dim.name, *dim.name));
+    }
+  }
+}
 
 // All dimensions of a list, inside its packed dimensions too.
 void for_each_dim(const std::vector<Dim>& dims, const std::function<void(const Dim&)>& visit) {
@@ -161,6 +195,10 @@ void check_dims_leading(const Spec& spec, Diagnostics& diagnostics) {
   for_each_tensor(spec, [&](const SectionKey& section, const TensorKey& key, const Tensor& tensor) {
     if (key.leads == Leads::kNone || tensor.dims.empty()) return;
     const std::string path = path_of(section, tensor);
+    if (key.holds == Holds::kScaleGroups) {
+      check_scale_order(path, tensor, diagnostics);
+      return;
+    }
     const std::string_view wanted = leading_name(key.leads);
     if (*tensor.dims[0].name != wanted) {
       const bool misplaced = tensor.dims[0].packed() || !is_leading_name(*tensor.dims[0].name);
@@ -180,7 +218,11 @@ void check_dims_leading(const Spec& spec, Diagnostics& diagnostics) {
 }
 
 void check_dims_launch(const Spec& spec, Diagnostics& diagnostics) {
-  for_each_tensor(spec, [&](const SectionKey& section, const TensorKey&, const Tensor& tensor) {
+  for_each_tensor(spec, [&](const SectionKey& section, const TensorKey& key, const Tensor& tensor) {
+    if (key.holds == Holds::kScaleGroups) {
+      check_scale_strides(path_of(section, tensor), tensor, diagnostics);
+      return;
+    }
     for_each_dim(tensor.dims, [&](const Dim& dim) {
       if (!dim.at_launch || is_leading_name(*dim.name)) return;
       diagnostics.error(dim.name.place, id(RuleId::kDimsLaunch),

@@ -187,6 +187,13 @@ std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layo
     runtime::View view;
     view.data = buffer.data();
     view.dtype = buffer.dtype;
+    if (buffer.by_group()) {
+      view.sizes = {buffer.inner, buffer.rows};
+      view.strides = {buffer.stride, 1};
+      if (const auto found = stated.find(buffer.name); found != stated.end()) view.layout = found->second;
+      views.push_back(std::move(view));
+      continue;
+    }
     if (buffer.leading != oracle::Leading::kNone) {
       view.sizes.push_back(buffer.rows);
       view.strides.push_back(buffer.stride);

@@ -17,6 +17,7 @@ struct Options {
   int rows = 4;
   int padding_rows = 1;      // ignored where the spec or the operation has none
   std::vector<int> lengths;  // of the sequences of prefill's operations; empty: a few of each kind
+  int excess_rows = 2;       // of output buffers, beyond the launch's rows: to stay as they are
   plan::TuningTable tuning = plan::TuningTable::built_in();
   std::int64_t extra_stride = 64;  // elements between rows that belong to nobody; 64 keeps every alignment
 };

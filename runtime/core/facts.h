@@ -17,6 +17,7 @@ using gdn::AStored;
 using gdn::DecayForm;
 using gdn::Domain;
 using gdn::EpsAt;
+using gdn::FloorAt;
 using gdn::InitialStates;
 using gdn::NormWeight;
 using gdn::PaddedOutput;
@@ -91,6 +92,16 @@ struct Facts {
   Activation norm_gate = Activation::kNone;
   bool norm_before_gate = true;
 
+  // quantised output; a group of 0 channels: none
+  int quant_group = 0;  // neighbouring channels of an output's row that share a scale
+  double quant_max = 0;
+  FloorAt quant_floor_at = FloorAt::kNone;
+  double quant_floor = 0;
+  bool quant_power_of_two = false;  // scales are rounded up to one
+  DType quant_from = DType::kFp32;  // what the output is rounded to before it is quantised
+  bool quant_divides = false;       // y / s rather than y * (1 / s)
+  bool scale_group_first = false;   // out_scale lies group by group: stride[operand] is from group to group
+
   // rounding points: kFp32 means none
   DType round_conv = DType::kFp32;
   DType round_qk = DType::kFp32;
@@ -128,7 +139,8 @@ struct Facts {
   Map window_q, window_k, window_v;              // conv state: tap_stride set
   Map state;                                     // recurrent state: inner = key channel, outer = value channel
   Map a_log, dt_bias;                            // per value head; dt_bias of kda: inner = key channel
-  Map norm_w;                                    // per value channel
+  Map norm_w, norm_b;                            // per value channel
+  Map out_scale;                                 // per group: run = groups of a row
 };
 
 }  // namespace gdn::core

@@ -71,11 +71,16 @@ constexpr std::array<Word<Role>, 10> words(Role) {
            {Role::kOffsets, "offsets"},
            {Role::kFlags, "flags"}}};
 }
-constexpr std::array<Word<Leading>, 4> words(Leading) {
+constexpr std::array<Word<FloorAt>, 4> words(FloorAt) {
+  return {
+      {{FloorAt::kNone, "none"}, {FloorAt::kAmax, "amax"}, {FloorAt::kScale, "scale"}, {FloorAt::kReplace, "replace"}}};
+}
+constexpr std::array<Word<Leading>, 5> words(Leading) {
   return {{{Leading::kNone, "none"},
            {Leading::kToken, "token"},
            {Leading::kSlot, "slot"},
-           {Leading::kSequence, "sequence"}}};
+           {Leading::kSequence, "sequence"},
+           {Leading::kScaleGroup, "scale_group"}}};
 }
 constexpr std::array<Word<Grid>, 2> words(Grid) {
   return {{{Grid::kTokens, "tokens"}, {Grid::kSequences, "sequences"}}};
@@ -342,6 +347,14 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("norm_weight", facts.norm_weight);
   visitor.field("norm_gate", facts.norm_gate);
   visitor.field("norm_before_gate", facts.norm_before_gate);
+  visitor.field("quant_group", facts.quant_group);
+  visitor.field("quant_max", facts.quant_max);
+  visitor.field("quant_floor_at", facts.quant_floor_at);
+  visitor.field("quant_floor", facts.quant_floor);
+  visitor.field("quant_power_of_two", facts.quant_power_of_two);
+  visitor.field("quant_from", facts.quant_from);
+  visitor.field("quant_divides", facts.quant_divides);
+  visitor.field("scale_group_first", facts.scale_group_first);
   visitor.field("round_conv", facts.round_conv);
   visitor.field("round_qk", facts.round_qk);
   visitor.field("round_beta", facts.round_beta);
@@ -391,6 +404,8 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visit_map(visitor, "a_log", facts.a_log);
   visit_map(visitor, "dt_bias", facts.dt_bias);
   visit_map(visitor, "norm_w", facts.norm_w);
+  visit_map(visitor, "norm_b", facts.norm_b);
+  visit_map(visitor, "out_scale", facts.out_scale);
   visitor.close();
 }
 

@@ -36,9 +36,15 @@ enum class Role : std::uint8_t {
   kFlags,    // per sequence: 0 is no
 };
 
-enum class Leading : std::uint8_t { kNone, kToken, kSlot, kSequence };
+enum class Leading : std::uint8_t {
+  kNone,
+  kToken,
+  kSlot,
+  kSequence,
+  kScaleGroup,  // scales that lie group by group: `inner` groups, and in each a number a token, side by side
+};
 
-// "none", "token", "slot", "sequence": as a dimension list names it.
+// "none", "token", "slot", "sequence", "scale_group": as a dimension list names it.
 std::string_view to_string(Leading leading);
 
 struct Operand {

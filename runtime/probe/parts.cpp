@@ -48,6 +48,7 @@ constexpr Known kKnown[] = {
     {"ALog", "a_log", Shape::kScalar, false},
     {"DtBias", "dt_bias", Shape::kDecay, true},
     {"NormW", "norm_weight", Shape::kInner, false},
+    {"NormB", "norm_bias", Shape::kInner, false},
 };
 
 const Known* known(std::string_view map) {

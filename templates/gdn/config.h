@@ -149,10 +149,10 @@ GDN_DEVICE Global<T> to_global(void* address) {
   return (Global<T>)address;  // NOLINT: only a C-style cast may change the address space
 }
 
-// 2, 4, 8 or 16 bytes on their way between memory and registers; 2 bytes lie in the low half of the word.
+// 1, 2, 4, 8 or 16 bytes on their way between memory and registers; 1 or 2 bytes are the lowest of the word.
 template <int kBytes>
 struct Raw {
-  static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16, "one memory access");
+  static_assert(kBytes == 1 || kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16, "one memory access");
   static constexpr int kWords = kBytes < 4 ? 1 : kBytes / 4;
   unsigned word[kWords];
 };
@@ -165,7 +165,9 @@ struct Raw {
 template <int kBytes, class T>
 GDN_DEVICE Raw<kBytes> load(Global<T> from) {
   Raw<kBytes> raw;
-  if constexpr (kBytes == 2) {
+  if constexpr (kBytes == 1) {
+    raw.word[0] = *reinterpret_cast<const unsigned char*>(from);
+  } else if constexpr (kBytes == 2) {
     raw.word[0] = *reinterpret_cast<const unsigned short*>(from);
   } else if constexpr (kBytes == 4) {
     raw.word[0] = *reinterpret_cast<const unsigned*>(from);
@@ -181,7 +183,9 @@ GDN_DEVICE Raw<kBytes> load(Global<T> from) {
 
 template <int kBytes, class T>
 GDN_DEVICE void store(Global<T> to, const Raw<kBytes>& raw) {
-  if constexpr (kBytes == 2) {
+  if constexpr (kBytes == 1) {
+    *reinterpret_cast<unsigned char*>(to) = static_cast<unsigned char>(raw.word[0]);
+  } else if constexpr (kBytes == 2) {
     *reinterpret_cast<unsigned short*>(to) = static_cast<unsigned short>(raw.word[0]);
   } else if constexpr (kBytes == 4) {
     *reinterpret_cast<unsigned*>(to) = raw.word[0];
@@ -228,6 +232,10 @@ typedef unsigned Word2 __attribute__((ext_vector_type(2)));
 typedef unsigned Word4 __attribute__((ext_vector_type(4)));
 template <int kBytes>
 struct Access;
+template <>
+struct Access<1> {
+  using Type __attribute__((may_alias)) = unsigned char;
+};
 template <>
 struct Access<2> {
   using Type __attribute__((may_alias)) = unsigned short;

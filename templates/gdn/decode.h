@@ -10,6 +10,7 @@
 #include "gdn/conv.h"
 #include "gdn/delta.h"
 #include "gdn/gates.h"
+#include "gdn/quantise.h"
 
 namespace gdn {
 
@@ -31,7 +32,7 @@ GDN_DEVICE void decode(const Args& args) {
   const RowFate fate = row_fate<F>(args, slot);
   if (!fate.computed) {
     for (int g = 0; fate.filled && g < F::kGroup; ++g) {
-      fill_head<F, typename F::Out>(part<typename F::Out>(args, row), value_head<F>(key_head, g), fate.filler);
+      fill_output<F>(args, row, value_head<F>(key_head, g), fate.filler);
     }
     return;
   }

@@ -26,6 +26,14 @@ struct Bf16 {
 struct Fp16 {
   unsigned short bits;
 };
+// 8 bits: sign, 4 of exponent, 3 of mantissa. E4m3fn has bias 7, largest 448, NaN 0x7f and 0xff; E4m3fnuz has bias 8,
+// largest 240, NaN 0x80 and no negative zero. Neither has infinities.
+struct E4m3fn {
+  unsigned char bits;
+};
+struct E4m3fnuz {
+  unsigned char bits;
+};
 
 // The map of a part that an operation does not have. Its members let discarded code compile; nothing reads them.
 struct Absent {
@@ -80,6 +88,9 @@ struct NoParts {
   using ALog = Absent;
   using DtBias = Absent;
   using NormW = Absent;
+  using NormB = Absent;
+  using OutScale = Absent;
+  static constexpr int kQuantGroup = 0;  // an output that is not quantised
 };
 
 }  // namespace gdn

@@ -26,6 +26,13 @@ enum class Anchor : unsigned char { kFirst, kLast };  // which rows of a longer 
 enum class Padding : unsigned char { kNone, kNegative, kZeroOrNegative };  // which slot indices mark a padding row
 // Which sequences of a prefill start from what their slots hold; the others start from zeros.
 enum class InitialStates : unsigned char { kNone, kAll, kFlagged };  // flagged: an operand has a number a sequence
+// Where a quantised group's scale s = amax / max is kept from becoming too small.
+enum class FloorAt : unsigned char {
+  kNone,     // nowhere: a group of zeros has scale 0
+  kAmax,     // s = larger(amax, floor) / max
+  kScale,    // s = larger(amax / max, floor)
+  kReplace,  // s = amax > floor ? amax / max : floor
+};
 enum class PaddedOutput : unsigned char { kZero, kUntouched };
 
 }  // namespace gdn

@@ -89,58 +89,154 @@ GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThread
   }
 }
 
-// One value head of `out` by one wave, o and act(z) in shared memory:
-//
-//   norm then gate:  out = round(o / rms(o)) * w' * act(z)
-//   gate then norm:  out = round(x / rms(x)) * w'  with x = o * act(z)
-template <class F>
-GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, const float* gates) {
-  using W = typename F::NormW;
-  using Out = typename F::Out;
-  constexpr int kValueDim = F::kValueDim;
-  // Accesses as wide as the operands allow, but no wider than gives every lane of the wave its share.
-  constexpr int kWidth =
-      smaller(W::kInnerStride == 1 ? inner_width<Out>() : 1, power_of_two_above(larger(1, kValueDim / kWaveSize)));
-  constexpr int kWeightWidth = smaller(inner_width<W>(), kWidth);
-  constexpr int kTurns = ceil_div(kValueDim, kWaveSize * kWidth);
-  constexpr bool kWhole = kValueDim % (kWaveSize * kWidth) == 0;
-  constexpr bool kGated = F::kNormGate != Activation::kNone;
-
-  const auto weights = part<W>(args) + W::base(0);
-  const auto out_head = part<Out>(args, row) + Out::base(head);
-
-  float x[kTurns][kWidth];
-  float sum[1] = {0.0f};
-  GDN_UNROLL
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const int channel = (turn * kWaveSize + lane_id()) * kWidth;
+// o and act(z) of a head that lie in shared memory.
+struct SharedNumbers {
+  const float* from;
+  template <int kCount>
+  GDN_DEVICE void read(int channel, float (&x)[kCount]) const {
     GDN_UNROLL
-    for (int i = 0; i < kWidth; ++i) {
-      x[turn][i] = 0.0f;
-      if (kWhole || channel < kValueDim) {
-        x[turn][i] = kGated && !F::kNormBeforeGate ? o[channel + i] * gates[channel + i] : o[channel + i];
-        sum[0] += x[turn][i] * x[turn][i];
-      }
-    }
+    for (int i = 0; i < kCount; ++i) x[i] = from[channel + i];
   }
-  sum_over_lanes<kWaveSize>(sum);
-  const float factor = inverse_root(sum[0] * (1.0f / kValueDim) + F::kNormEps);
+};
 
-  GDN_UNROLL
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const int channel = (turn * kWaveSize + lane_id()) * kWidth;
-    if (kWhole || channel < kValueDim) {
-      float y[kWidth];
+// How a wave deals out the channels of a head: piece by piece, where a piece is what one group of the quantised output
+// has of the head (all of it without quantisation, or where a group is larger). kLanes lanes take a piece; a wave has
+// kAtOnce pieces under way and takes the head in kBatches of them, each in kTurns.
+template <class F>
+struct HeadShare {
+  using Out = typename F::Out;
+  static constexpr int kValueDim = F::kValueDim;
+  static constexpr int kPiece = F::kQuantGroup > 0 ? common_divisor(F::kQuantGroup, kValueDim) : kValueDim;
+  static constexpr int kPieces = kValueDim / kPiece;
+  // Accesses as wide as the operands allow, but no wider than gives every lane of the wave its share.
+  static constexpr int kWidth =
+      smaller(smaller(F::NormW::kInnerStride == 1 ? inner_width<Out>() : 1, power_of_two_in(kPiece)),
+              power_of_two_above(larger(1, kValueDim / kWaveSize)));
+  static constexpr int kLanes = smaller(kWaveSize, power_of_two_above(ceil_div(kPiece, kWidth)));
+  static constexpr int kTurns = ceil_div(kPiece, kLanes* kWidth);
+  static constexpr int kAtOnce = kWaveSize / kLanes;
+  static constexpr int kBatches = ceil_div(kPieces, kAtOnce);
+  static constexpr bool kWhole = kPiece == kLanes * kWidth * kTurns && kPieces == kAtOnce * kBatches;
+
+  GDN_DEVICE static int piece(int batch) { return batch * kAtOnce + lane_id() / kLanes; }
+  GDN_DEVICE static int channel_in_piece(int turn) { return (turn * kLanes + lane_id() % kLanes) * kWidth; }
+  GDN_DEVICE static int channel(int batch, int turn) { return piece(batch) * kPiece + channel_in_piece(turn); }
+  GDN_DEVICE static bool inside(int batch, int turn) {
+    return kWhole || (piece(batch) < kPieces && channel_in_piece(turn) < kPiece);
+  }
+  // The lane that speaks for a piece.
+  GDN_DEVICE static bool speaks(int batch) { return lane_id() % kLanes == 0 && piece(batch) < kPieces; }
+};
+
+// One value head of `out` by one wave, which holds it in registers:
+//
+//   norm then gate:  y = (round(o / rms(o)) * w' + bias) * act(z)
+//   gate then norm:  y = round(x / rms(x)) * w' + bias  with x = o * act(z)
+//
+// In steps, so that a caller can put together what several waves or blocks have of a head or of a group: read, then
+// normalise with the sum of all squares of the head, then write; quantised, the largest magnitude of each group in
+// between. Gates give act(z) as SharedNumbers do; they are not read where the layer has none.
+template <class F>
+class GatedNorm {
+  using Share = HeadShare<F>;
+  using W = typename F::NormW;
+  using B = typename F::NormB;
+  using Out = typename F::Out;
+  static constexpr int kWidth = Share::kWidth, kSteps = Share::kBatches * Share::kTurns;
+  static constexpr bool kGated = F::kNormGate != Activation::kNone;
+
+ public:
+  // Reads the head and returns the sum of its squares; every lane gets it.
+  template <class Numbers, class Gates>
+  GDN_DEVICE float read(const Numbers& o, const Gates& gates) {
+    float sum[1] = {0.0f};
+    for_each([&](int step, int channel, bool inside) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) y_[step][i] = 0.0f;
+      if (!inside) return;
+      o.read(channel, y_[step]);
+      if constexpr (kGated && !F::kNormBeforeGate) multiply(y_[step], gates, channel);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) sum[0] += y_[step][i] * y_[step][i];
+    });
+    sum_over_lanes<kWaveSize>(sum);
+    return sum[0];
+  }
+
+  template <class Gates>
+  GDN_DEVICE void normalise(const Args& args, float sum_of_squares, const Gates& gates) {
+    constexpr int kWeightWidth = smaller(inner_width<W>(), kWidth);
+    const float factor = inverse_root(sum_of_squares * (1.0f / F::kValueDim) + F::kNormEps);
+    const auto weights = part<W>(args) + W::base(0);
+    for_each([&](int step, int channel, bool inside) {
+      if (!inside) return;
       float w[kWidth];
       load_run<typename W::Element, kWidth, kWeightWidth>(weights + channel * W::kInnerStride, w);
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
-        y[i] = rounded<typename F::RoundNorm>(x[turn][i] * factor) * norm_weight<F::kNormWeight>(w[i]);
-        if constexpr (kGated && F::kNormBeforeGate) y[i] *= gates[channel + i];
+        y_[step][i] = rounded<typename F::RoundNorm>(y_[step][i] * factor) * norm_weight<F::kNormWeight>(w[i]);
       }
-      store_run<typename Out::Element, kWidth, kWidth>(out_head + channel * Out::kInnerStride, y);
+      if constexpr (B::kPresent) {
+        constexpr int kBiasWidth = smaller(inner_width<B>(), kWidth);
+        load_run<typename B::Element, kWidth, kBiasWidth>(part<B>(args) + B::base(0) + channel * B::kInnerStride, w);
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) y_[step][i] += w[i];
+      }
+      if constexpr (kGated && F::kNormBeforeGate) multiply(y_[step], gates, channel);
+      if constexpr (F::kQuantGroup > 0) {
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) y_[step][i] = rounded<typename F::QuantFrom>(y_[step][i]);
+      }
+    });
+  }
+
+  GDN_DEVICE void write(const Args& args, int row, int head) const {
+    const auto out = part<Out>(args, row) + Out::base(head);
+    for_each([&](int step, int channel, bool inside) {
+      if (inside) store_run<typename Out::Element, kWidth, kWidth>(out + channel * Out::kInnerStride, y_[step]);
+    });
+  }
+
+  // The largest magnitude of this lane's piece of each batch, which all lanes of the piece get.
+  GDN_DEVICE void largest(float (&amax)[Share::kBatches]) const {
+    GDN_UNROLL
+    for (int batch = 0; batch < Share::kBatches; ++batch) amax[batch] = 0.0f;
+    for_each([&](int step, int, bool) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        const float size = magnitude(y_[step][i]);
+        float& most = amax[step / Share::kTurns];
+        most = size > most ? size : most;
+      }
+    });
+    largest_over_lanes<Share::kLanes>(amax);
+  }
+
+  // With the scale of the group that this lane's piece of each batch belongs to.
+  GDN_DEVICE void write(const Args& args, int row, int head, const float (&scale)[Share::kBatches]) const;
+
+ private:
+  // visit(step, channel of its first number, whether there is one)
+  template <class Visit>
+  GDN_DEVICE static void for_each(Visit visit) {
+    GDN_UNROLL
+    for (int batch = 0; batch < Share::kBatches; ++batch) {
+      GDN_UNROLL
+      for (int turn = 0; turn < Share::kTurns; ++turn) {
+        visit(batch * Share::kTurns + turn, Share::channel(batch, turn), Share::inside(batch, turn));
+      }
     }
   }
-}
+
+  template <class Gates>
+  GDN_DEVICE static void multiply(float (&y)[kWidth], const Gates& gates, int channel) {
+    float gate[kWidth];
+    gates.read(channel, gate);
+    GDN_UNROLL
+    for (int i = 0; i < kWidth; ++i) y[i] *= gate[i];
+  }
+
+  float y_[kSteps][kWidth];
+};
 
 }  // namespace gdn

@@ -3,7 +3,7 @@
 // All arithmetic of the bodies is fp32; these are the only places where a number changes its type.
 #pragma once
 
-#include "gdn/config.h"
+#include "gdn/eight_bit.h"
 
 namespace gdn {
 
@@ -33,6 +33,19 @@ struct Number<Fp16> {
   GDN_DEVICE static unsigned from_float(float x) { return float_to_half(x); }
   GDN_DEVICE static unsigned pair(float low, float high) { return float_to_half_pair(low, high); }
 };
+
+// Codes only: a number is a code times its scale, which is somebody else's business.
+template <class E>
+struct EightBitNumber {
+  using Bits = unsigned char;
+  GDN_DEVICE static float to_float(unsigned code) { return float_of_code<E>(code); }
+  GDN_DEVICE static unsigned from_float(float x) { return code_pair<E>(x, 0.0f) & 0xffu; }
+  GDN_DEVICE static unsigned pair(float low, float high) { return code_pair<E>(low, high); }
+};
+template <>
+struct Number<E4m3fn> : EightBitNumber<E4m3fn> {};
+template <>
+struct Number<E4m3fnuz> : EightBitNumber<E4m3fnuz> {};
 
 // A slot index is loaded as the integer that it is.
 template <>
@@ -71,6 +84,8 @@ struct Pack {
   GDN_DEVICE float get(int i) const {
     if constexpr (sizeof(E) == 4) {
       return Number<E>::to_float(raw.word[i]);
+    } else if constexpr (sizeof(E) == 1) {
+      return Number<E>::to_float(raw.word[i / 4] >> 8 * (i % 4) & 0xffu);
     } else {
       return Number<E>::to_float(i % 2 == 0 ? raw.word[i / 2] & 0xffffu : raw.word[i / 2] >> 16);
     }
@@ -82,6 +97,13 @@ struct Pack {
       for (int i = 0; i < kCount; ++i) raw.word[i] = Number<E>::from_float(x[i]);
     } else if constexpr (kCount == 1) {
       raw.word[0] = Number<E>::from_float(x[0]);
+    } else if constexpr (sizeof(E) == 1 && kCount == 2) {
+      raw.word[0] = Number<E>::pair(x[0], x[1]);
+    } else if constexpr (sizeof(E) == 1) {
+      GDN_UNROLL
+      for (int i = 0; i < kCount / 4; ++i) {
+        raw.word[i] = Number<E>::pair(x[4 * i], x[4 * i + 1]) | Number<E>::pair(x[4 * i + 2], x[4 * i + 3]) << 16;
+      }
     } else {
       GDN_UNROLL
       for (int i = 0; i < kCount / 2; ++i) raw.word[i] = Number<E>::pair(x[2 * i], x[2 * i + 1]);
@@ -130,6 +152,8 @@ GDN_HD constexpr int power_of_two_above(int n) {
   return power;
 }
 
+GDN_HD constexpr int common_divisor(int a, int b) { return b == 0 ? a : common_divisor(b, a % b); }
+
 // ---- sums over lanes ------------------------------------------------------------------------------------------------
 
 // Each value summed over the kLanes lanes kStride apart (a power of two, all inside one aligned group of
@@ -145,11 +169,27 @@ GDN_DEVICE void sum_over_lanes(float (&x)[kCount]) {
   }
 }
 
+// The largest of each value over kLanes neighbouring lanes, as sum_over_lanes. Numbers only: a NaN may be passed over.
+template <int kLanes, int kCount>
+GDN_DEVICE void largest_over_lanes(float (&x)[kCount]) {
+  static_assert(kLanes <= kWaveSize, "a group of lanes lies in one wave");
+  if constexpr (kLanes > 1) {
+    GDN_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      const float other = shuffle_xor<kLanes / 2>(x[i]);
+      x[i] = x[i] < other ? other : x[i];
+    }
+    largest_over_lanes<kLanes / 2>(x);
+  }
+}
+
 // ---- scalar functions -----------------------------------------------------------------------------------------------
 
 constexpr float kLog2E = 1.442695041f;        // log2(e) rounded to fp32
 constexpr float kLog2ELow = 1.925963033e-8f;  // and the rest of it
 constexpr float kLn2 = 0.6931471806f;
+
+GDN_DEVICE float magnitude(float x) { return float_of(bits_of(x) & 0x7fffffffu); }
 
 // e^x to a few ulp for every x. x * log2(e) alone would lose as many bits as the product has before its binary point:
 // its rounding error is found with a fused multiply-add and put back to first order.

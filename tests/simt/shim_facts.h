@@ -52,6 +52,9 @@ struct Decode {
   static constexpr gdn::NormWeight kNormWeight = gdn::NormWeight::kW;
   static constexpr gdn::Activation kNormGate = gdn::Activation::kSilu;
   static constexpr bool kNormBeforeGate = true;
+  static constexpr int kQuantGroup = 0;
+  using NormB = gdn::Absent;
+  using OutScale = gdn::Absent;
   using RoundConv = float;
   using RoundQk = float;
   using RoundBeta = float;
@@ -250,7 +253,7 @@ struct NormQuant : Unpack {
   using InputZ = Map<float, 1, 0, kV, kV>;
   using NormW = Decode::NormW;
   using Out = Decode::Out;
-  static constexpr int kThreads = 64;
+  static constexpr int kThreads = 64, kHeadsPerBlock = kValueHeads / kKeyHeads;
 };
 
 // One key head with more value heads than fit into shared memory at a time.

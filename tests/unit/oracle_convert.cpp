@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "oracle/convert.h"
+#include "oracle/quantise.h"
 #include "support/catch.h"
 
 using namespace gdn::oracle;
@@ -130,5 +131,73 @@ TEST_CASE("elements in memory", "[oracle]") {
   CHECK(load(DType::kInt64, memory + 1) == -3);
   store(DType::kFp32, memory + 1, 0.1);
   CHECK(load(DType::kFp32, memory + 1) == static_cast<double>(0.1f));
-  CHECK_THROWS_WITH(load(DType::kE4m3fn, memory), "the oracle does not convert e4m3fn");
+  store(DType::kE4m3fn, memory + 1, -1.0);
+  CHECK(memory[1] == std::byte{0xb8});
+  CHECK(load(DType::kE4m3fn, memory + 1) == -1.0);
+  CHECK(load(DType::kE4m3fnuz, memory + 1) == -0.5);  // one more in the bias
+  CHECK_THROWS_WITH(to_e4m3_bits(DType::kBf16, 1.0), "the oracle does not convert bf16");
+}
+
+TEST_CASE("e4m3 codes", "[oracle]") {
+  struct Row {
+    double value;
+    int fn, fnuz;
+  };
+  const Row rows[] = {
+      {0.0, 0x00, 0x00},       {-0.0, 0x80, 0x00},  // the other has no negative zero: 0x80 is its NaN
+      {1.0, 0x38, 0x40},       {-1.5, 0xbc, 0xc4},
+      {240.0, 0x77, 0x7f},     {448.0, 0x7e, 0x7f},
+      {1e9, 0x7e, 0x7f},       {-kInf, 0xfe, 0xff},
+      {464.0, 0x7e, 0x7f},   // a tie with what would come next
+      {1.0625, 0x38, 0x40},  // ties to even
+      {1.1875, 0x3a, 0x42},    {1.0625 + 0x1p-40, 0x39, 0x41},
+      {0x1p-6, 0x08, 0x10},    {0x1p-7, 0x04, 0x08},
+      {0x1p-9, 0x01, 0x02},    {0x1p-10, 0x00, 0x01},  // half of one type's smallest number: to even
+      {0x1.8p-10, 0x01, 0x02}, {-0x1p-11, 0x80, 0x00},
+      {0x1.ep-7, 0x08, 0x0f},  // a tie between the last denormal and the first normal number
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.value);
+    CHECK(to_e4m3_bits(DType::kE4m3fn, row.value) == row.fn);
+    CHECK(to_e4m3_bits(DType::kE4m3fnuz, row.value) == row.fnuz);
+  }
+  CHECK(to_e4m3_bits(DType::kE4m3fn, kNan) == 0x7f);
+  CHECK(to_e4m3_bits(DType::kE4m3fnuz, kNan) == 0x80);
+  for (int code = 0; code < 0x100; ++code) {
+    CAPTURE(code);
+    for (const DType dtype : {DType::kE4m3fn, DType::kE4m3fnuz}) {
+      const double value = from_e4m3_bits(dtype, static_cast<std::uint8_t>(code));
+      const bool nan = dtype == DType::kE4m3fn ? (code & 0x7f) == 0x7f : code == 0x80;
+      CHECK(std::isnan(value) == nan);
+      if (!nan) CHECK(to_e4m3_bits(dtype, value) == code);
+    }
+  }
+}
+
+TEST_CASE("scales of a quantised group, floor by floor", "[oracle]") {
+  gdn::spec::OutputQuant quant;
+  quant.max.value = 448;
+  quant.floor.value = 1e-10;
+  const auto scale = [&](gdn::core::FloorAt at, double amax) {
+    quant.floor_at.value = at;
+    return quantisation_scale(quant, amax);
+  };
+  using gdn::core::FloorAt;
+  // Below all floors, between them, and above: where the formulas of two engines part.
+  CHECK(scale(FloorAt::kNone, 0) == 0);
+  CHECK(scale(FloorAt::kNone, 1e-37) == 0);  // not a normal float
+  CHECK(scale(FloorAt::kNone, 3e-9) == static_cast<double>(static_cast<float>(3e-9 / 448)));
+  CHECK(scale(FloorAt::kAmax, 3e-11) == static_cast<double>(static_cast<float>(1e-10 / 448)));
+  CHECK(scale(FloorAt::kAmax, 3e-9) == static_cast<double>(static_cast<float>(3e-9 / 448)));
+  CHECK(scale(FloorAt::kScale, 3e-9) == static_cast<double>(1e-10f));
+  CHECK(scale(FloorAt::kReplace, 3e-9) == static_cast<double>(static_cast<float>(3e-9 / 448)));
+  CHECK(scale(FloorAt::kReplace, 3e-11) == static_cast<double>(1e-10f));
+  CHECK(scale(FloorAt::kScale, 7) == 7.0 / 448);
+  quant.power_of_two.value = true;
+  CHECK(scale(FloorAt::kNone, 448) == 1);
+  CHECK(scale(FloorAt::kNone, 449) == 2);
+  CHECK(scale(FloorAt::kNone, 7) == 0x1p-6);
+  CHECK(scale(FloorAt::kNone, 0) == 0);
+  CHECK(quantised(quant, 5, 0) == 0);
+  CHECK(quantised(quant, -900, 1) == -448);
 }

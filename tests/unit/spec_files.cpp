@@ -226,8 +226,9 @@ TEST_CASE("the table of keys is complete") {
     INFO(key.path);
     CHECK(paths.insert(key.path).second);
     CHECK_FALSE(key.help.empty());
-    CHECK((key.type == ValueType::kWord || key.type == ValueType::kDtype || key.type == ValueType::kWords) ==
-          !key.words.empty());
+    const bool has_words = key.type == ValueType::kWord || key.type == ValueType::kDtype ||
+                           key.type == ValueType::kWords || key.type == ValueType::kCount;
+    CHECK(has_words == !key.words.empty());
     CHECK((key.applies == nullptr) == key.applies_text.empty());
     CHECK(key.store);
     CHECK(key.show);

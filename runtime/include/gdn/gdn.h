@@ -298,7 +298,8 @@ typedef struct {
                        * "offsets" */
   gdn_dtype dtype;
   int32_t written;    /* 1: the kernel writes it */
-  int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots; 3: sequences (of offsets one more) */
+  int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots; 3: sequences (of offsets one more);
+                         4: `inner` groups of scales, in each a number a row, side by side */
   int32_t any_stride; /* 1: the leading stride is given at launch; 0: it must be `inner` */
   int32_t optional;   /* 1: may be left out */
   int64_t inner;      /* elements below the leading dimension */

@@ -44,8 +44,8 @@ struct NormQuant : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kThreads = 192;                                           // choice of the plan
+  static constexpr int kHeadsPerBlock = 6;                                       // choice of the plan
   struct InputZ {  // handover.z: bf16 z:[token@launch, value_head:6, value_dim:48] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -82,6 +82,6 @@ static_assert(gdn::spans<NormQuant::Out>(0, 0, 47) && gdn::spans<NormQuant::Out>
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(256) gdn_fuzz_gdn_norm_quant_sm_90a(const gdn::Args args) {
+GDN_KERNEL(192) gdn_fuzz_gdn_norm_quant_sm_90a(const gdn::Args args) {
   gdn::norm_quant<gdn::generated::fuzz_gdn::NormQuant>(args);
 }

@@ -1,0 +1,15 @@
+// Rules about the quantised output: its numbers, its type and its scales.
+#pragma once
+
+#include "spec/diagnostics.h"
+#include "spec/spec.h"
+
+namespace gdn::spec {
+
+void check_quant_max(const Spec& spec, Diagnostics& diagnostics);
+void check_quant_group(const Spec& spec, Diagnostics& diagnostics);
+void check_quant_floor(const Spec& spec, Diagnostics& diagnostics);
+void check_quant_output(const Spec& spec, Diagnostics& diagnostics);
+void check_quant_row(const Spec& spec, Diagnostics& diagnostics);
+
+}  // namespace gdn::spec
