@@ -124,9 +124,8 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
   }
   if (operand.leading == Leading::kSequence && view.sizes[0] < extent(operand, extents)) {
     fail(Code::kSizeMismatch, plan, operand,
-         fmt::format("the launch has {} sequences by its {}, and the view has only {}: sizes {}", extents.sequences,
-                     plan.operands[static_cast<std::size_t>(plan.facts.offsets_operand)].name, view.sizes[0],
-                     list(view.sizes)));
+         fmt::format("the launch has {} sequences, and the view has only {}: sizes {}", extents.sequences,
+                     view.sizes[0], list(view.sizes)));
   }
   if (operand.leading == Leading::kSlot && view.sizes[0] != extents.slots) {
     fail(Code::kSizeMismatch, plan, operand,

@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "error.h"
+#include "sequences.h"
 
 namespace gdn::runtime {
 namespace {
@@ -26,10 +27,6 @@ std::int64_t index_at(const std::vector<std::uint8_t>& bytes, core::DType dtype,
   std::int32_t value = 0;
   std::memcpy(&value, bytes.data() + static_cast<std::size_t>(row) * sizeof(value), sizeof(value));
   return value;
-}
-
-bool is_padding(core::Padding padding, std::int64_t slot) {
-  return (padding == core::Padding::kNegative && slot < 0) || (padding == core::Padding::kZeroOrNegative && slot <= 0);
 }
 
 // Exponent bits all set and a fraction: integers compare faster than conversions.
@@ -67,6 +64,35 @@ std::int64_t first_nan(const std::vector<std::uint8_t>& bytes, core::DType dtype
   return -1;
 }
 
+[[noreturn]] void fail_nan(const KernelPlan& plan, const Operand& operand, Moment moment, const std::string& whose,
+                           std::int64_t slot, std::int64_t element) {
+  throw Error(Code::kNanInState,
+              fmt::format("{}: operation {}: operand {} holds NaN {} the launch: {}, slot {}, element {} of {} in {}{}",
+                          plan.symbol, plan.operation, operand.name, moment == Moment::kBefore ? "before" : "after",
+                          whose, slot, element, operand.inner, operand.layout.text,
+                          moment == Moment::kBefore ? ". Nothing was launched"
+                                                    : ": an input of this row was not finite, or overflowed"));
+}
+
+// The same of operations that draft: the states that sequences start from before the launch, and those that they wrote
+// after it. Inputs of tokens in a window may be those of rejected ones, and are nobody's business.
+void check_drafts(const KernelPlan& plan, const Args& args, const OperandReader& reader, Moment moment) {
+  const std::vector<DraftedSequence> sequences = read_sequences(plan, args, reader, moment);
+  const int index = plan.facts.state.operand;
+  const Operand& operand = plan.operands[static_cast<std::size_t>(index)];
+  const auto element = static_cast<std::int64_t>(core::size_of(operand.dtype));
+  std::vector<std::uint8_t> contents(static_cast<std::size_t>(operand.inner * element));
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    if (sequences[i].padding) continue;
+    for (const std::int64_t slot : moment == Moment::kBefore ? sequences[i].read : sequences[i].written) {
+      const auto* base = static_cast<const std::uint8_t*>(args.operand[index]);
+      reader.read(contents.data(), base + slot * args.stride[index] * element, contents.size());
+      const std::int64_t found = first_nan(contents, operand.dtype);
+      if (found >= 0) fail_nan(plan, operand, moment, fmt::format("sequence {}", i), slot, found);
+    }
+  }
+}
+
 }  // namespace
 
 void HostReader::read(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
@@ -81,6 +107,10 @@ bool checked_mode() {
 void check_contents(const KernelPlan& plan, const Args& args, const OperandReader& reader, Moment moment) {
   const int operand_of_slots = plan.facts.slots_operand;
   if (operand_of_slots < 0 || args.operand[operand_of_slots] == nullptr) return;
+  if (plan.facts.rollback != core::Rollback::kNone) {
+    check_drafts(plan, args, reader, moment);
+    return;
+  }
   const int rows = slot_rows(plan, args);
   const core::DType dtype = plan.facts.slot_dtype;
   std::vector<std::uint8_t> indices(static_cast<std::size_t>(rows) * core::size_of(dtype));
@@ -102,14 +132,7 @@ void check_contents(const KernelPlan& plan, const Args& args, const OperandReade
       const auto* base = static_cast<const std::uint8_t*>(args.operand[i]);
       reader.read(contents.data(), base + slot * args.stride[i] * element, contents.size());
       const std::int64_t found = first_nan(contents, operand.dtype);
-      if (found < 0) continue;
-      throw Error(Code::kNanInState,
-                  fmt::format("{}: operation {}: operand {} holds NaN {} the launch: row {}, slot {}, element {} of {} "
-                              "in {}{}",
-                              plan.symbol, plan.operation, operand.name, moment == Moment::kBefore ? "before" : "after",
-                              row, slot, found, operand.inner, operand.layout.text,
-                              moment == Moment::kBefore ? ". Nothing was launched"
-                                                        : ": an input of this row was not finite, or overflowed"));
+      if (found >= 0) fail_nan(plan, operand, moment, fmt::format("row {}", row), slot, found);
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "error.h"
+#include "sequences.h"
 
 namespace gdn::runtime {
 
@@ -30,9 +31,7 @@ void Kernel::launch(int rows, int slots, const Views& views, Stream stream) cons
   check_views(rows, slots, views);
   check_memory(views);
   const Args args = make_args(plan_, rows, slots, views);
-  if (on_host() && plan_.facts.slots_operand >= 0) {
-    check_slots(plan_, slot_rows(plan_, args), slots, args.operand[plan_.facts.slots_operand]);
-  }
+  if (on_host()) check_indices(plan_, args, HostReader());
   launch_prepared(args, stream);
 }
 

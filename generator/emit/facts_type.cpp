@@ -227,9 +227,18 @@ std::string facts_type(const plan::Planned& planned) {
   text += choice("Padding", "kPadding", f.padding, {"kNone", "kNegative", "kZeroOrNegative"}, "slots.padding");
   text += choice("PaddedOutput", "kPaddedOutput", f.padded_output, {"kZero", "kUntouched"}, "slots.padded_output");
   text += integer("kSlotsOperand", f.slots_operand, "where the slot indices stand; -1: the operation takes none");
-  if (f.offsets_operand >= 0) {
+  if (f.offsets_operand >= 0 || f.rollback != core::Rollback::kNone) {
     text += alias("Offset", element(f.offset_dtype), "dtype of the sequences' offsets");
-    text += integer("kOffsetsOperand", f.offsets_operand, "where the sequences' offsets stand");
+    text += integer("kOffsetsOperand", f.offsets_operand,
+                    "where the sequences' offsets stand");
+  }
+  if (f.rollback != core::Rollback::kNone) {
+    text += integer("kTokens", f.tokens, "speculative.tokens");
+    text += choice("Rollback", "kRollback", f.rollback, {"kNone", "kSlots", "kIntermediate", "kReplay"},
+                   "speculative.scheme");
+    text += choice("Counts", "kCounts", f.counts, {"kTokens", "kDrafts"}, "speculative.counts");
+    text += alias("Accepted", element(f.accepted_dtype), "speculative.accepted");
+    text += integer("kAcceptedOperand", f.accepted_operand, "where accepted stands; -1: the operation takes none");
   }
   if (f.chunk != 0) {
     text += integer("kChunk", f.chunk, "prefill.chunk");

@@ -69,7 +69,7 @@ std::int64_t address(const core::Facts& numbers, const PartLayout& part, const C
       index = at.key_dim;
     } else if (axis.name == "value_dim") {
       index = at.value_dim;
-    } else if (axis.name == "tap") {
+    } else if (axis.name == "tap" || axis.name == "step") {
       index = at.tap;
     } else if (axis.name == "scale_group") {
       index = at.scale_group;

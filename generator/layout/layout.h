@@ -14,7 +14,7 @@ namespace gdn::layout {
 
 // One dimension of a part and how far apart its neighbours lie, in elements.
 struct Axis {
-  std::string name;  // key_head, value_head, group, key_dim, value_dim, tap, scale_group
+  std::string name;  // key_head, value_head, group, key_dim, value_dim, tap, step, scale_group
   std::int64_t size = 0;
   std::int64_t stride = 0;  // 0: given at launch
 };
@@ -41,11 +41,12 @@ struct TensorLayout {
 };
 
 struct Layout {
-  std::string spec;              // name of the spec
-  std::string spec_file;         // as the spec was named on the command line
-  core::Facts numbers;           // every fact that is not an address map; the maps are absent
+  std::string spec;                                   // name of the spec
+  std::string spec_file;                              // as the spec was named on the command line
+  core::Facts numbers;                                // every fact that is not an address map; the maps are absent
   core::DType prefill_offsets = core::DType::kInt32;  // of cu_seqlens in prefill's operations
-  bool pairing_visible = false;  // group > 1: grouped and tiled are different layouts
+  core::DType draft_offsets = core::DType::kInt32;    // and in decode_spec
+  bool pairing_visible = false;                       // group > 1: grouped and tiled are different layouts
   std::vector<TensorLayout> inputs, parameters, pools, handover, outputs;
 
   // The tensor of this name in any section; throws std::out_of_range.
@@ -60,7 +61,9 @@ core::Identity identity(const Layout& layout, const TensorLayout& tensor);
 // Elements from the start of a row (or slot) to one element of a part. A missing coordinate counts as 0. Value heads
 // of a part with axes key_head and group are found through `numbers.pairing`.
 struct Coordinates {
-  std::int64_t key_head = 0, value_head = 0, key_dim = 0, value_dim = 0, tap = 0, scale_group = 0;
+  std::int64_t key_head = 0, value_head = 0, key_dim = 0, value_dim = 0;
+  std::int64_t tap = 0;  // or step
+  std::int64_t scale_group = 0;
 };
 std::int64_t address(const core::Facts& numbers, const PartLayout& part, const Coordinates& at);
 

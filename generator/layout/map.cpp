@@ -23,7 +23,7 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
   map.operand = operand;
   map.dtype = tensor.dtype;
   map.offset = part.offset;
-  const bool state = part.name == "state";
+  const bool state = part.name == "state" || part.name == "intermediate_state";
   bool split = false;
   for (const Axis& axis : part.axes) split = split || axis.name == "group";
   for (const Axis& axis : part.axes) {
@@ -44,7 +44,7 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
     } else if (axis.name == "value_dim") {
       (state ? map.outer_stride : map.inner_stride) = axis.stride;
       if (!state) map.run = axis.size;
-    } else if (axis.name == "tap") {
+    } else if (axis.name == "tap" || axis.name == "step") {
       map.tap_stride = axis.stride;
     } else if (axis.name == "scale_group") {
       map.inner_stride = axis.stride;

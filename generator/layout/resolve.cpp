@@ -33,6 +33,7 @@ class Sizes {
     if (name == "value_dim") return *spec_.dims.value;
     if (name == "tap") return taps_;
     if (name == "scale_group") return std::int64_t{*spec_.heads.value} * *spec_.dims.value / quant_group(spec_);
+    if (name == "step") return *spec_.speculative.tokens;
     throw std::logic_error(fmt::format("dimension {} has no size", name));
   }
 
@@ -54,7 +55,7 @@ class Sizes {
   std::int64_t taps_;
 };
 
-bool is_leading(const std::string& name) { return name == "token" || name == "slot"; }
+bool is_leading(const std::string& name) { return name == "token" || name == "slot" || name == "sequence"; }
 
 // "[token@launch, key_head:16, {q:[key_dim:128], k:[key_dim:128]}, tap:3]"
 std::string list_text(const std::vector<spec::Dim>& dims, const Sizes& sizes) {
@@ -96,7 +97,9 @@ TensorLayout resolve_tensor(const spec::Tensor& tensor, const Sizes& sizes, core
 
   std::vector<spec::Dim> dims = tensor.dims;
   if (!dims.empty() && is_leading(*dims.front().name)) {
-    result.leading = *dims.front().name == "token" ? core::Leading::kToken : core::Leading::kSlot;
+    result.leading = *dims.front().name == "token"  ? core::Leading::kToken
+                     : *dims.front().name == "slot" ? core::Leading::kSlot
+                                                    : core::Leading::kSequence;
     result.launch_stride = dims.front().at_launch;
     dims.erase(dims.begin());
   }
@@ -177,6 +180,7 @@ std::string domain_of(const spec::Spec& spec, const TensorLayout& tensor) {
     if (part.name == "a") say("a", word(*spec.decay.input));
     if (part.name == "g") say("g", word(*spec.decay.handover));
     if (part.name == "a_log") say("a_log", *spec.decay.a_log == core::AStored::kNegativeExp ? "-exp" : "log");
+    if (part.name == "record_decay") say("decay", word(core::Domain::kExp));
     if (part.name == "norm_weight") say("weight", word(*spec.out_norm.weight));
   }
   if (tensor.name.rfind("conv_weight", 0) == 0) {
@@ -242,6 +246,12 @@ core::Facts numbers_of(const spec::Spec& spec) {
     facts.round_prefill_qk = *spec.prefill.qk;
     if (facts.initial_states == core::InitialStates::kFlagged) facts.flag_dtype = *spec.prefill.flags;
   }
+  if (*spec.speculative.given) {
+    facts.tokens = *spec.speculative.tokens;
+    facts.rollback = *spec.speculative.scheme;
+    facts.counts = *spec.speculative.counts;
+    facts.accepted_dtype = *spec.speculative.accepted;
+  }
   return facts;
 }
 
@@ -261,6 +271,7 @@ Layout resolve(const spec::Spec& spec) {
   layout.spec_file = spec.file;
   layout.numbers = numbers_of(spec);
   if (*spec.prefill.enabled) layout.prefill_offsets = *spec.prefill.offsets;
+  if (*spec.speculative.given) layout.draft_offsets = *spec.speculative.offsets;
   layout.pairing_visible = layout.numbers.group > 1;
 
   const Sizes weights(spec, *spec.conv.width);
@@ -275,6 +286,11 @@ Layout resolve(const spec::Spec& spec) {
   add(spec.inputs, layout.inputs, weights, core::Role::kInput, "");
   add(spec.parameters, layout.parameters, weights, core::Role::kParameter, "");
   add(spec.pools, layout.pools, windows, core::Role::kPool, "");
+  for (TensorLayout& pool : layout.pools) {
+    if (pool.find("intermediate_state") != nullptr || pool.name.rfind("record_", 0) == 0) {
+      pool.role = core::Role::kRecord;
+    }
+  }
   add(spec.handover, layout.handover, weights, core::Role::kInput, "handover.");
   add(spec.outputs, layout.outputs, weights, core::Role::kOutput, "");
   for (const TensorLayout& tensor : layout.outputs) {

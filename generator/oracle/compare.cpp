@@ -25,9 +25,10 @@ class Comparison {
 
   Deviation run() {
     deviation_.name = buffer_.name;
-    deviation_.tolerance = info_.copies                         ? 0
-                           : problem_.operands().prefills() ? prefill_tolerance(problem_.spec(), problem_.options().keys)
-                                                            : tolerance(problem_.spec(), buffer_);
+    deviation_.tolerance = info_.copies ? 0
+                           : problem_.operands().prefills()
+                               ? prefill_tolerance(problem_.spec(), problem_.options().keys)
+                               : tolerance(problem_.spec(), buffer_);
     for (std::int64_t row = 0; row < buffer_.rows; ++row) compare_row(row);
     if (!buffer_.bytes.guards_intact()) deviation_.findings.push_back("bytes outside the buffer were written");
     finish();

@@ -27,7 +27,7 @@ void decay(int key_dim, int value_dim, const double* g, double* state) {
 }  // namespace
 
 void delta_step(int key_dim, int value_dim, const double* q, const double* k, const double* v, const double* g,
-                double beta, double* state, double* out, StepOrder order) {
+                double beta, double* state, double* out, StepOrder order, double* written) {
   std::vector<double> predicted(static_cast<std::size_t>(value_dim));
   std::vector<double> update(static_cast<std::size_t>(value_dim));
   const bool predict_first = order == StepOrder::kPredictUndecayed || order == StepOrder::kDecayAfter;
@@ -41,6 +41,7 @@ void delta_step(int key_dim, int value_dim, const double* q, const double* k, co
   for (int j = 0; j < value_dim; ++j) {
     update[static_cast<std::size_t>(j)] = beta * v[j] - on_prediction * predicted[static_cast<std::size_t>(j)];
   }
+  if (written) std::copy(update.begin(), update.end(), written);
   for (int i = 0; i < key_dim; ++i) {
     double* row = state + static_cast<std::ptrdiff_t>(i) * value_dim;
     for (int j = 0; j < value_dim; ++j) row[j] += k[i] * update[static_cast<std::size_t>(j)];

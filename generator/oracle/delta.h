@@ -18,9 +18,9 @@ enum class StepOrder {
   kReadBefore,        // o read before the update
 };
 
-// One token. `state` is updated; `out` gets V numbers.
+// One token. `state` is updated; `out` gets V numbers, and `written`, where it is asked for, the V numbers u.
 void delta_step(int key_dim, int value_dim, const double* q, const double* k, const double* v, const double* g,
-                double beta, double* state, double* out, StepOrder order = StepOrder::kRule);
+                double beta, double* state, double* out, StepOrder order = StepOrder::kRule, double* written = nullptr);
 
 // A sequence of tokens: q, k, g are [token][K], v and the result are [token][V], beta is [token].
 struct Sequence {

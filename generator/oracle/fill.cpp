@@ -128,7 +128,10 @@ Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& 
   const spec::Spec& spec = problem.spec();
   const std::string part = last_word(key);
   if (starts_with(key, "conv_weight.")) return bell(0.35, 0.35);
-  if (key == "state") return bell(0, 0.5);
+  if (key == "state" || key == "intermediate_state") return bell(0, 0.5);
+  if (key == "record_k") return bell(0, 1 / std::sqrt(static_cast<double>(*spec.dims.key)));
+  if (key == "record_u") return bell(0, 0.5);
+  if (key == "record_decay") return [](int, double, Draws& draws) { return draws.own.uniform(0.02, 0.999); };
   if (starts_with(key, "conv_bias.")) return bell_by_head(problem, part, map, 0.3);
   if (key == "a_log") return [&](int head, double, Draws& draws) { return draw_a_log(problem, head, draws.own); };
   if (key == "dt_bias") return [](int, double, Draws& draws) { return draws.own.uniform(-1.5, 1.5); };
@@ -209,14 +212,18 @@ void avoid_conv_ties(Problem& problem) {
     const std::vector<double> biases = load_constant(problem, "conv_bias." + part);
     Buffer& inputs = buffer_of(problem, input);
     Buffer& windows = buffer_of(problem, window);
+    std::vector<double> past;
     for (int row = 0; row < problem.rows(); ++row) {
       if (problem.padding(row)) continue;
-      const std::vector<double> past = load_part(windows.dtype, windows.row(problem.row_slot(row)), *window.map);
+      if (const TokenRun* sequence = problem.sequence_of(row); !sequence || sequence->first == row) {
+        past = load_part(windows.dtype, windows.row(problem.row_slot(row)), *window.map);
+        if (sequence) discard_oldest(spec, problem.window_offset(*sequence), past);
+      }
       std::vector<double> current = load_part(inputs.dtype, inputs.row(row), *input.map);
       Random random(problem.options().seed, "ties." + part, row, problem.step());
       for (std::size_t c = 0; c < current.size(); ++c) {
         const double* w = weights.data() + c * static_cast<std::size_t>(*spec.conv.width);
-        const double* u = past.data() + c * static_cast<std::size_t>(*spec.conv.window);
+        double* u = past.data() + c * static_cast<std::size_t>(*spec.conv.window);
         const double bias = biases.empty() ? 0 : biases[c];
         for (int attempt = 0; attempt < kMaxTries; ++attempt) {
           const double y = activate(*spec.conv.activation, conv_channel(spec.conv, w, u, current[c], bias));
@@ -225,6 +232,7 @@ void avoid_conv_ties(Problem& problem) {
           if (distance_from_tie(rounding, y) * place > std::max(kTieMargin * place, kSumMargin * terms)) break;
           current[c] = round_to(inputs.dtype, amplitude(problem, part, head_of(*input.map, c)) * random.bell());
         }
+        shift_window(spec.conv, u, round_to(windows.dtype, current[c]));
       }
       store_part(inputs.dtype, inputs.row(row), *input.map, current);
     }

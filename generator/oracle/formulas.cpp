@@ -116,6 +116,15 @@ void shift_window(const spec::Conv& conv, double* rows, double stored) {
   if (count > 0) rows[count - 1] = stored;
 }
 
+void discard_oldest(const spec::Spec& spec, int count, std::vector<double>& windows) {
+  const std::size_t window = static_cast<std::size_t>(*spec.conv.window);
+  for (std::size_t first = 0; first < windows.size(); first += window) {
+    for (std::size_t i = 0; i + static_cast<std::size_t>(count) < window; ++i) {
+      windows[first + i] = windows[first + i + static_cast<std::size_t>(count)];
+    }
+  }
+}
+
 double weight_factor(core::NormWeight weight, double w) {
   switch (weight) {
     case core::NormWeight::kOnePlusW:

@@ -1,6 +1,8 @@
 // The formulas of a Gated DeltaNet layer around the recurrence, in double, without any rounding.
 #pragma once
 
+#include <vector>
+
 #include "spec/spec.h"
 
 namespace gdn::oracle {
@@ -43,6 +45,9 @@ double conv_magnitude(const spec::Conv& conv, const double* weight, const double
 // The window after the token, in place: `rows` becomes what the pool holds next, oldest input first. `stored` is the
 // token's raw input.
 void shift_window(const spec::Conv& conv, double* rows, double stored);
+
+// Brings the inputs behind the `count` oldest of a window anchored first to its front, for every channel of a part.
+void discard_oldest(const spec::Spec& spec, int count, std::vector<double>& windows);
 
 // How many rows, counted from the first, shift_window may change.
 int shifted_rows(const spec::Conv& conv);

@@ -40,6 +40,7 @@ Wheel wheel_of(const spec::Spec& spec, const spec::Tensor& tensor, const std::st
   if (name == "scale_group") {
     return {*spec.heads.value * *spec.dims.value / channels_of_group(spec), &Coordinates::scale_group};
   }
+  if (name == "step") return {*spec.speculative.tokens, &Coordinates::tap};
   if (name == "tap") {
     if (starts_with(*tensor.name, "conv_weight")) return {*spec.conv.width, &Coordinates::tap};
     if (starts_with(*tensor.name, "conv_state")) return {*spec.conv.window, &Coordinates::tap};
@@ -126,7 +127,7 @@ void walk(const spec::Spec& spec, const spec::Tensor& tensor,
   std::vector<const spec::Dim*> todo;
   for (std::size_t i = 0; i < tensor.dims.size(); ++i) {
     const spec::Dim& dim = tensor.dims[i];
-    if (*dim.name == "token" || *dim.name == "slot") {
+    if (*dim.name == "token" || *dim.name == "slot" || *dim.name == "sequence") {
       const bool behind_groups = i == 1 && *tensor.dims[0].name == "scale_group" && tensor.dims.size() == 2;
       if (i != 0 && !behind_groups) refuse(tensor, fmt::format("{} is not the first dimension", *dim.name));
       continue;
@@ -144,6 +145,7 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor) {
     if (first == "token") map.leading = Leading::kToken;
     if (first == "slot") map.leading = Leading::kSlot;
     if (first == "scale_group") map.leading = Leading::kScaleGroup;
+    if (first == "sequence") map.leading = Leading::kSequence;
     map.launch_stride = tensor.dims.front().at_launch;
   }
 

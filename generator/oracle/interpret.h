@@ -31,7 +31,7 @@ struct Coordinates {
   int value_head = -1;
   int key_channel = -1;
   int value_channel = -1;
-  int tap = -1;
+  int tap = -1;  // or step, of a tensor that has steps
   int scale_group = -1;
 };
 

@@ -48,6 +48,24 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
     add_named(spec_.outputs, "out", Kind::kOutput);
+  } else if (operation == "decode_spec" || operation == "state_commit") {
+    if (!*spec_.speculative.given) throw std::invalid_argument(fmt::format("{}: speculative is none", *spec_.name));
+    const bool commits = operation == "state_commit";
+    const bool buffered = *spec_.speculative.scheme == core::Rollback::kIntermediate;
+    if (!commits) {
+      add_inputs({"q", "k", "v", "z", "b", "a"});
+      conv_parameters();
+      gate_parameters();
+      norm_parameters();
+    }
+    add_named(spec_.pools, "conv_state", Kind::kPool);
+    add_named(spec_.pools, "state", Kind::kPool, commits || !buffered);
+    if (buffered) add_named(spec_.pools, "intermediate_state", Kind::kPool, !commits);
+    if (*spec_.speculative.scheme == core::Rollback::kReplay) add_named(spec_.pools, "record", Kind::kPool, !commits);
+    add_slots(Leading::kSequence);
+    if (!commits) add_indices("cu_seqlens", *spec_.speculative.offsets, offsets_);
+    if (commits || !buffered) add_indices("accepted", *spec_.speculative.accepted, accepted_);
+    if (!commits) add_named(spec_.outputs, "out", Kind::kOutput);
   } else if (operation == "unpack") {
     add_inputs({"q", "k", "v", "z", "b", "a"});
     add_handover({"q", "k", "v", "z", "b", "a"}, Kind::kOutput, true);
@@ -84,9 +102,10 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     norm_parameters();
     add_named(spec_.outputs, "out", Kind::kOutput);
   } else {
-    throw std::invalid_argument(fmt::format(
-        "the oracle has no operation '{}': decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta",
-        operation));
+    throw std::invalid_argument(
+        fmt::format("the oracle has no operation '{}': decode, decode_spec, state_commit, unpack, conv_update, gating, "
+                    "delta_update, norm_quant, chunk_delta",
+                    operation));
   }
   bind();
 }
@@ -135,6 +154,11 @@ void Operands::add_slots(Leading leading) {
   TensorMap map;
   map.leading = leading;
   map.inner = 1;
+  // A slot for the state after each token.
+  if (leading == Leading::kSequence && drafts() && *spec_.speculative.scheme == core::Rollback::kSlots) {
+    map.inner = *spec_.speculative.tokens;
+    map.launch_stride = map.inner > 1;
+  }
   maps_.push_back(map);
 }
 
@@ -148,6 +172,7 @@ void Operands::add_indices(const char* name, core::DType dtype, int& index) {
 }
 
 bool Operands::prefills() const { return operation_ == "chunk_delta"; }
+bool Operands::drafts() const { return operation_ == "decode_spec" || operation_ == "state_commit"; }
 
 void Operands::bind() {
   for (std::size_t i = 0; i < list_.size(); ++i) {

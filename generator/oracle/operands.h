@@ -30,8 +30,8 @@ struct BoundPart {
   const PartMap* map = nullptr;
 };
 
-// The operands of `operation` (decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta) of a spec.
-// Keeps its own copy of the spec.
+// The operands of `operation` (decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update,
+// norm_quant, chunk_delta) of a spec. Keeps its own copy of the spec.
 class Operands {
  public:
   // Throws std::invalid_argument for an unknown operation or a spec without a tensor that the operation needs.
@@ -45,14 +45,16 @@ class Operands {
   const std::vector<OperandInfo>& list() const { return list_; }
   const TensorMap& map(int operand) const { return maps_[static_cast<std::size_t>(operand)]; }
   bool has_slots() const { return slots_ >= 0; }
-  int slots() const { return slots_; }      // index of the slots operand, -1 if there is none
-  int offsets() const { return offsets_; }  // of cu_seqlens
-  int flags() const { return flags_; }      // of has_initial_state
-  bool prefills() const;                    // several tokens a sequence, in the order of cu_seqlens
+  int slots() const { return slots_; }        // index of the slots operand, -1 if there is none
+  int offsets() const { return offsets_; }    // of cu_seqlens
+  int flags() const { return flags_; }        // of has_initial_state
+  int accepted() const { return accepted_; }  // of accepted
+  bool prefills() const;                      // several tokens a sequence, in the order of cu_seqlens
+  bool drafts() const;                        // the same, few of them and with roll-back; and state_commit
 
   // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
-  // "dt_bias", "norm_weight", "norm_bias", "state", "out.out_scale". find returns operand -1 when there is none, at
-  // throws std::invalid_argument.
+  // "dt_bias", "norm_weight", "norm_bias", "state", "intermediate_state", "record_k", "record_u", "record_decay",
+  // "out.out_scale". find returns operand -1 when there is none, at throws std::invalid_argument.
   BoundPart find(const std::string& key) const;
   BoundPart at(const std::string& key) const;
 
@@ -73,7 +75,7 @@ class Operands {
   std::vector<OperandInfo> list_;
   std::vector<TensorMap> maps_;
   std::vector<std::pair<std::string, BoundPart>> parts_;
-  int slots_ = -1, offsets_ = -1, flags_ = -1;
+  int slots_ = -1, offsets_ = -1, flags_ = -1, accepted_ = -1;
 };
 
 }  // namespace gdn::oracle

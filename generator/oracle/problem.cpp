@@ -40,7 +40,8 @@ Options complete(const Operands& operands, Options options) {
     throw std::invalid_argument("slots.padding is none: this spec has no padding rows");
   }
   const int reserved = padding == core::Padding::kZeroOrNegative ? 1 : 0;
-  const int needed = options.rows - options.padding_rows + reserved;
+  const int each = operands.map(operands.slots()).inner > 1 ? *operands.spec().speculative.tokens : 1;
+  const int needed = (options.rows - options.padding_rows) * each + reserved;
   if (options.slots == 0) options.slots = needed + 2;
   if (options.slots < needed) {
     throw std::invalid_argument(
@@ -59,13 +60,16 @@ std::vector<std::int64_t> choose_slots(const Operands& operands, const Options& 
 
   const int first_padding = (options.rows - options.padding_rows) / 2;
   std::vector<std::int64_t> chosen;
+  const std::int64_t each = operands.map(operands.slots()).inner;
   for (int row = 0; row < options.rows; ++row) {
     const int padding = row - first_padding;
-    if (padding >= 0 && padding < options.padding_rows) {
-      chosen.push_back(zero_is_padding ? -(padding % 2) : -1 - padding);
-    } else {
-      chosen.push_back(free.back());
-      free.pop_back();
+    for (std::int64_t i = 0; i < each; ++i) {
+      if (padding >= 0 && padding < options.padding_rows) {
+        chosen.push_back(zero_is_padding ? -(padding % 2) : -1 - padding);
+      } else {
+        chosen.push_back(free.back());
+        free.pop_back();
+      }
     }
   }
   return chosen;
@@ -84,8 +88,11 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
     tag_ = *tag;
   }
   rows_ = options_.rows;
+  int most_rows = rows_;
   if (operands_->prefills()) {
-    rows_ = std::accumulate(options_.lengths.begin(), options_.lengths.end(), kExcessRows);
+    most_rows = rows_ = std::accumulate(options_.lengths.begin(), options_.lengths.end(), kExcessRows);
+  } else if (operands_->offsets() >= 0) {
+    most_rows = rows_ * *spec.speculative.tokens;
   }
   for (std::size_t i = 0; i < operands_->list().size(); ++i) {
     const OperandInfo& info = operands_->list()[i];
@@ -99,7 +106,7 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
     buffer.inner = map.inner;
     buffer.stride = map.inner + (map.launch_stride ? options_.extra_stride : 0);
     const int excess = info.kind == Kind::kOutput ? options_.excess_rows : 0;
-    if (map.leading == Leading::kToken || map.leading == Leading::kScaleGroup) buffer.rows = rows_ + excess;
+    if (map.leading == Leading::kToken || map.leading == Leading::kScaleGroup) buffer.rows = most_rows + excess;
     if (map.leading == Leading::kSequence) {
       buffer.rows = options_.rows + (static_cast<int>(i) == operands_->offsets() ? 1 : 0);
     }
@@ -115,11 +122,17 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
   if (operands_->has_slots()) {
     Buffer& slots = buffers_[static_cast<std::size_t>(operands_->slots())];
     const std::vector<std::int64_t> chosen = choose_slots(*operands_, options_);
-    for (int row = 0; row < options_.rows; ++row) {
-      store(slots.dtype, slots.row(row), static_cast<double>(chosen[static_cast<std::size_t>(row)]));
+    const std::size_t each = static_cast<std::size_t>(slots.inner);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      std::byte* to = slots.row(static_cast<std::int64_t>(i / each)) + i % each * core::size_of(slots.dtype);
+      store(slots.dtype, to, static_cast<double>(chosen[i]));
     }
   }
-  if (operands_->prefills()) lay_out_sequences();
+  if (operands_->prefills()) {
+    lay_out_sequences();
+  } else {
+    draw_sequences();
+  }
   fill_constants(*this);
   if (tagged_) fill_tags(*this, tag_, Kind::kPool);
   fill_tokens();
@@ -165,6 +178,7 @@ void Problem::lay_out_sequences() {
     }
     store(offsets.dtype, offsets.row(i), first);
     first += sequence.tokens;
+    sequence.slots = {sequence.slot};
     sequences_.push_back(sequence);
   }
   store(offsets.dtype, offsets.row(options_.rows), first);
@@ -175,6 +189,81 @@ const TokenRun* Problem::sequence_of(int row) const {
     if (row >= sequence.first && row < sequence.first + sequence.tokens) return &sequence;
   }
   return nullptr;
+}
+
+// Sequences keep their slots. A launch accepts no more tokens than the one before had; where a sequence was left out of
+// that one, what it accepted before still stands.
+void Problem::draw_sequences() {
+  if (!operands_->drafts()) return;
+  const int most = *spec().speculative.tokens;
+  const bool first = sequences_.empty();
+  if (first) {
+    sequences_.resize(static_cast<std::size_t>(options_.rows));
+    const Buffer& slots = buffers_[static_cast<std::size_t>(operands_->slots())];
+    for (std::size_t i = 0; i < sequences_.size(); ++i) {
+      for (std::int64_t j = 0; j < slots.inner; ++j) {
+        const std::byte* from =
+            slots.row(static_cast<std::int64_t>(i)) + static_cast<std::size_t>(j) * core::size_of(slots.dtype);
+        sequences_[i].slots.push_back(static_cast<std::int64_t>(load(slots.dtype, from)));
+      }
+      sequences_[i].slot = sequences_[i].slots[0];
+      sequences_[i].padding = marks_padding(*spec().slots.padding, sequences_[i].slot);
+    }
+  }
+  int rows = 0;
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    TokenRun& sequence = sequences_[i];
+    Random random(options_.seed, "sequence", static_cast<std::int64_t>(i), step_);
+    const int before = first ? most : sequence.tokens;
+    if (before > 0) sequence.accepted = random.below(before + 1);
+    const bool left_out = sequences_.size() > 2 && random.below(7) == 0;
+    sequence.tokens = operands_->offsets() < 0 ? most : left_out ? 0 : 1 + random.below(most);
+    rows += sequence.tokens;
+  }
+  if (rows == 0) sequences_.back().tokens = 1;
+  write_indices();
+}
+
+void Problem::arrange(const std::vector<int>& tokens, const std::vector<int>& accepted) {
+  const int most = *spec().speculative.tokens;
+  const auto legal = [most](int count) { return count >= 0 && count <= most; };
+  if (tokens.size() != sequences_.size() || accepted.size() != sequences_.size() ||
+      !std::all_of(tokens.begin(), tokens.end(), legal) || !std::all_of(accepted.begin(), accepted.end(), legal)) {
+    throw std::invalid_argument(fmt::format("{} sequences, each with 0 to {} tokens", sequences_.size(), most));
+  }
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    sequences_[i].tokens = tokens[i];
+    sequences_[i].accepted = accepted[i];
+  }
+  write_indices();
+  fill_tokens();
+}
+
+// Rows, offsets and counts of the sequences as they are now.
+void Problem::write_indices() {
+  rows_ = operands_->offsets() >= 0 ? 0 : options_.rows;
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    sequences_[i].first = operands_->offsets() >= 0 ? rows_ : static_cast<int>(i);
+    if (operands_->offsets() >= 0) rows_ += sequences_[i].tokens;
+  }
+  if (operands_->offsets() >= 0) {
+    Buffer& offsets = buffers_[static_cast<std::size_t>(operands_->offsets())];
+    for (std::size_t i = 0; i < sequences_.size(); ++i) {
+      store(offsets.dtype, offsets.row(static_cast<std::int64_t>(i)), sequences_[i].first);
+    }
+    store(offsets.dtype, offsets.row(static_cast<std::int64_t>(sequences_.size())), rows_);
+  }
+  if (operands_->accepted() < 0) return;
+  Buffer& accepted = buffers_[static_cast<std::size_t>(operands_->accepted())];
+  const int uncounted = *spec().speculative.counts == core::Counts::kDrafts ? 1 : 0;
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    store(accepted.dtype, accepted.row(static_cast<std::int64_t>(i)), sequences_[i].accepted - uncounted);
+  }
+}
+
+int Problem::window_offset(const TokenRun& sequence) const {
+  if (operands_->accepted() < 0) return 0;
+  return *spec().speculative.scheme == core::Rollback::kSlots ? std::max(sequence.accepted - 1, 0) : sequence.accepted;
 }
 
 std::int64_t Problem::row_slot(int row) const {
@@ -197,10 +286,11 @@ bool Problem::padding(int row) const {
 void Problem::next_step() {
   ++step_;
   for (Buffer& buffer : buffers_) {
-    if (buffer.kind == Kind::kOutput) {
+    if (buffer.kind == Kind::kOutput || (buffer.kind == Kind::kInput && !sequences_.empty())) {
       std::memset(buffer.data(), std::to_integer<int>(kPoison), buffer.size_bytes());
     }
   }
+  draw_sequences();
   fill_tokens();
 }
 
@@ -231,7 +321,8 @@ double tolerance(const spec::Spec& spec, const Buffer& buffer) {
   const bool rounds_qk = *spec.rounding.qk != core::DType::kFp32;
   const bool rounds_o = *spec.rounding.o != core::DType::kFp32;
   const bool rounds_norm = *spec.rounding.norm != core::DType::kFp32;
-  const bool after_qk = buffer.name == "state" || buffer.name == "handover.o" || buffer.name == "out";
+  const bool after_qk = buffer.name == "state" || buffer.name == "intermediate_state" || buffer.name == "record_k" ||
+                        buffer.name == "record_u" || buffer.name == "handover.o" || buffer.name == "out";
   const bool after_o = buffer.name == "handover.o" || buffer.name == "out";
   const bool after_norm = buffer.name == "out";
   if ((after_qk && rounds_qk) || (after_o && rounds_o) || (after_norm && rounds_norm)) return kSixteenBit;

@@ -31,7 +31,7 @@ enum class Keys : std::uint8_t {
 
 struct Options {
   std::uint64_t seed = 1;
-  int rows = 4;              // sequences, of operations that take several tokens of each
+  int rows = 4;          // sequences, of operations that take several tokens of each
   int slots = 0;         // in the pools; 0: two more than the rows need
   int padding_rows = 0;  // of `rows`, in the middle; none in operations without slots
   bool strong_decay = true;
@@ -51,8 +51,10 @@ constexpr Tag kAllTags[] = {Tag::kPart, Tag::kHead, Tag::kChannel, Tag::kTap, Ta
 struct TokenRun {
   int first = 0, tokens = 1;
   bool padding = false;
-  bool initial = false;  // starts from what its slot holds, not from zeros
+  bool initial = false;  // prefill: starts from what its slot holds, not from zeros
+  int accepted = 0;      // drafts: tokens of the launch before that count, the guaranteed one included; 0: none
   std::int64_t slot = 0;
+  std::vector<std::int64_t> slots;  // `slot`, or where each token has its own those, `slot` first
 };
 
 class Problem {
@@ -73,12 +75,20 @@ class Problem {
   Buffer& buffer(std::string_view name);
   const Buffer& buffer(std::string_view name) const;
 
-  // The sequences of prefill's operations; of others none. kExcessRows rows behind the last belong to no sequence.
+  // The sequences of prefill's operations, of decode_spec (up to speculative.tokens rows each, now and then none) and
+  // of state_commit; of others none. In prefill kExcessRows rows behind the last belong to no sequence.
   const std::vector<TokenRun>& sequences() const { return sequences_; }
   static constexpr int kExcessRows = 3;
 
   // The sequence that a row is a token of; null for a row of none.
   const TokenRun* sequence_of(int row) const;
+
+  // Tokens and accepted tokens of each sequence in place of those that the step drew; inputs are drawn anew. Throws
+  // std::invalid_argument for other than one number a sequence, or numbers beyond speculative.tokens.
+  void arrange(const std::vector<int>& tokens, const std::vector<int>& accepted);
+
+  // How many inputs before a launch's tokens stand in front of the window that a sequence's state belongs to.
+  int window_offset(const TokenRun& sequence) const;
 
   // The slot of a row; `padding` says whether it marks a padding row. Both without meaning where there are no slots:
   // row_slot throws std::logic_error, padding is false. All rows of a sequence have its slot, and a row of no sequence
@@ -96,6 +106,8 @@ class Problem {
   Problem(const spec::Spec& spec, std::string_view operation, const Options& options, const Tag* tag);
   void fill_tokens();
   void lay_out_sequences();
+  void draw_sequences();
+  void write_indices();
 
   std::shared_ptr<const Operands> operands_;
   Options options_;

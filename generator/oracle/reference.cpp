@@ -33,12 +33,16 @@ class Reference {
   Expectation run() {
     for (const TokenRun& sequence : problem_.sequences()) {
       if (sequence.padding) {
-        for (int i = 0; i < sequence.tokens; ++i) pad(sequence.first + i);
+        for (int i = 0; i < sequence.tokens && operands_.offsets() >= 0; ++i) pad(sequence.first + i);
+      } else if (operands_.operation() == "state_commit") {
+        commit(sequence);
+      } else if (operands_.drafts()) {
+        decode(sequence);
       } else if (sequence.tokens > 0) {
         compute(sequence);
       }
     }
-    if (operands_.prefills()) return std::move(expectation_);
+    if (operands_.prefills() || operands_.drafts()) return std::move(expectation_);
     for (int row = 0; row < problem_.rows(); ++row) {
       if (problem_.padding(row)) {
         pad(row);
@@ -103,6 +107,139 @@ class Reference {
       put_output(row, gated_norm(get("in.o", row), get("in.z", row)));
     }
   }
+
+  // ---- several tokens of a sequence -------------------------------------------------------------------------------
+
+  // The state that a sequence's tokens of this launch continue from. With records, the accepted ones are applied, and
+  // the result is the sequence's new state in the pool.
+  Values state_before(const TokenRun& sequence) {
+    const std::size_t accepted = static_cast<std::size_t>(std::max(sequence.accepted - 1, 0));
+    if (scheme() == core::Rollback::kSlots) return get("state", sequence.slots[accepted]);
+    Values state = get("state", sequence.slots[0]);
+    if (scheme() == core::Rollback::kReplay && sequence.accepted > 0) {
+      apply_records(sequence, state);
+      put("state", sequence.slots[0], state);
+    }
+    return state;
+  }
+
+  // S <- diag(d) S + k u^T for each accepted token.
+  void apply_records(const TokenRun& sequence, Values& state) const {
+    const Values k = get("record_k", sequence.slots[0]), u = get("record_u", sequence.slots[0]);
+    const Values d = get("record_decay", sequence.slots[0]);
+    const std::size_t steps = static_cast<std::size_t>(*spec_.speculative.tokens);
+    const std::size_t key_dim = static_cast<std::size_t>(*spec_.dims.key);
+    const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
+    const std::size_t heads = static_cast<std::size_t>(*spec_.heads.value);
+    const std::size_t decays = d.size() / steps / heads;  // of a head: one, or one for each key channel
+    for (std::size_t step = 0; step < static_cast<std::size_t>(sequence.accepted); ++step) {
+      for (std::size_t head = 0; head < heads; ++head) {
+        const std::size_t key_head = static_cast<std::size_t>(key_head_of(spec_, static_cast<int>(head)));
+        for (std::size_t c = 0; c < key_dim; ++c) {
+          const double decay = d[(head * decays + (decays == 1 ? 0 : c)) * steps + step];
+          const double along = k[(key_head * key_dim + c) * steps + step];
+          for (std::size_t v = 0; v < value_dim; ++v) {
+            double& s = state[(head * key_dim + c) * value_dim + v];
+            s = decay * s + along * u[(head * value_dim + v) * steps + step];
+          }
+        }
+      }
+    }
+  }
+
+  void decode(const TokenRun& sequence) {
+    if (sequence.tokens == 0) return;
+    const std::size_t steps = static_cast<std::size_t>(*spec_.speculative.tokens);
+    const std::size_t tokens = static_cast<std::size_t>(sequence.tokens);
+    std::vector<Values> q = conv_all("q", sequence), k = conv_all("k", sequence), v = conv_all("v", sequence);
+    Values state = state_before(sequence);
+    Values record_k, record_u, record_decay, states;
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const int row = sequence.first + static_cast<int>(t);
+      const Values g = decay(row), beta = betas(row);
+      const Values q_hat = normalised(q[t], *spec_.qk_scale.q), k_hat = normalised(k[t], *spec_.qk_scale.k);
+      Values u(v[t].size());
+      const Values o = step(q_hat, k_hat, v[t], g, beta, state, &u);
+      put_output(row, gated_norm(o, get("in.z", row)));
+      if (scheme() == core::Rollback::kSlots) put("state", sequence.slots[t], state);
+      const auto keep = [&](Values& records, const Values& values, bool exponentiate) {
+        records.resize(values.size() * steps, -1);
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          records[i * steps + t] = exponentiate ? std::exp(values[i]) : values[i];
+        }
+      };
+      keep(record_k, k_hat, false);
+      keep(record_u, u, false);
+      keep(record_decay, g, true);
+      if (scheme() == core::Rollback::kIntermediate) keep(states, state, false);
+    }
+    if (scheme() == core::Rollback::kReplay) {
+      put("record_k", sequence.slots[0], record_k, sequence.tokens);
+      put("record_u", sequence.slots[0], record_u, sequence.tokens);
+      put("record_decay", sequence.slots[0], record_decay);  // -1 behind the last token
+    }
+    if (scheme() == core::Rollback::kIntermediate) {
+      put("intermediate_state", &sequence - problem_.sequences().data(), states, sequence.tokens);
+    }
+  }
+
+  // The accepted token's state becomes the sequence's, and the window the one that belongs to it.
+  void commit(const TokenRun& sequence) {
+    if (sequence.accepted == 0 && scheme() != core::Rollback::kSlots) return;
+    for (const std::string part : {"q", "k", "v"}) {
+      Values windows = get("conv_state." + part, sequence.slots[0]);
+      discard_oldest(spec_, problem_.window_offset(sequence), windows);
+      put("conv_state." + part, sequence.slots[0], windows, *spec_.conv.width - 1);
+    }
+    if (scheme() == core::Rollback::kIntermediate) {
+      const Values all = get("intermediate_state", &sequence - problem_.sequences().data());
+      const std::size_t steps = static_cast<std::size_t>(*spec_.speculative.tokens);
+      Values state(all.size() / steps);
+      for (std::size_t i = 0; i < state.size(); ++i) {
+        state[i] = all[i * steps + static_cast<std::size_t>(sequence.accepted) - 1];
+      }
+      put("state", sequence.slots[0], state);
+    } else {
+      const Values state = state_before(sequence);
+      put("state", sequence.slots[0], state);
+    }
+  }
+
+  // The conv's outputs of one part for all tokens of a sequence. The window keeps the inputs in front of the tokens,
+  // less the one that no roll-back can reach any more where tokens have slots, and the tokens.
+  std::vector<Values> conv_all(const std::string& part, const TokenRun& sequence) {
+    const Values& weights = constant("conv_weight." + part);
+    const std::string window_key = "conv_state." + part;
+    const std::size_t width = static_cast<std::size_t>(*spec_.conv.width);
+    const std::size_t window = static_cast<std::size_t>(*spec_.conv.window);
+    const core::DType stored = problem_.buffers()[static_cast<std::size_t>(operands_.at(window_key).operand)].dtype;
+    Values windows = get(window_key, sequence.slots[0]);
+    discard_oldest(spec_, problem_.window_offset(sequence), windows);
+    const std::size_t dropped = scheme() == core::Rollback::kSlots ? 1 : 0;
+    Values kept = windows;
+    std::vector<Values> out;
+    for (int t = 0; t < sequence.tokens; ++t) {
+      const Values current = get("in." + part, sequence.first + t);
+      Values y(current.size());
+      for (std::size_t c = 0; c < current.size(); ++c) {
+        double* rows = windows.data() + c * window;
+        const double bias = *spec_.conv.bias ? constant("conv_bias." + part)[c] : 0;
+        const double sum = conv_channel(spec_.conv, weights.data() + c * width, rows, current[c], bias);
+        y[c] = round_to_point(*spec_.rounding.conv, activate(*spec_.conv.activation, sum));
+        shift_window(spec_.conv, rows, round_to(stored, current[c]));  // the next token finds it as the window keeps it
+        double* to = kept.data() + c * window;
+        if (t == 0 && dropped == 1) std::copy(to + 1, to + width - 1, to);
+        to[width - 1 - dropped + static_cast<std::size_t>(t)] = current[c];
+      }
+      out.push_back(std::move(y));
+    }
+    put(window_key, sequence.slots[0], kept, static_cast<int>(width - 1 - dropped) + sequence.tokens);
+    return out;
+  }
+
+  core::Rollback scheme() const { return *spec_.speculative.scheme; }
+
+  // ---- one token ----------------------------------------------------------------------------------------------------
 
   // The conv's output of one part, activated and rounded. Moves the part's window on.
   Values conv(const std::string& part, int row) {
@@ -179,9 +316,10 @@ class Reference {
     return o;
   }
 
-  // The same on a state at hand, from q and k as the rule reads them.
-  Values step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta,
-              Values& state) const {
+  // The same on a state at hand, from q and k as the rule reads them; `u`, where it is asked for, is what was written
+  // along k.
+  Values step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta, Values& state,
+              Values* u = nullptr) const {
     const int key_dim = *spec_.dims.key, value_dim = *spec_.dims.value;
     const std::size_t per_head = g.size() / static_cast<std::size_t>(*spec_.heads.value);
     Values o(v.size()), g_head(static_cast<std::size_t>(key_dim));
@@ -193,7 +331,8 @@ class Reference {
       const std::ptrdiff_t key = static_cast<std::ptrdiff_t>(key_head_of(spec_, head)) * key_dim;
       const std::ptrdiff_t value = static_cast<std::ptrdiff_t>(head) * value_dim;
       delta_step(key_dim, value_dim, q.data() + key, k.data() + key, v.data() + value, g_head.data(),
-                 beta[static_cast<std::size_t>(head)], state.data() + value * key_dim, o.data() + value, order_);
+                 beta[static_cast<std::size_t>(head)], state.data() + value * key_dim, o.data() + value, order_,
+                 u != nullptr ? u->data() + value : nullptr);
     }
     for (double& x : o) x = round_to_point(*spec_.rounding.o, x);
     return o;

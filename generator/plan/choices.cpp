@@ -63,6 +63,8 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
 Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) return {};
   if (operation == "chunk_delta") return prefill_choices(facts);
+  // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32.
+  if (operation == "decode_spec" || operation == "state_commit") return {{"threads", 256}, {"rows_per_pass", 4}};
   if (facts.state.present()) return state_choices(target, facts.state);
   if (operation == "norm_quant") {
     const int heads = norm_heads(target, facts);

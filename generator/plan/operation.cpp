@@ -51,11 +51,24 @@ class Collector {
     return *this;
   }
   Collector& state(Access access = Access::kReadWrite) { return add_named("state", access); }
-  Collector& slots(Leading leading = Leading::kToken) {
-    return indices(Indices::kSlots, layout_.numbers.slot_dtype, leading);
+  // What a scheme of speculative decoding keeps beside state and window.
+  Collector& drafts(Access access) {
+    for (const layout::TensorLayout& tensor : layout_.pools) {
+      if (tensor.role == core::Role::kRecord) add(tensor, access, tensor.domain);
+    }
+    return *this;
   }
-  Collector& indices(Indices indices, core::DType dtype, Leading leading) {
-    uses_.push_back({nullptr, Access::kRead, "", indices, leading, 1, dtype, false});
+  Collector& slots(Leading leading = Leading::kToken, int inner = 1) {
+    return indices(Indices::kSlots, layout_.numbers.slot_dtype, leading, inner);
+  }
+  // A slot for each sequence, or for each of its tokens.
+  Collector& draft_slots() {
+    const bool each = layout_.numbers.rollback == core::Rollback::kSlots;
+    return slots(Leading::kSequence, each ? layout_.numbers.tokens : 1);
+  }
+  Collector& accepted() { return indices(Indices::kAccepted, layout_.numbers.accepted_dtype, Leading::kSequence); }
+  Collector& indices(Indices indices, core::DType dtype, Leading leading, int inner = 1) {
+    uses_.push_back({nullptr, Access::kRead, "", indices, leading, inner, dtype, false});
     return *this;
   }
   // The last operand may be left out.
@@ -118,16 +131,24 @@ constexpr std::string_view kConvolved = "convolved";
 }  // namespace
 
 const std::vector<std::string_view>& operations() {
-  static const std::vector<std::string_view> names = {"decode",       "unpack",     "conv_update", "gating",
-                                                      "delta_update", "norm_quant", "chunk_delta"};
+  static const std::vector<std::string_view> names = {"decode",       "decode_spec", "state_commit",
+                                                      "unpack",       "conv_update", "gating",
+                                                      "delta_update", "norm_quant",  "chunk_delta"};
   return names;
 }
 
 bool prefills(std::string_view operation) { return operation == "chunk_delta"; }
 
+bool drafts(std::string_view operation) { return operation == "decode_spec" || operation == "state_commit"; }
+
 std::string why_not(const layout::Layout& layout, std::string_view operation) {
-  if (!prefills(operation) || layout.numbers.chunk != 0) return "";
-  return fmt::format("{} says prefill: none; {} needs its keys", layout.spec, operation);
+  if (prefills(operation) && layout.numbers.chunk == 0) {
+    return fmt::format("{} says prefill: none; {} needs its keys", layout.spec, operation);
+  }
+  if (drafts(operation) && layout.numbers.rollback == core::Rollback::kNone) {
+    return fmt::format("{} says speculative: none; {} needs its keys", layout.spec, operation);
+  }
+  return "";
 }
 
 std::vector<std::string_view> operations_of(const layout::Layout& layout) {
@@ -147,6 +168,18 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
   if (operation == "decode") {
     collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
     collect.conv_states().state().slots().output();
+  } else if (operation == "decode_spec") {
+    collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
+    const bool intermediate = layout.numbers.rollback == core::Rollback::kIntermediate;
+    collect.conv_states().state(intermediate ? Access::kRead : Access::kReadWrite);
+    collect.drafts(intermediate ? Access::kWrite : Access::kReadWrite);
+    collect.draft_slots().indices(Indices::kOffsets, layout.draft_offsets, Leading::kSequence);
+    // Intermediate states are committed before the next launch, which then starts from the pool.
+    if (!intermediate) collect.accepted();
+    collect.output();
+  } else if (operation == "state_commit") {
+    collect.conv_states().state().drafts(Access::kRead);
+    collect.draft_slots().accepted();
   } else if (operation == "unpack") {
     collect.inputs("qkvzba");
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kRaw);
@@ -186,6 +219,8 @@ std::string_view name_of(const Use& use) {
       return "cu_seqlens";
     case Indices::kFlags:
       return "has_initial_state";
+    case Indices::kAccepted:
+      return "accepted";
   }
   return "?";
 }
@@ -198,11 +233,16 @@ core::Identity identity_of(const layout::Layout& layout, const Use& use) {
   if (use.indices == Indices::kFlags) {
     return core::make_identity(fmt::format("{} [sequence] flags", core::to_string(use.dtype)));
   }
+  if (use.indices == Indices::kAccepted) {
+    return core::make_identity(fmt::format("{} [sequence] accepted={}", core::to_string(use.dtype),
+                                           layout.numbers.counts == core::Counts::kTokens ? "tokens" : "drafts"));
+  }
+  const std::string list = use.inner > 1 ? fmt::format("{}, step:{}", core::to_string(use.leading), use.inner)
+                                         : std::string(core::to_string(use.leading));
   const char* padding = layout.numbers.padding == core::Padding::kNone       ? "none"
                         : layout.numbers.padding == core::Padding::kNegative ? "negative"
                                                                              : "zero_or_negative";
-  return core::make_identity(
-      fmt::format("{} [{}] padding={}", core::to_string(use.dtype), core::to_string(use.leading), padding));
+  return core::make_identity(fmt::format("{} [{}] padding={}", core::to_string(use.dtype), list, padding));
 }
 
 }  // namespace gdn::plan

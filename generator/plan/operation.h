@@ -11,10 +11,10 @@
 
 namespace gdn::plan {
 
-// decode, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta
+// decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta
 const std::vector<std::string_view>& operations();
 
-// Those that a spec asks for: chunk_delta only where it prefills.
+// Those that a spec asks for: chunk_delta only where it prefills, decode_spec and state_commit only where it drafts.
 std::vector<std::string_view> operations_of(const layout::Layout& layout);
 
 // Why a spec has no such operation; empty: it has.
@@ -23,17 +23,22 @@ std::string why_not(const layout::Layout& layout, std::string_view operation);
 // Whether an operation takes sequences of any length: chunk_delta.
 bool prefills(std::string_view operation);
 
+// Whether it takes a few tokens of a sequence with roll-back, or commits them: decode_spec, state_commit.
+bool drafts(std::string_view operation);
+
 bool is_operation(std::string_view name);
 
 // Integers that say where a launch's rows and sequences are; no spec lists their dimensions.
 enum class Indices : std::uint8_t {
   kNone,
-  kSlots,    // "slots": a slot for each token, or for each sequence
-  kOffsets,  // "cu_seqlens": where each sequence begins
-  kFlags,    // "has_initial_state": whether a sequence starts from what its slot holds
+  kSlots,     // "slots": a slot for each token, for each sequence, or for each token of each sequence
+  kOffsets,   // "cu_seqlens": where each sequence begins
+  kFlags,     // "has_initial_state": whether a sequence starts from what its slot holds
+  kAccepted,  // "accepted": tokens accepted of each sequence's last launch
 };
 
-// One operand before it becomes part of a plan: a tensor of the layout, or indices, and what the operation does with it.
+// One operand before it becomes part of a plan: a tensor of the layout, or indices, and what the operation does with
+// it.
 struct Use {
   const layout::TensorLayout* tensor = nullptr;  // null: indices
   core::Access access = core::Access::kRead;
@@ -48,7 +53,7 @@ struct Use {
 // Throws std::invalid_argument for an unknown operation.
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation);
 
-// The operand's name in plans: the tensor's, "slots", "cu_seqlens" or "has_initial_state".
+// The operand's name in plans: the tensor's, "slots", "cu_seqlens", "has_initial_state" or "accepted".
 std::string_view name_of(const Use& use);
 
 // The layout that the owner of such a tensor states for it: its own canonical text with what the values mean to the

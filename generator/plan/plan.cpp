@@ -41,6 +41,10 @@ Map Facts::* slot_of(const std::string& tensor, const std::string& part, Access 
                                                                  {"dt_bias", &Facts::dt_bias},
                                                                  {"norm_weight", &Facts::norm_w},
                                                                  {"norm_bias", &Facts::norm_b},
+                                                                 {"intermediate_state", &Facts::intermediate},
+                                                                 {"record_k", &Facts::record_k},
+                                                                 {"record_u", &Facts::record_u},
+                                                                 {"record_decay", &Facts::record_decay},
                                                                  {"state", &Facts::state}};
   static const std::map<std::string, Map Facts::*> conv = {
       {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
@@ -68,9 +72,10 @@ void add_checks(const layout::Layout& layout, const layout::PartLayout& part, co
                                                         : numbers.value_heads;
   std::int64_t taps = 1;
   for (const layout::Axis& axis : part.axes) {
-    if (axis.name == "tap") taps = axis.size;
+    if (axis.name == "tap" || axis.name == "step") taps = axis.size;
   }
-  const std::int64_t outer = part.name == "state" ? numbers.value_dim : 1;
+  const bool state = part.name == "state" || part.name == "intermediate_state";
+  const std::int64_t outer = state ? numbers.value_dim : 1;
   std::vector<int> chosen = {0, 1, heads - 1};
   chosen.erase(std::remove_if(chosen.begin(), chosen.end(), [&](int head) { return head >= heads; }), chosen.end());
   chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
@@ -105,8 +110,13 @@ core::Operand indices_operand(const Use& use, int index, Facts& facts) {
       operand.role = core::Role::kFlags;
       facts.flags_operand = index;
       break;
+    case Indices::kAccepted:
+      operand.role = core::Role::kCounts;
+      facts.accepted_operand = index;
+      break;
     default:
       operand.role = core::Role::kSlots;
+      operand.launch_stride = use.inner > 1;
       facts.slots_operand = index;
       break;
   }
@@ -137,6 +147,16 @@ void forget_quantisation(Facts& facts) {
   facts.scale_group_first = none.scale_group_first;
 }
 
+// Numbers of speculative decoding belong to the operations that draft: a plain decode is the same kernel with and
+// without them.
+void forget_drafts(Facts& facts) {
+  const Facts none;
+  facts.tokens = none.tokens;
+  facts.rollback = none.rollback;
+  facts.counts = none.counts;
+  facts.accepted_dtype = none.accepted_dtype;
+}
+
 // What two kernels must share to be the same kernel: the operation, where everything lies, and every number.
 core::Identity kernel_identity(const core::KernelPlan& plan) {
   const Facts& f = plan.facts;
@@ -162,6 +182,9 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
                         f.quant_max, static_cast<int>(f.quant_floor_at), f.quant_floor, f.quant_power_of_two,
                         core::to_string(f.quant_from), f.quant_divides);
   }
+  if (f.rollback != core::Rollback::kNone) {
+    text += fmt::format(" speculative(tokens={} scheme={})", f.tokens, static_cast<int>(f.rollback));
+  }
   for (const core::Operand& operand : plan.operands) text += fmt::format("; {}: {}", operand.name, operand.layout.text);
   return core::make_identity(std::move(text));
 }
@@ -172,6 +195,15 @@ int slices_of(const core::KernelPlan& plan) {
     if (name == "columns") return (plan.facts.value_dim + static_cast<int>(value) - 1) / static_cast<int>(value);
   }
   return 1;
+}
+
+// What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).
+std::int64_t shared_bytes_of_tokens(const Facts& f) {
+  const bool replays = f.rollback == core::Rollback::kReplay;
+  const int decays = f.rule == core::Rule::kKda ? f.key_dim : 1;
+  const int of_keys = f.key_dim * (replays ? 3 : 2) + 1;
+  const int of_values = f.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
+  return 4 * (std::int64_t{f.tokens} * (of_keys + of_values) + 64);
 }
 
 // Shared memory bounds nothing else: a body takes a group of value heads in turns that fit.
@@ -188,6 +220,14 @@ void check_limits(const core::KernelPlan& plan, const Target& target) {
     throw Unplannable(fmt::format("{} on {}: threads = {} must be a multiple of {} and at most {}", plan.operation,
                                   target.name, plan.launch.threads, target.wave, most));
   }
+  if (plan.operation != "decode_spec") return;
+  const std::int64_t bytes = shared_bytes_of_tokens(f);
+  if (bytes <= 48 * 1024) return;
+  throw Unplannable(
+      fmt::format("decode_spec on {}: {} tokens of heads of {} and {} channels need {} bytes of shared memory a block, "
+                  "and there are "
+                  "{}: lower speculative.tokens",
+                  target.name, f.tokens, f.key_dim, f.value_dim, bytes, 48 * 1024));
 }
 
 bool has_norm_bias(const layout::Layout& layout) {
@@ -200,18 +240,19 @@ bool has_norm_bias(const layout::Layout& layout) {
 // shared memory for each piece of a group that lies in one head.
 std::string output_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
   const Facts& f = layout.numbers;
-  if (operation != "decode" && operation != "norm_quant") return "";
+  const bool whole = operation == "decode" || operation == "decode_spec";
+  if (!whole && operation != "norm_quant") return "";
   if (target.family == Family::kCpu && (f.quant_group > 0 || has_norm_bias(layout))) {
     return fmt::format("{} on {}: there is no CPU kernel yet for {}", operation, target.name,
                        f.quant_group > 0 ? "a quantised output" : "a norm with a bias");
   }
   if (f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
-  if (operation == "decode") {
+  if (whole) {
     return fmt::format(
-        "decode on {}: output_quant.group = {} does not divide a value head of {} channels: such a group's scale needs "
-        "heads that other blocks compute. Let decode write a plain output and quantise it with norm_quant, or choose "
-        "a group that divides {}",
-        target.name, f.quant_group, f.value_dim, f.value_dim);
+        "{0} on {1}: output_quant.group = {2} does not divide a value head of {3} channels: such a group's scale needs "
+        "heads that other blocks compute. Let {0} write a plain output and quantise it with norm_quant, or choose "
+        "a group that divides {3}",
+        operation, target.name, f.quant_group, f.value_dim);
   }
   const std::int64_t bytes = shared_bytes_of_groups(target, f);
   if (bytes <= target.static_shared) return "";
@@ -224,7 +265,7 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
 std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
-  if (prefills(operation) && target.family == Family::kCpu) {
+  if ((prefills(operation) || drafts(operation)) && target.family == Family::kCpu) {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
   return "";
@@ -256,6 +297,8 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   plan.target = target.name;
   plan.facts = layout.numbers;
   if (!prefills(operation)) forget_prefill(plan.facts);
+  if (!drafts(operation)) forget_drafts(plan.facts);
+  if (operation == "decode_spec") plan.launch.grid = core::Grid::kSequences;
 
   for (const Use& use : uses(layout, operation)) {
     const int index = static_cast<int>(plan.operands.size());

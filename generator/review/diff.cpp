@@ -63,7 +63,7 @@ Extents extents_of(const core::Facts& numbers, const PartLayout& part, const cor
                                                 : numbers.value_heads;
   e.inner = map.run;
   for (const layout::Axis& axis : part.axes) {
-    if (axis.name == "tap") e.taps = axis.size;
+    if (axis.name == "tap" || axis.name == "step") e.taps = axis.size;
     if (axis.name == "value_dim" && part.name == "state") e.outer = axis.size;
   }
   return e;

@@ -41,7 +41,7 @@ void add_part(const core::Facts& numbers, const TensorLayout& tensor, const Part
   std::vector<Run> within;
   Run taps{1, 0};
   for (const layout::Axis& axis : part.axes) {
-    if (axis.name == "tap") taps = {axis.size, axis.stride};
+    if (axis.name == "tap" || axis.name == "step") taps = {axis.size, axis.stride};
     // Scales group by group have a stride that only the launch knows: drawn is one token's.
     if (axis.name == "scale_group") within.push_back({axis.size, 1});
     if (axis.name == "key_dim" || axis.name == "value_dim") within.push_back({axis.size, axis.stride});

@@ -58,7 +58,10 @@ std::string values_of(const Key& key) {
 }
 
 std::string dims_of(const spec::TensorKey& key) {
-  std::string text = key.leads == spec::Leads::kToken ? "token" : key.leads == spec::Leads::kSlot ? "slot" : "";
+  std::string text = key.leads == spec::Leads::kToken      ? "token"
+                     : key.leads == spec::Leads::kSlot     ? "slot"
+                     : key.leads == spec::Leads::kSequence ? "sequence"
+                                                           : "";
   const auto add = [&](std::string_view name) { text += fmt::format("{}{}", text.empty() ? "" : ", ", name); };
   switch (key.holds) {
     case Holds::kInputParts:
@@ -90,6 +93,7 @@ std::string dims_of(const spec::TensorKey& key) {
       break;
   }
   if (key.tap) add("tap");
+  if (key.step) add("step");
   return text;
 }
 
@@ -188,6 +192,9 @@ std::string language_markdown() {
     text += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} |\n", key.path, values_of(key), key.unit, help,
                         key.engine ? "engine" : "model", rules, cell(key.prevents));
   }
+  for (const spec::OptionalSection& section : spec::optional_sections()) {
+    text += fmt::format("| `{}` | `none`, or its keys |  | {} | engine |  |  |\n", section.name, section.help);
+  }
   for (const spec::LaterKey& key : spec::later_keys()) {
     text += fmt::format("| `{}` | `none` |  | {} | model | later |  |\n", key.path, key.help);
   }
@@ -232,6 +239,10 @@ std::string language_schema() {
     if (std::find(kinds.begin(), kinds.end(), "none") == kinds.end()) continue;
     schema = {{"anyOf", {{{"const", "none"}}, schema}}};
   }
+  for (const spec::OptionalSection& section : spec::optional_sections()) {
+    ordered_json& schema = root["properties"][std::string(section.name)];
+    schema = {{"anyOf", {{{"const", "none"}}, schema}}, {"description", section.help}};
+  }
   for (const spec::LaterKey& key : spec::later_keys()) {
     root["properties"][std::string(key.path)] = {{"const", "none"}, {"description", key.help}};
     root["required"].push_back(key.path);
@@ -262,6 +273,7 @@ std::string language_schema() {
   names.push_back("token@launch");
   names.push_back("slot@launch");
   names.push_back("scale_group@launch");
+  names.push_back("sequence@launch");
   const ordered_json plain = {{"type", "array"}, {"minItems", 1}, {"items", {{"enum", names}}}};
   const ordered_json packed = {{"type", "object"},
                                {"minProperties", 1},

@@ -95,7 +95,7 @@ class Writer {
                                                                    : n.value_heads;
     std::int64_t taps = 0, inner = 0, outer = 0;
     for (const layout::Axis& axis : part.axes) {
-      if (axis.name == "tap") taps = axis.size;
+      if (axis.name == "tap" || axis.name == "step") taps = axis.size;
       if (axis.name == "value_dim" && part.name == "state") outer = axis.size;
       if (axis.name == "key_dim" || (axis.name == "value_dim" && part.name != "state")) inner = axis.size;
     }

@@ -45,6 +45,7 @@ std::vector<std::int64_t> shape_of(const Side& side, const std::string& section,
     if (name == "key_dim") size = n.key_dim;
     if (name == "value_dim") size = n.value_dim;
     if (name == "scale_group") size = tensor.resolved->inner;
+    if (name == "step") size = n.tokens;
     if (name == "tap") size = section == "pools" ? n.window : n.conv_width;
     rest /= size;
     if (name == "group" && previous == "key_head") {

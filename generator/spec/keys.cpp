@@ -198,6 +198,7 @@ std::vector<Key> make_keys() {
     if (prefilled_of(s) != Applies::kYes) return prefilled_of(s);
     return is(s.prefill.initial_states, *s.prefill.initial_states == InitialStates::kFlagged);
   };
+  const auto drafted = [](const Spec& s) { return is(s.speculative.given, *s.speculative.given); };
   const std::vector<Word> activations = {say("silu", Activation::kSilu), say("sigmoid", Activation::kSigmoid),
                                          say("none", Activation::kNone)};
   const std::vector<Word> parts = {say("q", 0), say("k", 0), say("v", 0), say("z", 0), say("b", 0), say("a", 0)};
@@ -347,6 +348,30 @@ std::vector<Key> make_keys() {
                  "q and k after the norm and before the scale; stands in prefill for rounding.qk"),
            "prefill.kind is chunked", prefilled),
       when(only("prefill.snapshots", "none", "states at chosen token positions"), "prefill.kind is chunked", prefilled),
+      when(integer("speculative.tokens", GDN_AT(speculative.tokens), "tokens",
+                   {RuleId::kSpecTokens, RuleId::kSpecWindow},
+                   "the most tokens of a sequence in one launch: the guaranteed one and the drafts"),
+           "speculative is not none", drafted),
+      when(word("speculative.scheme",
+                {say("slots", Rollback::kSlots), say("intermediate", Rollback::kIntermediate),
+                 say("replay", Rollback::kReplay)},
+                GDN_AT(speculative.scheme), {RuleId::kSpecTensors, RuleId::kSpecWindow},
+                "slots: the state after each token in a slot of its own, the next launch starts from the accepted "
+                "token's; intermediate: in a buffer of the launch, state_commit copies the accepted one; replay: one "
+                "state a sequence and records of each token, which the next launch or state_commit applies"),
+           "speculative is not none", drafted),
+      when(word("speculative.counts", {say("tokens", Counts::kTokens), say("drafts", Counts::kDrafts)},
+                GDN_AT(speculative.counts), {},
+                "what the numbers of `accepted` count: tokens, with the guaranteed one, or drafts, without it"),
+           "speculative is not none", drafted),
+      when(word("speculative.accepted", {say("int32", DType::kInt32), say("int64", DType::kInt64)},
+                GDN_AT(speculative.accepted), {}, "dtype of the numbers of accepted tokens, one a sequence"),
+           "speculative is not none", drafted),
+      when(word("speculative.offsets", {say("int32", DType::kInt32), say("int64", DType::kInt64)},
+                GDN_AT(speculative.offsets), {},
+                "dtype of cu_seqlens: sequence i has the tokens from cu_seqlens[i] to before cu_seqlens[i + 1]; one "
+                "number more than sequences, ascending from 0"),
+           "speculative is not none", drafted),
 
       dtype("rounding.conv", GDN_AT(rounding.conv), RuleId::kRoundingDtype,
             "q, k and v after convolution and activation"),
@@ -424,6 +449,11 @@ constexpr Remark kRemarks[] = {
     {"prefill.empty", kByEngine, ""},
     {"prefill.qk", kByEngine, "q and k rounded between norm and product in one path only"},
     {"prefill.snapshots", kByEngine, ""},
+    {"speculative.tokens", kByEngine, "more tokens than a window has room for"},
+    {"speculative.scheme", kByEngine, "the state of a rejected token taken for that of the accepted one"},
+    {"speculative.counts", kByEngine, "one token too many or too few: the guaranteed one counted by one side only"},
+    {"speculative.accepted", kByEngine, "counts read at half their width"},
+    {"speculative.offsets", kByEngine, "offsets read at half their width"},
     {"rounding.conv", kByEngine, "two kernels that agree with nobody but themselves"},
     {"rounding.qk", kByEngine, "q and k rounded between norm and product in one path only"},
     {"rounding.beta", kByEngine, "gates rounded in one path only"},
@@ -496,8 +526,15 @@ const std::vector<TensorKey>& tensor_keys() {
       {"pools", "conv_state_v", Leads::kSlot, H::kValueChannels, true, D::kActivation, false, "last inputs, of v"},
       {"pools", "state", Leads::kSlot, H::kState, false, D::kState, false, "the recurrent state S"},
       {"pools", "state_scale", Leads::kSlot, H::kValueHeads, false, D::kExact, true, "scales of an 8-bit state"},
-      {"pools", "records", Leads::kSlot, H::kState, false, D::kExact, true, "replay records of speculative decoding"},
-      {"pools", "intermediate_state", Leads::kSlot, H::kState, false, D::kState, true, "states after each draft token"},
+      {"pools", "intermediate_state", Leads::kSequence, H::kState, false, D::kState, false,
+       "states after each token of a launch, where speculative.scheme is intermediate", true,
+       core::Rollback::kIntermediate},
+      {"pools", "record_k", Leads::kSlot, H::kKeyChannels, false, D::kExact, false,
+       "replay records: k after norm and scale", true, core::Rollback::kReplay},
+      {"pools", "record_u", Leads::kSlot, H::kValueChannels, false, D::kExact, false,
+       "replay records: beta * (v - S^T k), what is written along k", true, core::Rollback::kReplay},
+      {"pools", "record_decay", Leads::kSlot, H::kDecays, false, D::kExact, false,
+       "replay records: exp(g), and -1 where the last launch had no such token", true, core::Rollback::kReplay},
       {"pools", "snapshots", Leads::kSlot, H::kState, false, D::kState, true, "states at chosen token positions"},
       {"pools", "workspace", Leads::kNone, H::kState, false, D::kExact, true, "scratch memory of a launch"},
 
@@ -552,6 +589,7 @@ const std::vector<DimName>& dim_names() {
   static const std::vector<DimName> kNames = {
       {"token", "rows of a launch; first in its list"},
       {"slot", "slots of a pool; first in its list"},
+      {"sequence", "sequences of a launch; first in its list"},
       {"key_head", "heads.key entries"},
       {"value_head", "heads.value entries"},
       {"group", "value heads per key head: heads.value / heads.key entries"},
@@ -559,13 +597,29 @@ const std::vector<DimName>& dim_names() {
       {"value_dim", "dims.value entries"},
       {"tap", "of a conv weight: conv.width entries; of a conv state: conv.window entries"},
       {"scale_group", "groups of output_quant.group channels in a row of the output"},
+      {"step", "tokens of a sequence in one launch: speculative.tokens entries"},
   };
   return kNames;
 }
 
+const std::vector<OptionalSection>& optional_sections() {
+  static const std::vector<OptionalSection> kSections = {
+      {"speculative", "several tokens of a sequence in one launch: none, or the keys below",
+       [](const Spec& s) { return *s.speculative.given; },
+       [](Spec& s, bool given, Place place) { s.speculative.given = {given, place}; }},
+  };
+  return kSections;
+}
+
+const OptionalSection* optional_section(std::string_view name) {
+  for (const OptionalSection& section : optional_sections()) {
+    if (section.name == name) return &section;
+  }
+  return nullptr;
+}
+
 const std::vector<LaterKey>& later_keys() {
   static const std::vector<LaterKey> kLater = {
-      {"speculative", "speculative decoding; none for now"},
   };
   return kLater;
 }

@@ -84,7 +84,7 @@ enum class Holds : std::uint8_t {
   kScaleGroups,    // scale_group; token may stand behind it
 };
 
-enum class Leads : std::uint8_t { kNone, kToken, kSlot };
+enum class Leads : std::uint8_t { kNone, kToken, kSlot, kSequence };
 
 struct TensorKey {
   std::string_view section;  // "inputs", ...
@@ -95,6 +95,8 @@ struct TensorKey {
   DtypeSet dtypes = DtypeSet::kActivation;
   bool later = false;  // the language has a place for it, this version refuses it by name
   std::string_view help;
+  bool step = false;                              // it has the dimension step
+  core::Rollback scheme = core::Rollback::kNone;  // given exactly where speculative.scheme is this
 };
 
 const std::vector<TensorKey>& tensor_keys();
@@ -123,6 +125,18 @@ struct DimName {
 
 // token, slot, key_head, ...; `channel` is a shorthand and not among them.
 const std::vector<DimName>& dim_names();
+
+// Sections that a spec writes as `none` or as a map of their keys, which apply only there.
+struct OptionalSection {
+  std::string_view name;
+  std::string_view help;
+  bool (*given)(const Spec&) = nullptr;  // whether it is a map of keys
+  void (*store)(Spec&, bool given, Place) = nullptr;
+};
+const std::vector<OptionalSection>& optional_sections();
+
+// The row of a section that may be `none`; null for every other.
+const OptionalSection* optional_section(std::string_view name);
 
 // Keys whose only legal value is `none` in this version.
 struct LaterKey {

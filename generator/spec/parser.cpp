@@ -156,9 +156,13 @@ class SpecReader {
     }
     std::unique_ptr<Matched> result;
     const Entry* entry = top_.find(name);
+    const OptionalSection* optional = optional_section(name);
     if (!entry) {
       missing_.push_back(name);
+    } else if (optional && entry->value.kind == Node::Kind::kScalar && entry->value.text == "none") {
+      optional->store(spec_, false, entry->value.place);
     } else if (const Node* map = without_shorthand(*entry, name); map != nullptr || expect_map(*entry, name)) {
+      if (optional) optional->store(spec_, true, entry->place);
       Names names;
       for (const Key& key : keys()) {
         if (section_of(key.path) == name) names.push_back(leaf_of(key.path));
@@ -180,7 +184,9 @@ class SpecReader {
         return false;
       case Node::Kind::kScalar:
       case Node::Kind::kList:
-        error(entry.value.place, RuleId::kValueType, fmt::format("{} is not a map of keys", path));
+        error(entry.value.place, RuleId::kValueType,
+              optional_section(path) ? fmt::format("{} is neither none nor a map of its keys", path)
+                                     : fmt::format("{} is not a map of keys", path));
         return false;
     }
     return false;
@@ -345,7 +351,9 @@ class SpecReader {
     std::set<std::string_view> reported;
     for (const std::string_view name : missing_) {
       if (!reported.insert(name).second) continue;
-      error({}, RuleId::kKeyMissing, fmt::format("section {} is missing and has no default", name));
+      error({}, RuleId::kKeyMissing,
+            fmt::format("section {} is missing and has no default{}", name,
+                        optional_section(name) ? ": write none, or its keys" : ""));
     }
   }
 

@@ -69,6 +69,9 @@ enum class RuleId : std::uint8_t {
   kQuantFloor,
   kQuantOutput,
   kQuantRow,
+  kSpecTokens,
+  kSpecWindow,
+  kSpecTensors,
   // what the tensors say
   kTensorName,
   kTensorMissing,

@@ -153,6 +153,15 @@ struct Prefill {
   Located<core::DType> qk;
 };
 
+// Several tokens of a sequence in one launch; only `given` means something where the spec says none.
+struct Speculative {
+  Located<bool> given;  // written as keys rather than as none
+  Located<int> tokens;  // of a sequence in one launch, at most: the guaranteed one and the drafts
+  Located<core::Rollback> scheme;
+  Located<core::Counts> counts;            // what `accepted` counts
+  Located<core::DType> accepted, offsets;  // int32 | int64
+};
+
 struct Rounding {
   Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
 };
@@ -184,6 +193,7 @@ struct Spec {
   OutputQuant output_quant;
   Slots slots;
   Prefill prefill;
+  Speculative speculative;
   Rounding rounding;
   Layers layers;
   Projections projections;
@@ -191,7 +201,7 @@ struct Spec {
   std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once
   std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight,
                                    // norm_bias where the norm adds one
-  std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state
+  std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state, and what speculative.scheme needs
   std::vector<Tensor> handover;    // between the parts: q k v z b a g beta o
   std::vector<Tensor> outputs;     // out; out_scale where it is quantised
   SectionPlaces sections;

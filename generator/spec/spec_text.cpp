@@ -65,6 +65,10 @@ std::string to_text(const Spec& spec) {
     result += fmt::format("{}{}: {}\n", home.empty() ? "" : "  ", key.path.substr(home.empty() ? 0 : dot + 1),
                           scalar_text(key, key.show(spec)));
   }
+  for (const OptionalSection& optional : optional_sections()) {
+    // What is given has been written above, key by key.
+    if (!optional.given(spec)) result += fmt::format("{}: none\n", optional.name);
+  }
   for (const LaterKey& key : later_keys()) result += fmt::format("{}: none\n", key.path);
   for (const SectionKey& tensors : tensor_sections()) {
     result += fmt::format("{}:\n", tensors.name);

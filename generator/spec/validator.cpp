@@ -9,6 +9,7 @@
 #include "spec/rules.h"
 #include "spec/validator_dims.h"
 #include "spec/validator_quant.h"
+#include "spec/validator_speculative.h"
 #include "spec/validator_tensors.h"
 
 namespace gdn::spec {
@@ -271,6 +272,9 @@ constexpr Check kChecks[] = {
     {RuleId::kQuantFloor, check_quant_floor},
     {RuleId::kQuantOutput, check_quant_output},
     {RuleId::kQuantRow, check_quant_row},
+    {RuleId::kSpecTokens, check_spec_tokens},
+    {RuleId::kSpecWindow, check_spec_window},
+    {RuleId::kSpecTensors, check_spec_tensors},
     {RuleId::kTensorName, check_tensor_name},
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},

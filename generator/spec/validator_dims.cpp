@@ -16,10 +16,20 @@ namespace gdn::spec {
 namespace {
 
 std::string_view leading_name(Leads leads) {
-  return leads == Leads::kToken ? "token" : leads == Leads::kSlot ? "slot" : "";
+  switch (leads) {
+    case Leads::kNone:
+      return "";
+    case Leads::kToken:
+      return "token";
+    case Leads::kSlot:
+      return "slot";
+    case Leads::kSequence:
+      return "sequence";
+  }
+  return "";
 }
 
-bool is_leading_name(std::string_view name) { return name == "token" || name == "slot"; }
+bool is_leading_name(std::string_view name) { return name == "token" || name == "slot" || name == "sequence"; }
 
 bool has_value_heads(Holds holds) {
   return holds == Holds::kValueChannels || holds == Holds::kValueHeads || holds == Holds::kDecays ||
@@ -53,6 +63,7 @@ std::string all_dims_text(const TensorKey& key, Holds holds, core::Rule rule) {
   std::vector<std::string_view> names;
   if (key.leads != Leads::kNone) names.push_back(leading_name(key.leads));
   if (key.tap) names.push_back("tap");
+  if (key.step) names.push_back("step");
   if (has_value_heads(holds)) names.push_back("value_head (or key_head and group)");
   for (const std::string_view name : own_dims(holds, rule)) names.push_back(name);
   std::string text;
@@ -63,6 +74,7 @@ std::string all_dims_text(const TensorKey& key, Holds holds, core::Rule rule) {
 bool belongs(const TensorKey& key, Holds holds, core::Rule rule, std::string_view name) {
   if (is_leading_name(name)) return key.leads != Leads::kNone;  // where it stands is dims.leading's business
   if (name == "tap") return key.tap;
+  if (name == "step") return key.step;
   if (has_value_heads(holds) && (name == "value_head" || name == "key_head" || name == "group")) return true;
   for (const std::string_view own : own_dims(holds, rule)) {
     if (own == name) return true;
@@ -295,11 +307,12 @@ void check_dims_missing(const Spec& spec, Diagnostics& diagnostics) {
                         fmt::format("{}: {} is missing: its dimensions are {}", piece.label, name,
                                     all_dims_text(key, piece.holds, *spec.rule)));
     }
-    // The taps are the whole tensor's: missing in all its parts, they are missing once.
+    // The taps, or steps, are the whole tensor's: missing in all its parts, they are missing once.
     const Place list = piece.tensor->dims_place;
-    if (!key.tap || find_dim(piece, "tap") || !once.first(list, "tap")) return;
+    const std::string_view shared = key.tap ? "tap" : key.step ? "step" : "";
+    if (shared.empty() || find_dim(piece, shared) || !once.first(list, shared)) return;
     diagnostics.error(list, id(RuleId::kDimsMissing),
-                      fmt::format("{}: tap is missing: its dimensions are {}", piece.label,
+                      fmt::format("{}: {} is missing: its dimensions are {}", piece.label, shared,
                                   all_dims_text(key, piece.holds, *spec.rule)));
   });
 }

@@ -69,7 +69,10 @@ void check_tensor_name(const Spec& spec, Diagnostics& diagnostics) {
                                     quote(*tensor.name)));
       continue;
     }
-    std::string_view taken = *tensor.name == "slots" ? "the slot indices" : "";
+    std::string_view taken = *tensor.name == "slots"        ? "the slot indices"
+                             : *tensor.name == "cu_seqlens" ? "the sequences' offsets"
+                             : *tensor.name == "accepted"   ? "the numbers of accepted tokens"
+                                                            : "";
     for (const TensorKey& key : tensor_keys()) {
       if (key.name == *tensor.name && key.section != "handover") taken = key.section;
     }

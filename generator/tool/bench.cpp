@@ -19,7 +19,7 @@ struct Options {
   std::vector<std::string> specs;
   std::vector<int> batches = {1, 4, 16, 64, 256};
   int ranks = 1;
-  std::string on = "cuda", tuning, json, commit = "not given";
+  std::string on = "cuda", operation = "decode", tuning, json, commit = "not given";
 };
 
 std::string today() {
@@ -38,6 +38,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
   std::string command = "gdn-gen bench";
   for (const std::string& spec : options.specs) command += " " + spec;
   command += fmt::format(" --on {} --batch {}", options.on, fmt::join(options.batches, ","));
+  if (options.operation != "decode") command += fmt::format(" --operation {}", options.operation);
   if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const verify::BenchRow& row : bench.rows) {
@@ -66,8 +67,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
 
 void add_bench(CLI::App& program, int&) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      program.add_subcommand("bench", "Time decode launches with cold states and print them beside the floor");
+  CLI::App* command = program.add_subcommand("bench", "Time launches with cold states and print them beside the floor");
   command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
   command->add_option("--on", options->on, "cuda (graph replay) or cpu")
       ->check(CLI::IsMember({"cuda", "cpu"}))
@@ -76,12 +76,18 @@ void add_bench(CLI::App& program, int&) {
       ->delimiter(',')
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  command->add_option("--operation", options->operation, "decode, or with --on cuda decode_spec or state_commit")
+      ->check(CLI::IsMember({"decode", "decode_spec", "state_commit"}))
+      ->capture_default_str();
   add_tuning(*command, options->tuning);
   command->add_option("--json", options->json, "write the figures to this file too");
   command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
   add_ranks(*command, options->ranks);
   command->callback([options] {
     const plan::TuningTable tuning = load_tuning(options->tuning);
+    if (options->on == "cpu" && options->operation != "decode") {
+      throw Failure(kBadUsage, fmt::format("{} has no kernel for the CPU yet: --on cuda", options->operation));
+    }
     verify::Bench all;
     fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "state", "batch", "time us",
                "GB/s", "floor us", "ratio");
@@ -89,8 +95,11 @@ void add_bench(CLI::App& program, int&) {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
         const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
-        verify::Bench bench =
-            verify::bench_decode(loaded.spec, loaded.layout, options->on, options->batches, tell, tuning);
+        verify::Bench bench = verify::bench_launch(loaded.spec, loaded.layout, options->operation, options->on,
+                                                   options->batches, tell, tuning);
+        if (bench.fan_gb_per_s > 0) {
+          fmt::print("one read and {} writes: {:.0f} GB/s\n", *loaded.spec.speculative.tokens, bench.fan_gb_per_s);
+        }
         for (const verify::BenchRow& row : bench.rows) {
           fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.target,
                      row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
@@ -109,6 +118,8 @@ void add_bench(CLI::App& program, int&) {
       }
     } catch (const runtime::Error& error) {
       throw Failure(kCannotJudge, error.what());
+    } catch (const plan::Unplannable& error) {
+      throw Failure(kFinding, error.what());
     }
     fmt::print("{}; copy {:.0f} GB/s counting bytes read and written\n", all.device, all.copy_gb_per_s);
     if (!options->json.empty()) emit::write_file(options->json, document(all, *options).dump(1) + "\n");

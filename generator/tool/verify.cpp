@@ -23,8 +23,7 @@ ExitCode verify_spec(verify::Executor& executor, const std::string& file, const 
   fmt::print("{} on {} ({})\n", loaded.layout.spec, executor.where(), executor.target().name);
   fmt::print("  {:<13} {:<13} {:>10} {:>10}  {}\n", "operation", "operand", "error", "limit", "verdict");
   ExitCode code = kGood;
-  for (const std::string& operation :
-       chosen(parse_operations(options.operations), loaded.layout, executor.target())) {
+  for (const std::string& operation : chosen(parse_operations(options.operations), loaded.layout, executor.target())) {
     const verify::Result result = verify::verify(executor, loaded.spec, loaded.layout, operation, options.run);
     for (const oracle::Deviation& deviation : result.deviations) {
       fmt::print("  {:<13} {:<13} {:>10.2e} {:>10.0e}  {}\n", operation, deviation.name, deviation.error,

@@ -52,13 +52,28 @@ BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch,
   return row;
 }
 
+int slots_of_row(const spec::Spec& spec, std::string_view operation) {
+  const bool drafts = operation == "decode_spec" || operation == "state_commit";
+  return drafts && *spec.speculative.scheme == core::Rollback::kSlots ? *spec.speculative.tokens : 1;
+}
+
+int tokens_of_row(const spec::Spec& spec, std::string_view operation) {
+  return operation == "decode_spec" ? *spec.speculative.tokens : 1;
+}
+
 // A small problem whose rows and slots are repeated to fill a batch: realistic numbers at the price of a few rows.
 struct Tile {
-  explicit Tile(const spec::Spec& spec, int batch) : problem(oracle::make_problem(spec, "decode", options(batch))) {}
-  static oracle::Options options(int batch) {
+  explicit Tile(const spec::Spec& spec, std::string_view operation, int batch)
+      : problem(oracle::make_problem(spec, operation, options(spec, operation, batch))) {
+    if (problem.sequences().empty()) return;
+    // All tokens that there can be, all of them accepted: the most that a launch does.
+    const std::vector<int> all(problem.sequences().size(), *spec.speculative.tokens);
+    problem.arrange(all, all);
+  }
+  static oracle::Options options(const spec::Spec& spec, std::string_view operation, int batch) {
     oracle::Options options;
     options.rows = std::min(batch, 8);
-    options.slots = options.rows + 2;
+    options.slots = options.rows * slots_of_row(spec, operation) + 2;
     return options;
   }
   oracle::Problem problem;
@@ -112,50 +127,88 @@ class CudaBench {
     return 2.0 * static_cast<double>(from.size()) / seconds / 1e3;
   }
 
-  double decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, const plan::TuningTable& tuning,
-                   core::KernelPlan& plan_out) {
-    const plan::Planned planned = plan::make(layout, "decode", executor_->target(), tuning);
+  double launch_us(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation, int batch,
+                   const plan::TuningTable& tuning, core::KernelPlan& plan_out) {
+    const plan::Planned planned = plan::make(layout, operation, executor_->target(), tuning);
     const core::KernelPlan& plan = plan_out = planned.kernel;
     const emit::EmittedFile file = emit::source(planned);
     const runtime::Source source{file.path, file.text, runtime::template_headers()};
     const auto kernel = runtime::load_gpu(device_, plan, nvrtc_->compile(source, plan.target));
 
-    Tile tile(spec, batch);
+    Tile tile(spec, operation, batch);
     const std::vector<runtime::View> views = views_of(tile.problem, layout);
-    const std::size_t state = slot_bytes_of(tile.problem) * static_cast<std::size_t>(batch);
+    const int each = slots_of_row(spec, operation), tokens = tokens_of_row(spec, operation);
+    const std::size_t state = slot_bytes_of(tile.problem) * static_cast<std::size_t>(batch * each);
     const int layers = static_cast<int>(std::clamp<std::size_t>((kColdBytes + state - 1) / state, 4, 48));
 
     std::vector<runtime::Buffer> memory;
     std::vector<Args> launches;
-    std::vector<std::int64_t> slots(static_cast<std::size_t>(batch));
+    std::vector<std::int64_t> slots(static_cast<std::size_t>(batch * each));
     std::iota(slots.begin(), slots.end(), kFirstSlot);
+    std::vector<std::int64_t> offsets;
+    for (int i = 0; i <= batch; ++i) offsets.push_back(std::int64_t{i} * tokens);
     std::mt19937 random(1);
-    const int pool_slots = batch + kFirstSlot;
+    const int pool_slots = batch * each + kFirstSlot;
     for (int layer = 0; layer < layers; ++layer) {
       std::vector<runtime::View> here;
       for (std::size_t i = 0; i < views.size(); ++i) {
         const oracle::Buffer& small = tile.problem.buffers()[i];
         const bool leading = small.leading != oracle::Leading::kNone;
-        const std::int64_t count = small.leading == oracle::Leading::kSlot ? pool_slots : leading ? batch : 1;
+        const bool of_offsets = static_cast<int>(i) == tile.problem.operands().offsets();
+        const std::int64_t count = small.leading == oracle::Leading::kSlot    ? pool_slots
+                                   : small.leading == oracle::Leading::kToken ? std::int64_t{batch} * tokens
+                                   : leading                                  ? batch + (of_offsets ? 1 : 0)
+                                                                              : 1;
         const std::size_t row = static_cast<std::size_t>(small.stride) * core::size_of(small.dtype);
         memory.push_back(device_.alloc(leading ? row * static_cast<std::size_t>(count) : small.size_bytes()));
         if (small.kind == oracle::Kind::kSlots) {
           std::shuffle(slots.begin(), slots.end(), random);
           const std::vector<std::byte> bytes = slot_bytes(small.dtype, slots);
           device_.copy_in(memory.back().data(), bytes.data(), bytes.size());
+        } else if (of_offsets) {
+          const std::vector<std::byte> bytes = slot_bytes(small.dtype, offsets);
+          device_.copy_in(memory.back().data(), bytes.data(), bytes.size());
         } else {
           spread(small, memory.back(), leading ? count : 1, row);
         }
         here.push_back(resized(views[i], memory.back().data(), leading ? count : views[i].sizes[0]));
       }
-      runtime::check(plan, batch, pool_slots, here);
-      launches.push_back(runtime::make_args(plan, batch, pool_slots, here));
+      runtime::check(plan, batch * tokens, pool_slots, here);
+      launches.push_back(runtime::make_args(plan, batch * tokens, pool_slots, here));
     }
     const runtime::Graph graph = device_.graph([&](runtime::Stream stream) {
       for (const Args& args : launches) kernel->launch_prepared(args, stream);
     });
     const runtime::OwnedStream stream = device_.stream();
     return time_us(stream, [&] { graph.launch(stream.get()); }) / layers;
+  }
+
+  // One large read and `writes` writes of what was read, as a launch with a slot for each token has them.
+  double fan_gb_per_s(int writes) {
+    constexpr const char* kFan =
+        "extern \"C\" __global__ void __launch_bounds__(256) fan(const uint4* from, uint4* to, unsigned long long n, "
+        "int writes) {\n"
+        "  for (unsigned long long i = blockIdx.x * 256ull + threadIdx.x; i < n; i += gridDim.x * 256ull) {\n"
+        "    const uint4 x = from[i];\n"
+        "    for (int w = 0; w < writes; ++w) to[w * n + i] = x;\n"
+        "  }\n"
+        "}\n";
+    const runtime::Binary binary = nvrtc_->compile({"fan.cu", kFan, {}}, std::string(executor_->target().name));
+    const std::unique_ptr<runtime::Module> module = device_.load(binary.bytes);
+    void* const function = module->function("fan", 0);
+    const runtime::Buffer from = device_.alloc(kGiB / 2);
+    const runtime::Buffer to = device_.alloc(kGiB / 2 * static_cast<std::size_t>(writes));
+    device_.fill(from.data(), 0x5a, from.size());
+    void* source = from.data();
+    void* target = to.data();
+    unsigned long long count = from.size() / 16;
+    void* parameters[] = {&source, &target, &count, &writes};
+    runtime::LaunchShape shape;
+    shape.grid[0] = 132 * 32;
+    shape.block[0] = 256;
+    const runtime::OwnedStream stream = device_.stream();
+    const double us = time_us(stream, [&] { module->launch(function, shape, stream.get(), parameters); });
+    return (1.0 + writes) * static_cast<double>(from.size()) / us / 1e3;
   }
 
  private:
@@ -256,7 +309,7 @@ double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int b
   const plan::Planned planned = plan::make(layout, "decode", *plan::find_target("avx512bf16"), tuning);
   const core::KernelPlan& plan = plan_out = planned.kernel;
   const auto kernel = runtime::load_cpu(plan);
-  Tile tile(spec, batch);
+  Tile tile(spec, "decode", batch);
   const std::vector<runtime::View> views = views_of(tile.problem, layout);
 
   const std::size_t slot = slot_bytes_of(tile.problem);
@@ -307,16 +360,24 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows) {
   for (const core::Operand& operand : plan.operands) {
     const auto element = static_cast<std::int64_t>(core::size_of(operand.dtype));
     std::int64_t elements = operand.inner;
-    if (operand.name.rfind("conv_state", 0) == 0) elements = elements / facts.window * (facts.conv_width - 1);
-    if (operand.access == core::Access::kReadWrite) elements *= 2;
+    const bool window = operand.name.rfind("conv_state", 0) == 0;
+    const int tokens = plan.operation == "decode_spec" ? facts.tokens : 1;
+    const bool slots = tokens > 1 && facts.rollback == core::Rollback::kSlots;
+    if (window) {
+      const std::int64_t row = elements / facts.window;  // and the inputs of tokens behind those that stay
+      elements = row * (2 * (facts.conv_width - 1) + tokens - 1 + (tokens > 1 && !slots ? 1 : 0));
+    } else if (operand.access == core::Access::kReadWrite) {
+      elements *= 1 + (slots && operand.name == "state" ? tokens : 1);
+    }
+    if (operand.leading == core::Leading::kToken) elements *= tokens;
     bytes += element * elements * (operand.leading == core::Leading::kNone ? 1 : rows);
   }
   return bytes;
 }
 
-Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
-                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell,
-                   const plan::TuningTable& tuning) {
+Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
+                   std::string_view place, const std::vector<int>& batches,
+                   const std::function<void(const std::string&)>& tell, const plan::TuningTable& tuning) {
   Bench bench;
   core::KernelPlan plan;
   if (place == "cuda") {
@@ -324,9 +385,12 @@ Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::st
     bench.device = cuda.name();
     tell("copy bandwidth");
     bench.copy_gb_per_s = cuda.copy_gb_per_s();
+    if (operation == "decode_spec" && *spec.speculative.given) {
+      bench.fan_gb_per_s = cuda.fan_gb_per_s(*spec.speculative.tokens);
+    }
     for (const int batch : batches) {
       tell(fmt::format("{} batch {}", layout.spec, batch));
-      const double us = cuda.decode_us(spec, layout, batch, tuning, plan);
+      const double us = cuda.launch_us(spec, layout, operation, batch, tuning, plan);
       bench.rows.push_back(row_of(plan, place, batch, us, bench.copy_gb_per_s));
     }
     return bench;

@@ -1,4 +1,5 @@
-// How long one decode launch takes when nothing of its state is in a cache, and how far that is from the floor.
+// How long one launch of decode, decode_spec or state_commit takes when nothing of its state is in a cache, and how far
+// that is from the floor.
 #pragma once
 
 #include <cstdint>
@@ -25,20 +26,23 @@ struct BenchRow {
 struct Bench {
   std::string device;
   double copy_gb_per_s = 0;  // measured in the same run: a large copy, bytes read and written
+  double fan_gb_per_s = 0;   // decode_spec: one large read and as many writes as a launch has tokens; 0: not measured
   std::vector<BenchRow> rows;
 };
 
-// The fewest bytes that a launch of `rows` rows can move: inputs, slots and parameters read once, outputs written once,
-// the recurrent state read and written once, and of each conv window the width - 1 rows that the step needs read and
-// written once.
+// The fewest bytes that a launch of `rows` rows (sequences of facts.tokens tokens each, in decode_spec) can move:
+// inputs, slots and parameters read once, outputs written once, the recurrent state read and written once, and of each
+// conv window the width - 1 rows that the step needs read and written once. decode_spec with a slot for each token
+// writes as many states as it has tokens; with records it reads and writes those of all tokens.
 std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 
 // `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
 // still in the L2 cache when its layer comes round again; random slots; the median over replays. CPU: calls over a pool
 // of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being
 // measured. Throws runtime::Error where the place is not to be had.
-Bench bench_decode(const spec::Spec& spec, const layout::Layout& layout, std::string_view place,
-                   const std::vector<int>& batches, const std::function<void(const std::string&)>& tell,
+Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
+                   std::string_view place, const std::vector<int>& batches,
+                   const std::function<void(const std::string&)>& tell,
                    const plan::TuningTable& tuning = plan::TuningTable::built_in());
 
 }  // namespace gdn::verify

@@ -198,7 +198,8 @@ std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layo
       view.sizes.push_back(buffer.rows);
       view.strides.push_back(buffer.stride);
     }
-    if (buffer.kind != oracle::Kind::kSlots && buffer.kind != oracle::Kind::kIndices) {
+    const bool indices = buffer.kind == oracle::Kind::kSlots || buffer.kind == oracle::Kind::kIndices;
+    if (!indices || buffer.inner > 1) {
       view.sizes.push_back(buffer.inner);
       view.strides.push_back(1);
     }

@@ -4,6 +4,7 @@
 #include "capi/handles.h"
 #include "check.h"
 #include "core/plan.h"
+#include "sequences.h"
 
 namespace gdn::capi {
 namespace {
@@ -30,6 +31,8 @@ const char* role_text(core::Role role) {
       return "record";
     case core::Role::kWorkspace:
       return "workspace";
+    case core::Role::kCounts:
+      return "counts";
     case core::Role::kOffsets:
       return "offsets";
     case core::Role::kFlags:
@@ -134,11 +137,9 @@ gdn_status gdn_launch(const gdn_kernel* kernel, int32_t rows, int32_t slots, con
     const Views list = array;
     const gdn::runtime::Kernel& code = *kernel->kernel;
     gdn::capi::compare(code, rows, slots, views, list);
-    const int operand = code.plan().facts.slots_operand;
-    if (code.on_host() && operand >= 0) {
-      gdn::runtime::check_slots(code.plan(), rows, slots, list[static_cast<std::size_t>(operand)].data);
-    }
-    code.launch_prepared(gdn::runtime::make_args(code.plan(), rows, slots, list), stream);
+    const gdn::Args args = gdn::runtime::make_args(code.plan(), rows, slots, list);
+    if (code.on_host()) gdn::runtime::check_indices(code.plan(), args, gdn::runtime::HostReader());
+    code.launch_prepared(args, stream);
   });
 }
 

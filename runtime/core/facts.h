@@ -14,6 +14,7 @@ namespace gdn::core {
 using gdn::Activation;
 using gdn::Anchor;
 using gdn::AStored;
+using gdn::Counts;
 using gdn::DecayForm;
 using gdn::Domain;
 using gdn::EpsAt;
@@ -23,6 +24,7 @@ using gdn::NormWeight;
 using gdn::PaddedOutput;
 using gdn::Padding;
 using gdn::Pairing;
+using gdn::Rollback;
 using gdn::Rule;
 
 // Which head index an address map takes.
@@ -127,6 +129,13 @@ struct Facts {
   DType flag_dtype = DType::kUint8;
   int flags_operand = -1;  // has_initial_state, a number a sequence
 
+  // speculative decoding
+  int tokens = 1;  // of a sequence in one launch, at most
+  Rollback rollback = Rollback::kNone;
+  Counts counts = Counts::kTokens;
+  DType accepted_dtype = DType::kInt32;
+  int accepted_operand = -1;  // how many tokens of the launch before were accepted
+
   // Where things lie. An absent part has operand -1. in_* are the operation's per-token inputs, out_* its per-token
   // outputs.
   Map in_q, in_k, in_v, in_z, in_b, in_a;        // rows of the projections, or the parts handed over
@@ -138,6 +147,8 @@ struct Facts {
   Map bias_q, bias_k, bias_v;                    // conv bias
   Map window_q, window_k, window_v;              // conv state: tap_stride set
   Map state;                                     // recurrent state: inner = key channel, outer = value channel
+  Map intermediate;                              // states after each token: as `state`, and tap_stride between tokens
+  Map record_k, record_u, record_decay;          // replay records: tap_stride between tokens
   Map a_log, dt_bias;                            // per value head; dt_bias of kda: inner = key channel
   Map norm_w, norm_b;                            // per value channel
   Map out_scale;                                 // per group: run = groups of a row

@@ -56,10 +56,19 @@ constexpr std::array<Word<PaddedOutput>, 2> words(PaddedOutput) {
 constexpr std::array<Word<InitialStates>, 3> words(InitialStates) {
   return {{{InitialStates::kNone, "none"}, {InitialStates::kAll, "all"}, {InitialStates::kFlagged, "flagged"}}};
 }
+constexpr std::array<Word<Rollback>, 4> words(Rollback) {
+  return {{{Rollback::kNone, "none"},
+           {Rollback::kSlots, "slots"},
+           {Rollback::kIntermediate, "intermediate"},
+           {Rollback::kReplay, "replay"}}};
+}
+constexpr std::array<Word<Counts>, 2> words(Counts) {
+  return {{{Counts::kTokens, "tokens"}, {Counts::kDrafts, "drafts"}}};
+}
 constexpr std::array<Word<Access>, 3> words(Access) {
   return {{{Access::kRead, "read"}, {Access::kWrite, "write"}, {Access::kReadWrite, "read_write"}}};
 }
-constexpr std::array<Word<Role>, 10> words(Role) {
+constexpr std::array<Word<Role>, 11> words(Role) {
   return {{{Role::kInput, "input"},
            {Role::kParameter, "parameter"},
            {Role::kPool, "pool"},
@@ -68,6 +77,7 @@ constexpr std::array<Word<Role>, 10> words(Role) {
            {Role::kScale, "scale"},
            {Role::kRecord, "record"},
            {Role::kWorkspace, "workspace"},
+           {Role::kCounts, "counts"},
            {Role::kOffsets, "offsets"},
            {Role::kFlags, "flags"}}};
 }
@@ -372,6 +382,11 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("round_prefill_qk", facts.round_prefill_qk);
   visitor.field("flag_dtype", facts.flag_dtype);
   visitor.field("flags_operand", facts.flags_operand);
+  visitor.field("tokens", facts.tokens);
+  visitor.field("rollback", facts.rollback);
+  visitor.field("counts", facts.counts);
+  visitor.field("accepted_dtype", facts.accepted_dtype);
+  visitor.field("accepted_operand", facts.accepted_operand);
   visit_map(visitor, "in_q", facts.in_q);
   visit_map(visitor, "in_k", facts.in_k);
   visit_map(visitor, "in_v", facts.in_v);
@@ -401,6 +416,10 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visit_map(visitor, "window_k", facts.window_k);
   visit_map(visitor, "window_v", facts.window_v);
   visit_map(visitor, "state", facts.state);
+  visit_map(visitor, "intermediate", facts.intermediate);
+  visit_map(visitor, "record_k", facts.record_k);
+  visit_map(visitor, "record_u", facts.record_u);
+  visit_map(visitor, "record_decay", facts.record_decay);
   visit_map(visitor, "a_log", facts.a_log);
   visit_map(visitor, "dt_bias", facts.dt_bias);
   visit_map(visitor, "norm_w", facts.norm_w);

@@ -32,6 +32,7 @@ enum class Role : std::uint8_t {
   kScale,      // quantisation scales
   kRecord,     // replay records and intermediate states of speculative decoding
   kWorkspace,
+  kCounts,   // accepted tokens per sequence
   kOffsets,  // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
   kFlags,    // per sequence: 0 is no
 };

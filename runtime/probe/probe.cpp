@@ -56,9 +56,10 @@ Probe::Probe(const core::KernelPlan& plan, int rows, const Views& views) : plan_
   for (std::size_t i = 0; i < plan.operands.size(); ++i) {
     const core::Operand& operand = plan.operands[i];
     const View& view = views[i];
-    const bool take =
-        operand.role != core::Role::kSlots && operand.role != core::Role::kOffsets &&
-        operand.role != core::Role::kFlags && operand.role != core::Role::kScale && view.data != nullptr;
+    const bool indices = operand.role == core::Role::kSlots || operand.role == core::Role::kOffsets ||
+                         operand.role == core::Role::kFlags || operand.role == core::Role::kCounts ||
+                         operand.role == core::Role::kScale;
+    const bool take = !indices && view.data != nullptr;
     data_.push_back(take ? view.data : nullptr);
     first_.push_back(number);
     stride_.push_back(operand.inner);

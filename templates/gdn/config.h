@@ -325,7 +325,8 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 
 // ---- arithmetic -----------------------------------------------------------------------------------------------------
 //
-// exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds once.
+// exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds
+// once.
 
 #if defined(GDN_ON_CUDA)
 

@@ -59,7 +59,14 @@ struct DeltaTurn {
 };
 
 template <class F>
+class TokenRows;
+template <class F>
+class TokenColumns;
+
+template <class F>
 class DeltaRows {
+  friend class TokenRows<F>;  // deals a state out in the same way, so that its sums have the same bits
+
   using State = typename F::State;
   using Element = typename State::Element;
   static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim;
@@ -223,6 +230,8 @@ class DeltaRows {
 
 template <class F>
 class DeltaColumns {
+  friend class TokenColumns<F>;
+
   using State = typename F::State;
   using Element = typename State::Element;
   static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim;

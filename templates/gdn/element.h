@@ -85,6 +85,10 @@ struct NoParts {
   using WindowK = Absent;
   using WindowV = Absent;
   using State = Absent;
+  using Intermediate = Absent;
+  using RecordK = Absent;
+  using RecordU = Absent;
+  using RecordDecay = Absent;
   using ALog = Absent;
   using DtBias = Absent;
   using NormW = Absent;

@@ -34,5 +34,13 @@ enum class FloorAt : unsigned char {
   kReplace,  // s = amax > floor ? amax / max : floor
 };
 enum class PaddedOutput : unsigned char { kZero, kUntouched };
+// Speculative decoding: where the states after each token of a launch go, so that a rejected token can be undone.
+enum class Rollback : unsigned char {
+  kNone,
+  kSlots,         // to a slot for each token; the next launch starts from the accepted token's
+  kIntermediate,  // to a buffer of the launch; state_commit copies the accepted one to the pool
+  kReplay,        // nowhere: records of the tokens let the next launch, or state_commit, apply the accepted ones
+};
+enum class Counts : unsigned char { kTokens, kDrafts };  // what `accepted` counts: with the guaranteed token or without
 
 }  // namespace gdn

@@ -8,6 +8,9 @@
 #include "compile/compiler.h"
 #include "compile/headers.h"
 #include "compile/resources.h"
+#include "emit/source.h"
+#include "layout/resolve.h"
+#include "plan/plan.h"
 #include "plan/target.h"
 #include "support/catch.h"
 #include "support/specs.h"
@@ -31,23 +34,58 @@ std::vector<Emitted> emitted(plan::Family family) {
   return files;
 }
 
+void expect_lean(const runtime::Compiler& compiler, const runtime::Source& source, const std::string& symbol,
+                 const std::string& target) {
+  runtime::Options options;
+  options.assembly = true;
+  INFO(source.name << " for " << target);
+  const runtime::Binary binary = compiler.compile(source, target, options);
+  const runtime::Resources resources = runtime::resources_of(binary, symbol);
+  CHECK(binary.bytes.size() > 256);
+  CHECK(resources.registers > 0);
+  CHECK(resources.spill_bytes == 0);
+  CHECK(resources.stack_bytes == 0);
+  CHECK_FALSE(resources.has_scratch);
+  CHECK_FALSE(resources.has_flat);
+}
+
+// Kernels of speculative decoding, which no released model's spec asks for by itself: a model with an engine's
+// overlays.
+void compile_speculative(plan::Family family, const runtime::Compiler& compiler) {
+  const std::vector<std::vector<std::string>> combinations = {
+      {"qwen3_5_27b", "engines/vllm_sd", "engines/mtp3"},
+      {"qwen3_next_80b", "engines/vllm_ds", "engines/replay3"},
+      {"olmo_hybrid_7b", "engines/transformers", "engines/replay3"}};
+  for (const std::vector<std::string>& files : combinations) {
+    std::vector<spec::Source> sources;
+    for (const std::string& file : files) {
+      const std::string path = std::string(GDN_SOURCE_DIR) + "/specs/" + file + ".yaml";
+      sources.push_back({path, test::read_text(path)});
+    }
+    spec::Diagnostics diagnostics;
+    const std::optional<spec::Spec> spec = spec::check(sources, diagnostics);
+    INFO(spec::render(diagnostics, sources));
+    REQUIRE(spec);
+    layout::Layout layout = layout::resolve(*spec);
+    for (const plan::Target& target : plan::targets()) {
+      if (target.family != family || !compiler.knows(target.name)) continue;
+      for (const char* operation : {"decode_spec", "state_commit"}) {
+        const plan::Planned planned = plan::make(layout, operation, target);
+        emit::EmittedFile file = emit::source(planned);
+        expect_lean(compiler, {file.path, std::move(file.text), runtime::template_headers()}, planned.kernel.symbol,
+                    planned.kernel.target);
+      }
+    }
+  }
+}
+
 void compile_all(plan::Family family, const runtime::Compiler& compiler) {
   const std::vector<Emitted> files = emitted(family);
   REQUIRE(!files.empty());
   for (const Emitted& file : files) {
     const runtime::Source source{file.path, test::read_text(std::string(GDN_SOURCE_DIR) + "/generated/" + file.path),
                                  runtime::template_headers()};
-    runtime::Options options;
-    options.assembly = true;
-    INFO(file.path);
-    const runtime::Binary binary = compiler.compile(source, file.target, options);
-    const runtime::Resources resources = runtime::resources_of(binary, file.symbol);
-    CHECK(binary.bytes.size() > 256);
-    CHECK(resources.registers > 0);
-    CHECK(resources.spill_bytes == 0);
-    CHECK(resources.stack_bytes == 0);
-    CHECK_FALSE(resources.has_scratch);
-    CHECK_FALSE(resources.has_flat);
+    expect_lean(compiler, source, file.symbol, file.target);
   }
 }
 
@@ -55,6 +93,10 @@ void compile_all(plan::Family family, const runtime::Compiler& compiler) {
 
 #if defined(GDN_TEST_CUDA)
 TEST_CASE("every emitted CUDA file compiles with NVRTC") { compile_all(plan::Family::kCuda, *runtime::make_nvrtc()); }
+
+TEST_CASE("kernels of speculative decoding compile with NVRTC") {
+  compile_speculative(plan::Family::kCuda, *runtime::make_nvrtc());
+}
 
 TEST_CASE("a decode kernel compiles within half a second") {
   // The best of three: the machine may be busy with other tests, the compiler is not slower for that.
@@ -71,6 +113,10 @@ TEST_CASE("a decode kernel compiles within half a second") {
 }
 #elif defined(GDN_TEST_HIP)
 TEST_CASE("every emitted HIP file compiles with clang") { compile_all(plan::Family::kHip, *runtime::make_clang()); }
+
+TEST_CASE("kernels of speculative decoding compile with clang") {
+  compile_speculative(plan::Family::kHip, *runtime::make_clang());
+}
 
 TEST_CASE("hiprtc compiles the gfx90a kernels") {
   const auto hiprtc = runtime::make_hiprtc();

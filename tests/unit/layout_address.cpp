@@ -20,7 +20,7 @@ void each_element(const core::Facts& numbers, const layout::PartLayout& part, Vi
     if (axis.name == "key_head") key_heads = true;
     if (axis.name == "key_dim") size.key_dim = axis.size;
     if (axis.name == "value_dim") size.value_dim = axis.size;
-    if (axis.name == "tap") size.tap = axis.size;
+    if (axis.name == "tap" || axis.name == "step") size.tap = axis.size;
     if (axis.name == "scale_group") size.scale_group = axis.size;
   }
   if (value_heads) {
@@ -78,7 +78,7 @@ TEST_CASE("a kernel's map gives the layout's address for every element") {
         bool same = true;
         bool aligned = true;
         each_element(layout.numbers, part, [&](const layout::Coordinates& at) {
-          const bool state = part.name == "state";
+          const bool state = part.name == "state" || part.name == "intermediate_state";
           const std::int64_t head = map.heads == core::HeadKind::kKey ? at.key_head : at.value_head;
           const std::int64_t base = layout::base(layout.numbers, map, head);
           const std::int64_t inner = state ? at.key_dim : at.key_dim + at.value_dim + at.scale_group;  // one is not 0

@@ -11,7 +11,7 @@ using namespace gdn::core;
 
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
-static_assert(sizeof(Facts) == 200 + 34 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
+static_assert(sizeof(Facts) == 208 + 38 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
 static_assert(sizeof(LaunchRule) == 16, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
@@ -19,7 +19,7 @@ std::vector<Map*> maps_of(Facts& f) {
           &f.in_beta,  &f.in_o,   &f.out_q,    &f.out_k,  &f.out_v,    &f.out_z,    &f.out_b,
           &f.out_a,    &f.out_g,  &f.out_beta, &f.out_o,  &f.out,      &f.weight_q, &f.weight_k,
           &f.weight_v, &f.bias_q, &f.bias_k,   &f.bias_v, &f.window_q, &f.window_k, &f.window_v,
-          &f.state,    &f.a_log,  &f.dt_bias,  &f.norm_w, &f.norm_b,   &f.out_scale};
+          &f.state,    &f.intermediate, &f.record_k, &f.record_u, &f.record_decay, &f.a_log,  &f.dt_bias,  &f.norm_w, &f.norm_b,   &f.out_scale};
 }
 
 // Every field differs from its default, and no two numbers are alike.
@@ -101,9 +101,14 @@ KernelPlan full_plan() {
   f.round_prefill_qk = DType::kFp16;
   f.flag_dtype = DType::kInt32;
   f.flags_operand = 11;
+  f.tokens = 8;
+  f.rollback = Rollback::kReplay;
+  f.counts = Counts::kDrafts;
+  f.accepted_dtype = DType::kInt64;
+  f.accepted_operand = 10;
   std::int64_t number = 100;
   for (Map* map : maps_of(f)) {
-    map->operand = static_cast<int>(number % 24);
+    map->operand = static_cast<int>(number % 32);
     map->dtype = DType::kFp16;
     map->heads = number % 2 == 0 ? HeadKind::kKey : HeadKind::kValue;
     for (std::int64_t* field : {&map->offset, &map->key_head_stride, &map->group_stride, &map->inner_stride,
@@ -190,8 +195,11 @@ TEST_CASE("each byte of the facts that means something shows in the text") {
   CHECK(differs([](KernelPlan& p) { p.facts.quant_divides = false; }));
   CHECK(differs([](KernelPlan& p) { p.facts.scale_group_first = false; }));
   CHECK(differs([](KernelPlan& p) { p.facts.offset_dtype = DType::kInt32; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.rollback = Rollback::kSlots; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.counts = Counts::kTokens; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.accepted_dtype = DType::kInt32; }));
   CHECK(differs([](KernelPlan& p) { p.facts.padded_output = PaddedOutput::kZero; }));
-  for (std::size_t i = 0; i < 34; ++i) {
+  for (std::size_t i = 0; i < 38; ++i) {
     CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->outer_stride = 7; }));
     CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->operand = -1; }));
   }

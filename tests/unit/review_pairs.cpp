@@ -39,7 +39,8 @@ std::vector<Resolved> everything() {
     for (const std::string& overlay : test::yaml_files("specs/engines")) {
       const std::string name = std::filesystem::path(overlay).stem().string();
       // What is laid over another overlay, and what an engine can't load.
-      if (name == "mtp1" || name == "vllm_lora" || name == "vllm_quantised" || name.find("fp8_") == 0) continue;
+      const bool on_top = name.find("mtp") == 0 || name == "replay3" || name == "vllm_lora" || name.find("fp8_") == 0;
+      if (on_top || name == "vllm_quantised") continue;
       if (model.find("olmo") != std::string::npos && name.find("llama_cpp") == 0) continue;
       add({model, overlay});
     }

@@ -171,7 +171,7 @@ TEST_CASE("a launch has as many sequences as its offsets say") {
   four.of_offsets().sizes = {5};
   const Thrown thrown = four.check();
   CHECK(thrown.code == Code::kSizeMismatch);
-  CHECK(thrown.has("operand out: the launch has 4 sequences by its cu_seqlens, and the view has only 3"));
+  CHECK(thrown.has("operand out: the launch has 4 sequences, and the view has only 3"));
 
   Ragged none;
   none.of_offsets().sizes = {1};

@@ -77,7 +77,9 @@ TEST_CASE("overlays are laid one over the other in their order") {
   const Spec spec = over("qwen3_5_27b", {"vllm_sd", "mtp1"});
   CHECK(*spec.name == "qwen3_5_27b_vllm_sd_mtp1");
   CHECK(*spec.conv.window == 4);
-  CHECK(*over("qwen3_5_27b", {"mtp1", "vllm_sd"}).conv.window == 3);
+  CHECK(*spec.speculative.tokens == 2);
+  CHECK(dims_of(over("qwen3_5_27b", {"vllm_ds", "vllm_sd"}), "conv_state").find("bf16 [slot@launch, tap, {q:") == 0);
+  CHECK(dims_of(over("qwen3_5_27b", {"vllm_sd", "vllm_ds"}), "conv_state").find("bf16 [slot@launch, {q:") == 0);
 }
 
 TEST_CASE("inputs are replaced as a whole: z, b and a with bases of their own") {
@@ -133,7 +135,7 @@ TEST_CASE("every overlay fits every model that it is for") {
       CHECK(rendered.find("error") == std::string::npos);
     }
   }
-  CHECK(test::yaml_files("specs/engines").size() == 14);
+  CHECK(test::yaml_files("specs/engines").size() == 16);
 }
 
 TEST_CASE("each leaf's place names the file that it stands in") {

@@ -295,7 +295,7 @@ typedef struct {
   size_t struct_size; /* sizeof(gdn_operand) */
   const char* name;   /* as the spec names the tensor: "qkvz", "conv_state" */
   const char* role;   /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace",
-                       * "offsets" */
+                       * "counts", "offsets" */
   gdn_dtype dtype;
   int32_t written;    /* 1: the kernel writes it */
   int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots; 3: sequences (of offsets one more);
@@ -312,7 +312,9 @@ GDN_API gdn_status gdn_kernel_operand(const gdn_kernel* kernel, size_t index, gd
 
 /* Compares the views with the kernel and launches it if they agree; nothing is launched otherwise. Views stand in the
  * order of the kernel's operands. A GPU kernel is enqueued on `stream` (CUstream or hipStream_t; null: the default
- * stream) and not waited for; on the CPU it is done on return, and slot indices are checked too. */
+ * stream) and not waited for; on the CPU it is done on return, and slot indices are checked too.
+ * An operation of several tokens a sequence (decode_spec) takes the tokens as rows; it has as many sequences as the
+ * view of its operand cu_seqlens has numbers, less one. Of state_commit the sequences are the rows. */
 GDN_API gdn_status gdn_launch(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                               size_t count, void* stream);
 

@@ -1,0 +1,113 @@
+// The depthwise causal convolution of the tokens of one sequence (see conv.h), and what their window keeps.
+//
+// A window of speculative decoding is anchored first. It keeps the width - 1 inputs that the state belongs to and,
+// behind them, the inputs of the tokens: of rejected ones nothing is read again. Where each token has a slot of its own
+// the first token cannot be rejected, and the oldest input in front of it is dropped.
+#pragma once
+
+#include "gdn/conv.h"
+#include "gdn/draft.h"
+
+namespace gdn {
+
+// Channels that one thread convolves at once: as many as keep every thread busy; with many tokens no more than two,
+// whose inputs then fit in its registers.
+template <class F>
+GDN_HD constexpr int token_channels() {
+  const int a_thread = (2 * F::kKeyDim + F::kGroup * F::kValueDim) / F::kThreads;
+  return a_thread >= 4 && F::kTokens <= 4 ? 4 : a_thread >= 2 ? 2 : 1;
+}
+
+// Convolves one head of one part for all tokens: all threads of the block, each its share of the deal.
+// sink(token, channel, y) takes the results of neighbouring channels.
+template <class F, class Input, class Weight, class Bias, class Window, class Sink>
+GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int head, Deal<F::kThreads>& deal, Sink sink) {
+  constexpr int kChannels = token_channels<F>();
+  constexpr int kWidth = F::kConvWidth, kHistory = kWidth - 1;
+  constexpr int kDropped = F::kRollback == Rollback::kSlots ? 1 : 0;
+  using InputElement = typename Input::Element;
+  using WindowElement = typename Window::Element;
+  using WeightTile = TapTile<Weight, kChannels, 0, kWidth>;
+  using HistoryTile = TapTile<Window, kChannels, 0, kHistory>;
+  using RowTile = TapTile<Window, kChannels, 0, 1>;
+  static_assert(F::kAnchor == Anchor::kFirst && F::kWindow >= kHistory - kDropped + F::kTokens,
+                "a window has room for the tokens of a launch");
+  static_assert(Input::kRun % kChannels == 0, "whole groups of channels");
+  constexpr int kInputAlign = Input::kInnerStride == 1 ? smaller(Input::kAlign, kChannels) : 1;
+
+  const auto weights = part<Weight>(args) + Weight::base(head);
+  const auto window = part<Window>(args, draft.slot) + Window::base(head);
+  const int offset = draft.window_offset();
+
+  for (int item = deal.first; item < Input::kRun / kChannels; item += F::kThreads) {
+    const int channel = item * kChannels;
+    const auto rows = window + channel * Window::kInnerStride;
+    float weight[kChannels][kWidth];
+    float history[kChannels][kHistory];
+    float input[kChannels][kHistory + F::kTokens];  // the older ones as the window keeps them
+    float current[F::kTokens][kChannels];           // as the projection gives them
+    HistoryTile::load(rows + offset * Window::kTapStride, history);
+    WeightTile::load(weights + channel * Weight::kInnerStride, weight);
+    GDN_UNROLL
+    for (int t = 0; t < F::kTokens; ++t) {
+      GDN_UNROLL
+      for (int c = 0; c < kChannels; ++c) current[t][c] = 0.0f;
+      if (t < draft.tokens) {
+        const auto from = part<Input>(args, draft.first + t) + Input::base(head);
+        if constexpr (Input::kInnerStride == 1) {
+          load_run<InputElement, kChannels, kInputAlign>(from + channel, current[t]);
+        } else {
+          GDN_UNROLL
+          for (int c = 0; c < kChannels; ++c) {
+            current[t][c] = load_one<InputElement>(from + (channel + c) * Input::kInnerStride);
+          }
+        }
+      }
+    }
+    GDN_UNROLL
+    for (int c = 0; c < kChannels; ++c) {
+      GDN_UNROLL
+      for (int r = 0; r < kHistory; ++r) input[c][r] = history[c][r];
+      GDN_UNROLL
+      for (int t = 0; t < F::kTokens; ++t) input[c][kHistory + t] = rounded<WindowElement>(current[t][c]);
+    }
+
+    GDN_UNROLL
+    for (int t = 0; t < F::kTokens; ++t) {
+      if (t < draft.tokens) {
+        float y[kChannels];
+        GDN_UNROLL
+        for (int c = 0; c < kChannels; ++c) {
+          float sum = 0.0f;
+          if constexpr (F::kConvBias) {
+            sum = load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) +
+                                                   (channel + c) * Bias::kInnerStride);
+          }
+          GDN_UNROLL
+          for (int age = 0; age < kWidth; ++age) {
+            const float x = age == 0 ? current[t][c] : input[c][kHistory + t - age];
+            sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * x;
+          }
+          y[c] = rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+        }
+        sink(t, channel, y);
+      }
+    }
+
+    // Row r of the window is input r + kDropped of the list above. Rows in front of the tokens stay where nothing
+    // moved.
+    GDN_UNROLL
+    for (int r = 0; r < kHistory - kDropped + F::kTokens; ++r) {
+      const bool older = r < kHistory - kDropped;
+      if (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens) {
+        float row[kChannels][1];
+        GDN_UNROLL
+        for (int c = 0; c < kChannels; ++c) row[c][0] = input[c][r + kDropped];
+        RowTile::store(rows + r * Window::kTapStride, row);
+      }
+    }
+  }
+  deal.next_part(Input::kRun / kChannels);
+}
+
+}  // namespace gdn
