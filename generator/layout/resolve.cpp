@@ -179,8 +179,11 @@ std::string domain_of(const spec::Spec& spec, const TensorLayout& tensor) {
     if (part.name == "b") say("b", word(*spec.beta.input));
     if (part.name == "a") say("a", word(*spec.decay.input));
     if (part.name == "g") say("g", word(*spec.decay.handover));
-    if (part.name == "a_log") say("a_log", *spec.decay.a_log == core::AStored::kNegativeExp ? "-exp" : "log");
     if (part.name == "record_decay") say("decay", word(core::Domain::kExp));
+    if (part.name == "a_log") {
+      say("a_log", *spec.decay.a_log == core::AStored::kNegativeExp ? "-exp" : "log");
+      if (*spec.decay.a_log_padded) text += fmt::format(" entries={}", *spec.decay.a_log_entries);
+    }
     if (part.name == "norm_weight") say("weight", word(*spec.out_norm.weight));
   }
   if (tensor.name.rfind("conv_weight", 0) == 0) {
@@ -281,6 +284,7 @@ Layout resolve(const spec::Spec& spec) {
     for (const spec::Tensor& tensor : tensors) {
       out.push_back(resolve_tensor(tensor, sizes, role, prefix + *tensor.name, lone_part(*tensor.name)));
       out.back().domain = domain_of(spec, out.back());
+      if (out.back().name == "a_log" && *spec.decay.a_log_padded) out.back().inner = *spec.decay.a_log_entries;
     }
   };
   add(spec.inputs, layout.inputs, weights, core::Role::kInput, "");

@@ -56,6 +56,7 @@ spec::Spec shard(const spec::Spec& spec, int ranks) {
   rank.heads.key.value /= ranks;
   rank.heads.value.value /= ranks;
   rank.name.value += fmt::format("_tp{}", ranks);
+  rank.decay.a_log_padded.value = false;  // the heads' entries are cut; zeros behind them are no rank's
   return rank;
 }
 
@@ -73,10 +74,12 @@ std::string shards_text(const Layout& whole, int ranks) {
   for (const auto* section : {&whole.inputs, &whole.parameters, &whole.pools, &whole.handover, &whole.outputs}) {
     for (const TensorLayout& tensor : *section) {
       std::string cut;
+      std::int64_t used = 0;
       for (const PartLayout& part : tensor.parts) {
         if (!has_heads(part)) continue;
         std::int64_t count = 1;
         for (const Axis& axis : part.axes) count *= axis.size;
+        used += count;
         cut += fmt::format("{}{} {} of {}", cut.empty() ? "" : ", ", part.name, count / ranks, count);
       }
       if (cut.empty()) {
@@ -86,8 +89,10 @@ std::string shards_text(const Layout& whole, int ranks) {
       const bool interleaved = tensor.parts.size() > 1 && !tensor.parts[0].axes.empty() &&
                                tensor.parts[0].axes[0].name == "key_head" &&
                                tensor.parts[0].axes[0].stride * tensor.parts[0].axes[0].size == tensor.inner;
+      const bool padded = tensor.name == "a_log" && tensor.inner > used;
       text += fmt::format("  {}: {} elements{}\n", tensor.name, cut,
-                          tensor.parts.size() < 2 ? ""
+                          padded ? fmt::format("; the {} zeros behind them are no rank's", tensor.inner - used)
+                          : tensor.parts.size() < 2 ? std::string()
                           : interleaved ? "; key head by key head, so a rank's row is one slice of the whole row"
                                         : "; each part cut by itself, then packed: not one slice of the whole row");
     }

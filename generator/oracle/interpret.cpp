@@ -175,6 +175,7 @@ TensorMap interpret(const spec::Spec& spec, const spec::Tensor& tensor) {
   });
   if (position > std::numeric_limits<std::int32_t>::max()) refuse(tensor, "a row has more than 2^31 elements");
   map.inner = position;
+  if (*tensor.name == "a_log" && *spec.decay.a_log_padded) map.inner = *spec.decay.a_log_entries;  // zeros behind them
 
   for (const Seen& s : seen) {
     PartMap part;

@@ -208,11 +208,7 @@ std::int64_t shared_bytes_of_tokens(const Facts& f) {
 
 // Shared memory bounds nothing else: a body takes a group of value heads in turns that fit.
 void check_limits(const core::KernelPlan& plan, const Target& target) {
-  if (target.family == Family::kCpu) {
-    if (plan.facts.rule != core::Rule::kKda) return;
-    throw Unplannable(fmt::format("{} on {}: the CPU's generators know no decay by key channel (rule: kda) yet",
-                                  plan.operation, target.name));
-  }
+  if (target.family == Family::kCpu) return;
   const Facts& f = plan.facts;
   const int most =
       f.state.present() && f.chunk == 0 ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
@@ -267,6 +263,10 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
   if ((prefills(operation) || drafts(operation)) && target.family == Family::kCpu) {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
+  }
+  if (layout.numbers.rule == core::Rule::kKda && target.family == Family::kCpu) {
+    return fmt::format("{} on {}: the CPU's generators know no decay by key channel (rule: kda) yet", operation,
+                       target.name);
   }
   return "";
 }

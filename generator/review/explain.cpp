@@ -130,7 +130,16 @@ std::string tensor_text(const layout::Layout& layout, const std::string& path, c
   text += fmt::format("  {} elements, {} bytes{}\n", tensor.inner,
                       tensor.inner * static_cast<std::int64_t>(core::size_of(tensor.dtype)), leading_text(tensor));
   if (!tensor.domain.empty()) text += fmt::format("  values: {}\n", tensor.domain);
-  text += "  " + strip(blocks_of(layout, tensor, true), tensor.inner) + "\n";
+  std::vector<Block> blocks = blocks_of(layout, tensor, true);
+  const std::int64_t end = blocks.empty() ? 0 : blocks.back().start + blocks.back().length;
+  if (end < tensor.inner) {  // a padded a_log
+    Block zeros;
+    zeros.part = "zeros";
+    zeros.start = end;
+    zeros.length = tensor.inner - end;
+    blocks.push_back(zeros);
+  }
+  text += "  " + strip(blocks, tensor.inner) + "\n";
   for (const PartLayout& part : tensor.parts) {
     std::string terms = part.offset == 0 ? "" : fmt::format("{}", part.offset);
     for (const layout::Axis& axis : part.axes) {

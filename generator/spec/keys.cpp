@@ -175,12 +175,38 @@ Applies is(const Located<T>& leaf, bool answer) {
   return answer ? Applies::kYes : Applies::kNo;
 }
 
+// Four words for two leaves: what is stored, and whether zeros follow it.
+Key a_log() {
+  using core::AStored;
+  constexpr std::int64_t kPadded = 3;
+  Key key = row("decay.a_log", ValueType::kWord, "", {RuleId::kDecayALog, RuleId::kDecayEntries},
+                "what the parameter a_log stores: A_log, A_log and zeros behind it (log_padded), or -exp(A_log) as GGUF "
+                "files do; absent: there is none, exp(A_log) is 1");
+  key.words = {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp), say("absent", AStored::kAbsent),
+               say("log_padded", kPadded)};
+  key.store = [](Spec& s, const Value& v) {
+    const bool padded = v.integer == kPadded;
+    s.decay.a_log = {padded ? AStored::kLog : static_cast<AStored>(v.integer), v.place};
+    s.decay.a_log_padded = {padded, v.place};
+  };
+  key.show = [words = key.words](const Spec& s) {
+    return word_of(words, *s.decay.a_log_padded ? kPadded : static_cast<std::int64_t>(*s.decay.a_log));
+  };
+  return key;
+}
+
 // Finds a leaf in a Spec, const or not.
 // NOLINTBEGIN(bugprone-macro-parentheses): a member path takes none
 #define GDN_AT(leaf) [](auto& s) -> auto& { return s.leaf; }
 // NOLINTEND(bugprone-macro-parentheses)
 
 Applies prefilled_of(const Spec& s) { return is(s.prefill.enabled, *s.prefill.enabled); }
+
+// Whether the rank of a part's projection applies; the projection itself applies to kda only.
+Applies low_rank(const Spec& spec, const Located<Projection>& projection) {
+  const Applies kda = is(spec.rule, *spec.rule == core::Rule::kKda);
+  return kda == Applies::kYes ? is(projection, *projection == Projection::kLowRank) : kda;
+}
 
 std::vector<Key> make_keys() {
   using namespace core;
@@ -192,6 +218,9 @@ std::vector<Key> make_keys() {
     if (!*s.output_quant.given) return is(s.output_quant.given, false);
     return is(s.output_quant.floor_at, *s.output_quant.floor_at != FloorAt::kNone);
   };
+  const auto padded_a_log = [](const Spec& s) { return is(s.decay.a_log_padded, *s.decay.a_log_padded); };
+  const auto kda = [](const Spec& s) { return is(s.rule, *s.rule == core::Rule::kKda); };
+  const std::vector<Word> projections = {say("low_rank", Projection::kLowRank), say("single", Projection::kSingle)};
   const auto padded = [](const Spec& s) { return is(s.slots.padding, *s.slots.padding != Padding::kNone); };
   const auto prefilled = [](const Spec& s) { return prefilled_of(s); };
   const auto flagged = [](const Spec& s) {
@@ -253,11 +282,15 @@ std::vector<Key> make_keys() {
            "decay.form is softplus", softplus),
       when(real("decay.bound", GDN_AT(decay.bound), {RuleId::kDecayBounded}, "lower bound of g, below 0"),
            "decay.form is bounded", bounded),
-      word("decay.a_log",
-           {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp), say("absent", AStored::kAbsent)},
-           GDN_AT(decay.a_log), {RuleId::kDecayALog},
-           "what the parameter a_log stores: A_log, or -exp(A_log) as GGUF files do; absent: there is none, exp(A_log) "
-           "is 1"),
+      when(word("decay.bound_key",
+                {say("lower_bound", BoundKey::kLowerBound), say("gate_lower_bound", BoundKey::kGateLowerBound),
+                 say("kda_lower_bound", BoundKey::kKdaLowerBound)},
+                GDN_AT(decay.bound_key), {}, "the key of the model's config.json that holds the bound"),
+           "decay.form is bounded", bounded),
+      a_log(),
+      when(integer("decay.a_log_entries", GDN_AT(decay.a_log_entries), "entries", {RuleId::kDecayEntries},
+                   "entries that a padded a_log has, zeros behind those of the value heads"),
+           "decay.a_log is log_padded", padded_a_log),
       word("decay.handover", {say("ln", Domain::kLn), say("log2", Domain::kLog2), say("exp", Domain::kExp)},
            GDN_AT(decay.handover), {}, "what g holds between the parts: ln of the decay, its log2, or the decay"),
       word("beta.input", {say("logit", Domain::kLogit), {"sigmoid", 1, true}}, GDN_AT(beta.input), {RuleId::kLater},
@@ -388,6 +421,20 @@ std::vector<Key> make_keys() {
                "the layers of this kind, one by one: no interval holds for every model"),
       words("projections.unquantised", parts, GDN_AT(projections.unquantised), {RuleId::kValueTwice},
             "parts whose projections keep 16 bits or more, whatever a quantiser does to the others"),
+      when(word("projections.a", projections, GDN_AT(projections.a), {},
+                "how the checkpoint makes a, the forget gate: low_rank, two matrices, or a single one"),
+           "rule is kda", kda),
+      when(integer("projections.a_rank", GDN_AT(projections.a_rank), "elements", {RuleId::kProjectionsRank},
+                   "rows of its first matrix and columns of its second"),
+           "rule is kda and projections.a is low_rank",
+           [](const Spec& s) { return low_rank(s, s.projections.a); }),
+      when(word("projections.z", projections, GDN_AT(projections.z), {},
+                "how the checkpoint makes z, the output gate: low_rank, two matrices, or a single one"),
+           "rule is kda", kda),
+      when(integer("projections.z_rank", GDN_AT(projections.z_rank), "elements", {RuleId::kProjectionsRank},
+                   "rows of its first matrix and columns of its second"),
+           "rule is kda and projections.z is low_rank",
+           [](const Spec& s) { return low_rank(s, s.projections.z); }),
   };
 }
 
@@ -420,6 +467,13 @@ constexpr Remark kRemarks[] = {
     {"decay.input", kByEngine, "a raw projection handed to a kernel that expects the logarithm of the decay"},
     {"decay.form", kByModel, "softplus for the bounded form: the model repeats itself; a clamp is neither"},
     {"decay.threshold", kByEngine, "an exp that overflows"},
+    {"decay.bound_key", kByModel,
+     "a reader that looks for another key, finds none and takes its default, or the softplus form"},
+    {"decay.a_log_entries", kByEngine, "padded entries cut by rank in place of the heads': wrong heads, without an error"},
+    {"projections.a", kByModel, "the two matrices of a gate applied in the wrong order"},
+    {"projections.a_rank", kByModel, ""},
+    {"projections.z", kByModel, "an output gate taken for another layer's matrix of the same name and shape"},
+    {"projections.z_rank", kByModel, ""},
     {"decay.a_log", kByEngine, "A_log and -exp(A_log) have one shape: most values silently wrong"},
     {"decay.handover", kByEngine, "ln, log2 and exp of the decay between two kernels of different authors"},
     {"beta.input", kByEngine, "sigmoid applied twice or not at all"},

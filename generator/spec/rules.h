@@ -58,6 +58,7 @@ enum class RuleId : std::uint8_t {
   kDecayBounded,
   kDecayThreshold,
   kDecayALog,
+  kDecayEntries,
   kBetaFactor,
   kRoundingDtype,
   kPrefillChunk,
@@ -72,6 +73,7 @@ enum class RuleId : std::uint8_t {
   kSpecTokens,
   kSpecWindow,
   kSpecTensors,
+  kProjectionsRank,
   // what the tensors say
   kTensorName,
   kTensorMissing,

@@ -69,8 +69,16 @@ struct Layers {
   Located<std::vector<int>> list;     // ascending; empty: unread
 };
 
+enum class Projection : std::uint8_t {
+  kLowRank,  // two matrices, [rank, hidden] and [rows, rank]
+  kSingle,   // one, [rows, hidden]
+};
+
 struct Projections {
   Located<std::vector<std::string>> unquantised;  // parts whose projections keep 16 bits or more
+  // Of kda layers: how the checkpoint makes a and z from the hidden state, and the rank of low_rank.
+  Located<Projection> a, z;
+  Located<int> a_rank, z_rank;
 };
 
 struct Heads {
@@ -102,12 +110,18 @@ struct QkScale {
   Located<std::string> q_text, k_text;
 };
 
+// Which key of config.json says the bound of a decay.
+enum class BoundKey : std::uint8_t { kLowerBound, kGateLowerBound, kKdaLowerBound };
+
 struct Decay {
   Located<core::Domain> input;  // what `a` holds: logit
   Located<core::DecayForm> form;
   Located<double> threshold;  // a number, or none (0)
   Located<double> bound;      // of the bounded form; 0 when absent
+  Located<BoundKey> bound_key;  // the config key that holds the bound
   Located<core::AStored> a_log;
+  Located<bool> a_log_padded;   // a_log: log_padded
+  Located<int> a_log_entries;   // stored entries of a padded a_log; those behind the heads' are zero
   Located<core::Domain> handover;  // what `g` holds between the parts: ln | log2 | exp
 };
 

@@ -162,6 +162,28 @@ void check_decay_bounded(const Spec& spec, Diagnostics& diagnostics) {
   }
 }
 
+void check_decay_entries(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<int>& entries = spec.decay.a_log_entries;
+  if (!known(entries) || !known(spec.heads.value) || !*spec.decay.a_log_padded) return;
+  if (*entries > *spec.heads.value && *entries <= 4096) return;
+  diagnostics
+      .error(entries.place, id(RuleId::kDecayEntries),
+             fmt::format("decay.a_log_entries = {} must be above heads.value = {} and at most 4096; write decay.a_log = "
+                         "log where no zeros follow",
+                         *entries, *spec.heads.value))
+      .note(spec.heads.value.place, "heads.value is set here");
+}
+
+void check_projections_rank(const Spec& spec, Diagnostics& diagnostics) {
+  const auto check = [&](const Located<int>& rank, std::string_view path) {
+    if (!known(rank) || (*rank >= 1 && *rank <= 65536)) return;
+    diagnostics.error(rank.place, id(RuleId::kProjectionsRank),
+                      fmt::format("{} = {} must be from 1 to 65536", path, *rank));
+  };
+  check(spec.projections.a_rank, "projections.a_rank");
+  check(spec.projections.z_rank, "projections.z_rank");
+}
+
 void check_decay_threshold(const Spec& spec, Diagnostics& diagnostics) {
   const Located<double>& threshold = spec.decay.threshold;
   if (!known(threshold)) return;
@@ -261,6 +283,7 @@ constexpr Check kChecks[] = {
     {RuleId::kDecayBounded, check_decay_bounded},
     {RuleId::kDecayThreshold, check_decay_threshold},
     {RuleId::kDecayALog, check_decay_a_log},
+    {RuleId::kDecayEntries, check_decay_entries},
     {RuleId::kBetaFactor, check_beta_factor},
     {RuleId::kRoundingDtype, check_rounding_dtype},
     {RuleId::kPrefillChunk, check_prefill_chunk},
@@ -275,6 +298,7 @@ constexpr Check kChecks[] = {
     {RuleId::kSpecTokens, check_spec_tokens},
     {RuleId::kSpecWindow, check_spec_window},
     {RuleId::kSpecTensors, check_spec_tensors},
+    {RuleId::kProjectionsRank, check_projections_rank},
     {RuleId::kTensorName, check_tensor_name},
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},

@@ -64,7 +64,8 @@ TEST_CASE("KDA with one decay for all channels of a head is GDN") {
                                       std::string("value_head, ") + state);
     const spec::Spec kda = test::parse_spec(file, text);
     const spec::Spec gdn = test::parse_spec(
-        file, replaced(replaced(text, "rule: kda", "rule: gdn"), "value_head, key_dim]", "value_head]"));
+        file, replaced(replaced(replaced(text, "rule: kda", "rule: gdn"), "value_head, key_dim]", "value_head]"),
+                       ", a: low_rank, a_rank: 8, z: single", ""));
     for (const std::string operation : {"decode", "delta_update"}) {
       CAPTURE(operation, state);
       oracle::Options options;

@@ -63,7 +63,9 @@ TEST_CASE("every element of every tensor has an address of its own and every add
         });
       }
       CHECK(inside);
-      CHECK(std::all_of(hits.begin(), hits.end(), [](int count) { return count == 1; }));
+      // Zeros behind the heads' entries of a padded A_log are no element's.
+      const std::int64_t used = tensor->name == "a_log" ? layout.numbers.value_heads : tensor->inner;
+      CHECK(std::all_of(hits.begin(), hits.begin() + used, [](int count) { return count == 1; }));
     }
   }
 }

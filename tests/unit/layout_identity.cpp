@@ -74,6 +74,23 @@ TEST_CASE("numbers that no operand shows are in the kernel's identity") {
   }
 }
 
+TEST_CASE("what a kda kernel computes is in its identity, what the checkpoint made its operands with is not") {
+  const std::string ling = std::string(GDN_SOURCE_DIR) + "/specs/ling_3_0_tiny.yaml";
+  const auto kernel = [](const spec::Spec& spec, const char* operation = "decode") {
+    return plan::make(layout::resolve(spec), operation, *plan::find_target("sm_90a")).kernel.identity;
+  };
+  const spec::Spec base = test::load_spec(ling);
+  CHECK(kernel(base).text.find("decode rule=kda ") == 0);
+  CHECK(kernel(base) != kernel(test::variant(ling, "bound: -5 ", "bound: -4 ")));
+  CHECK(kernel(base) != kernel(test::variant(ling, "a_log: log ", "a_log: negative_exp ")));
+  CHECK(kernel(base) != kernel(test::variant(ling, "a_log: log ", "a_log: log_padded\n  a_log_entries: 128 ")));
+  // delta_update sees no a_log.
+  CHECK(kernel(base, "delta_update") != kernel(test::variant(ling, "handover: ln", "handover: log2"), "delta_update"));
+  CHECK(kernel(base) == kernel(test::variant(ling, "bound_key: kda_lower_bound", "bound_key: lower_bound")));
+  CHECK(kernel(base) == kernel(test::variant(ling, "z: single ", "z: low_rank\n  z_rank: 128 ")));
+  CHECK(kernel(base) == kernel(test::variant(ling, "a: single ", "a: low_rank\n  a_rank: 128 ")));
+}
+
 TEST_CASE("raw and convolved q between the parts have one storage and two identities") {
   const layout::Layout layout = layout::resolve(test::released("qwen3_next_80b"));
   const auto operand = [&](const char* operation) {

@@ -24,6 +24,7 @@ TEST_CASE("ranks that a model's heads allow") {
   CHECK(layout::legal_ranks(test::released("qwen3_5_27b")) == Ranks{1, 2, 4, 8, 16});
   CHECK(layout::legal_ranks(test::released("olmo_hybrid_7b")) == Ranks{1, 2, 3, 5, 6, 10, 15, 30});
   CHECK(layout::legal_ranks(test::fuzz("fuzz_gdn")) == Ranks{1, 2});
+  CHECK(layout::legal_ranks(test::released("more/berrylm_os")) == Ranks{1, 2, 4, 8, 16});
 }
 
 TEST_CASE("a number of ranks that the heads can't share is refused with the legal ones") {
@@ -48,6 +49,21 @@ TEST_CASE("one rank is the spec as it is") {
   for (const char* tensor : {"qkvz", "state", "conv_state"}) {
     CHECK(layout::identity(a, a.tensor(tensor)) == layout::identity(b, b.tensor(tensor)));
   }
+}
+
+TEST_CASE("the heads' entries of a padded A_log are cut, not the stored ones") {
+  // 96 heads, 128 entries: a quarter of the stored ones would give the last rank nothing but zeros.
+  const spec::Spec whole = test::released("more/kimi_k3");
+  CHECK(layout::legal_ranks(whole) == std::vector<int>{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 96});
+  const layout::Layout layout = layout::resolve(whole);
+  CHECK(layout.tensor("a_log").inner == 128);
+  CHECK(layout::identity(layout, layout.tensor("a_log")).text == "fp32 a_log:[value_head:96] a_log=log entries=128");
+  const layout::Layout rank = layout::resolve(layout::shard(whole, 4));
+  CHECK(rank.tensor("a_log").inner == 24);
+  CHECK(layout::identity(rank, rank.tensor("a_log")).text == "fp32 a_log:[value_head:24] a_log=log");
+  CHECK(rank.tensor("dt_bias").inner == 24 * 128);
+  CHECK(layout::shards_text(layout, 4).find(
+            "  a_log: a_log 24 of 96 elements; the 32 zeros behind them are no rank's\n") != std::string::npos);
 }
 
 TEST_CASE("each of q, k, v and z is cut by itself") {

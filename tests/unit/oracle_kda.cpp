@@ -40,7 +40,7 @@ spec::Spec kda(const std::string& from = "", const std::string& to = "") {
 }
 
 const char* const kSoftplus = "form: softplus, threshold: 20";
-const char* const kBounded = "form: bounded, bound: -5";
+const char* const kBounded = "form: bounded, bound: -5, bound_key: lower_bound";
 
 // g of every value head and key channel, of one row.
 using Decays = std::function<double(double a, double a_log, double dt_bias)>;
@@ -163,6 +163,34 @@ TEST_CASE("gates that advance by head instead of by head and channel are caught"
       CHECK(error(deviations, operation == std::string("decode") ? "out" : "handover.o") > 0.05);
     }
   }
+}
+
+// Six heads, eight entries, two ranks: rank 1 has heads 3 to 5. Half of the stored entries in place of half of the heads'
+// would be entries 4 to 7, the last two of them zeros.
+TEST_CASE("a padded A_log cut by its entries instead of by its heads is caught", "[oracle]") {
+  const spec::Spec whole = test::fuzz("fuzz_kda_padded");
+  Options options;
+  options.rows = 3;
+  const Problem problem = make_problem(whole, "decode", options);
+  CHECK(problem.buffer("a_log").inner == 8);
+  const std::vector<double> a_log = get(problem, "a_log", 0);
+  REQUIRE(a_log.size() == 6);
+  Problem wrong = problem;
+  std::vector<double> cut = a_log;  // what each head gets from both ranks
+  for (std::size_t head = 0; head < 6; ++head) {
+    const std::size_t entry = head / 3 * 4 + head % 3;
+    cut[head] = entry < 6 ? a_log[entry] : 0;
+  }
+  put(wrong, "a_log", 0, cut);
+  const Expectation expected = expect(problem), computed = expect(wrong);
+  Problem played = problem;
+  for (std::size_t i = 0; i < played.buffers().size(); ++i) {
+    Buffer& buffer = played.buffers()[i];
+    if (buffer.written) std::copy(computed.buffers[i].image.begin(), computed.buffers[i].image.end(), buffer.data());
+  }
+  const auto deviations = compare(expected, played);
+  CHECK(error(deviations, "state") > 4 * tolerance(whole, problem.buffer("state")));
+  CHECK(error(deviations, "out") > 4 * tolerance(whole, problem.buffer("out")));
 }
 
 TEST_CASE("a layer without A_log has exp(A_log) = 1", "[oracle]") {

@@ -69,11 +69,23 @@ TEST_CASE("blocks hold every element of every tensor once") {
             at = block.start + block.length;
           }
           CHECK(gapless);
-          CHECK(at == tensor.resolved->inner);
+          // Zeros behind the heads' entries of a padded A_log are no part's.
+          CHECK(at == (tensor.resolved->name == "a_log" ? layout.numbers.value_heads : tensor.resolved->inner));
         }
       }
     }
   }
+}
+
+TEST_CASE("KDA: decays by channel, forms of the decay, zeros behind a padded A_log") {
+  const std::string k3 = explained(test::released("more/kimi_k3"), "");
+  CHECK(k3.find("|0 a_log 0-95 |96 zeros |128") != std::string::npos);
+  CHECK(k3.find("g[c] = -5 * sigmoid(exp(a_log) * (a[c] + dt_bias[c]))") != std::string::npos);
+  CHECK(k3.find("S = diag(exp(g)) * S") != std::string::npos);
+  const std::string kimi = explained(test::released("kimi_linear_48b"), "");
+  CHECK(kimi.find("g[c] = -exp(a_log) * softplus(a[c] + dt_bias[c]), softplus(x) = x above 20") != std::string::npos);
+  CHECK(explained(test::fuzz("fuzz_kda_bounded"), "").find("g[c] = -5 * sigmoid(a[c] + dt_bias[c])") !=
+        std::string::npos);
 }
 
 TEST_CASE("formulas carry the spec's own numbers") {

@@ -38,11 +38,7 @@ std::vector<Resolved> everything() {
     add({model});
     for (const std::string& overlay : test::yaml_files("specs/engines")) {
       const std::string name = std::filesystem::path(overlay).stem().string();
-      // What is laid over another overlay, and what an engine can't load.
-      const bool on_top = name.find("mtp") == 0 || name == "replay3" || name == "vllm_lora" || name.find("fp8_") == 0;
-      if (on_top || name == "vllm_quantised") continue;
-      if (model.find("olmo") != std::string::npos && name.find("llama_cpp") == 0) continue;
-      add({model, overlay});
+      if (test::overlay_fits(test::load_spec(model), name)) add({model, overlay});
     }
   }
   return all;

@@ -52,6 +52,8 @@ TEST_CASE("released models have the sizes of their configurations") {
       {"qwen3_5_35b_a3b", "16 32 128 128 4 ", 8192},
       {"qwen3_5_27b", "16 48 128 128 4 ", 10240},
       {"olmo_hybrid_7b", "30 30 96 192 4 ", 11520},
+      {"kimi_linear_48b", "32 32 128 128 4 ", 3 * 4096},
+      {"ling_3_0_tiny", "16 16 128 128 4 ", 3 * 2048},
   };
   for (const auto& [name, sizes, channels] : models) {
     INFO(name);
@@ -60,7 +62,10 @@ TEST_CASE("released models have the sizes of their configurations") {
     CHECK(2 * *spec.heads.key * *spec.dims.key + *spec.heads.value * *spec.dims.value == channels);
     CHECK(*spec.heads.pairing == core::Pairing::kGrouped);
     CHECK(*spec.out_norm.weight == core::NormWeight::kW);
-    CHECK(*spec.out_norm.eps == (name == "olmo_hybrid_7b" ? 1e-5 : 1e-6));
+    CHECK(*spec.out_norm.eps == (name == "olmo_hybrid_7b" || name == "kimi_linear_48b" ? 1e-5 : 1e-6));
+    const bool kda = name == "kimi_linear_48b" || name == "ling_3_0_tiny";
+    CHECK(*spec.rule == (kda ? core::Rule::kKda : core::Rule::kGdn));
+    CHECK(*spec.out_norm.gate == (kda ? core::Activation::kSigmoid : core::Activation::kSilu));
     CHECK(*spec.qk_norm.eps == 1e-6);
     CHECK(*spec.beta.factor == (name == "olmo_hybrid_7b" ? 2 : 1));
     CHECK(packed_under_key_head(spec) == (name == "qwen3_next_80b"));
@@ -105,6 +110,11 @@ TEST_CASE("released models list their layers one by one, and how they count") {
                              {"qwen3_5_27b", 64, 48, 62},
                              {"qwen3_5_35b_a3b", 40, 30, 38},
                              {"olmo_hybrid_7b", 32, 24, 30},
+                             {"kimi_linear_48b", 27, 20, 25},
+                             {"ling_3_0_tiny", 24, 18, 22},
+                             {"more/kimi_k3", 93, 69, 90},
+                             {"more/ling_3_0_flash", 42, 32, 41},
+                             {"more/berrylm_os", 40, 30, 38},
                              {"more/qwen3_5_0_8b", 24, 18, 22},
                              {"more/qwen3_5_122b_a10b", 48, 36, 46},
                              {"more/qwen3_8_flash_next", 48, 36, 46}}) {
@@ -114,6 +124,46 @@ TEST_CASE("released models list their layers one by one, and how they count") {
     CHECK(static_cast<int>(layers_from_zero(spec).size()) == model.linear);
     CHECK(layers_from_zero(spec).back() == model.last);
   }
+}
+
+// What no config of theirs has twice: the form of the decay, its bound's key, how A_log is stored, the gates' matrices.
+TEST_CASE("KDA models differ where readers went wrong") {
+  struct Model {
+    const char* file;
+    core::DecayForm form;
+    const char *bound_key, *a_log, *a, *z;
+    core::Activation gate;
+  };
+  const auto shown = [](const Spec& spec, std::string_view path) {
+    for (const Key& key : keys()) {
+      if (key.path != path) continue;
+      return key.applies && key.applies(spec) != Applies::kYes ? std::string() : key.show(spec);
+    }
+    return std::string("?");
+  };
+  constexpr auto kSoftplus = core::DecayForm::kSoftplus, kBounded = core::DecayForm::kBounded;
+  constexpr auto kSigmoid = core::Activation::kSigmoid, kSilu = core::Activation::kSilu;
+  for (const Model& model :
+       {Model{"kimi_linear_48b", kSoftplus, "", "log", "low_rank", "low_rank", kSigmoid},
+        {"more/kimi_k3", kBounded, "gate_lower_bound", "log_padded", "low_rank", "single", kSigmoid},
+        {"more/glm_5_3_flash", kBounded, "gate_lower_bound", "log", "low_rank", "low_rank", kSigmoid},
+        {"ling_3_0_tiny", kBounded, "kda_lower_bound", "log", "single", "single", kSigmoid},
+        {"more/ling_3_0_flash", kBounded, "kda_lower_bound", "log", "single", "single", kSigmoid},
+        {"more/berrylm_os", kSoftplus, "", "log", "low_rank", "single", kSilu}}) {
+    INFO(model.file);
+    const Spec spec = test::released(model.file);
+    CHECK(*spec.rule == core::Rule::kKda);
+    CHECK(*spec.decay.form == model.form);
+    if (model.form == kBounded) CHECK(*spec.decay.bound == -5);
+    CHECK(shown(spec, "decay.bound_key") == model.bound_key);
+    CHECK(shown(spec, "decay.a_log") == model.a_log);
+    CHECK(shown(spec, "projections.a") == model.a);
+    CHECK(shown(spec, "projections.z") == model.z);
+    CHECK(*spec.out_norm.gate == model.gate);
+  }
+  CHECK(*test::released("more/kimi_k3").decay.a_log_entries == 128);
+  const Spec berry = test::released("more/berrylm_os");
+  CHECK(*berry.heads.value == 2 * *berry.heads.key);
 }
 
 TEST_CASE("the fuzz specs cover what no shape check can see") {
@@ -147,8 +197,29 @@ TEST_CASE("the fuzz specs cover what no shape check can see") {
           "dims " + std::to_string(*s.dims.key) + " " + std::to_string(*s.dims.value)}) {
       seen.insert(what);
     }
+    if (*s.rule != core::Rule::kKda) continue;
+    const bool bounded = *s.decay.form == core::DecayForm::kBounded;
+    seen.insert({"kda " + state_order(s), "kda " + pairing, bounded ? "kda bounded" : "kda softplus",
+                 "kda a " + std::to_string(static_cast<int>(*s.decay.a_log)),
+                 *s.decay.a_log_padded ? "kda a padded" : "kda a exact", "kda " + conv_order(s),
+                 "kda handover " + std::to_string(static_cast<int>(*s.decay.handover))});
   }
-  for (const char* wanted : {"interleaved grouped",
+  for (const char* wanted : {"kda VK",
+                             "kda KV",
+                             "kda grouped",
+                             "kda tiled",
+                             "kda softplus",
+                             "kda bounded",
+                             "kda a 0",
+                             "kda a 1",
+                             "kda a 2",
+                             "kda a padded",
+                             "kda split",
+                             "kda SD",
+                             "kda handover 1",
+                             "kda handover 2",
+                             "kda handover 3",
+                             "interleaved grouped",
                              "interleaved tiled",
                              "flat grouped",
                              "flat tiled",

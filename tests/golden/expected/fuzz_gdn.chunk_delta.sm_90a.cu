@@ -45,7 +45,7 @@ struct ChunkDelta : gdn::NoParts {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
   using Offset = int;                                                            // dtype of the sequences' offsets
-  static constexpr int kOffsetsOperand = 7;                                      // where the sequences' offsets stand; -1: the operation takes none
+  static constexpr int kOffsetsOperand = 7;                                      // where the sequences' offsets stand
   static constexpr int kChunk = 64;                                              // prefill.chunk
   static constexpr gdn::InitialStates kInitialStates = gdn::InitialStates::kFlagged; // prefill.initial_states
   static constexpr bool kFinalStates = true;                                     // prefill.final_states
