@@ -69,7 +69,8 @@ void read_norm(const json& text, Config& config) {
     eps("rms_norm_eps");
     eps("linear_attn_o_norm_eps");  // GigaChat: the layer's own
   }
-  config.gate = "silu";
+  // The kda layers of the Kimi, GLM and Ling families; those that have gdn's keys have its gate too.
+  config.gate = config.kda && config.key_heads_source != "linear_num_key_heads" ? "sigmoid" : "silu";
   config.gate_source = "the class of model_type " + config.model_type;
   if (const std::string gate = word(text, "output_gate_type"); !gate.empty()) {
     config.gate = gate == "swish" ? "silu" : gate;
@@ -82,6 +83,37 @@ void read_norm(const json& text, Config& config) {
     const bool centred = kind.find("zero_centered") != std::string::npos;
     config.norm_weight = !centred ? "w" : scale == 2.0 ? "2*(1+w)" : scale == 1.0 ? "1+w" : "";
     if (kind == "sigmoid_gate") config.norm_weight.clear();  // no norm at all
+  }
+}
+
+void sources(Config& config, const char* key_heads, const char* value_heads, const char* key_dim, const char* value_dim,
+             const char* conv_width) {
+  config.key_heads_source = key_heads;
+  config.value_heads_source = value_heads;
+  config.key_dim_source = key_dim;
+  config.value_dim_source = value_dim;
+  config.conv_width_source = conv_width;
+}
+
+// The form of a kda layer's decay: bounded where one of the keys of its bound has a number, unless the gate is said not
+// to be safe.
+void read_decay(const json& from, const std::string& section, Config& config) {
+  config.decay_form = "softplus";
+  config.decay_source = section.empty() ? "no key of a bound" : section + "*: no key of a bound";
+  for (const char* key : {"gate_lower_bound", "kda_lower_bound", "lower_bound"}) {
+    const auto bound = real(from, key);
+    if (!bound || config.bound) continue;
+    config.bound = bound;
+    config.bound_key = key;
+    config.decay_form = "bounded";
+    config.decay_source = section + key;
+  }
+  for (const char* key : {"kda_safe_gate", "safe_gate"}) {
+    if (!from.contains(key) || !from[key].is_boolean() || from[key].get<bool>()) continue;
+    config.bound.reset();
+    config.bound_key.clear();
+    config.decay_form = "softplus";
+    config.decay_source = section + key;
   }
 }
 
@@ -172,6 +204,12 @@ const StoredTensor* StoredLayer::find(const std::vector<std::string>& names) con
   return nullptr;
 }
 
+const std::vector<std::string>& first_matrices_of_a() {
+  static const std::vector<std::string> kNames = {"f_a_proj.weight", "f_proj.weight", "f_down_proj.weight",
+                                                  "f_proj.0.weight"};
+  return kNames;
+}
+
 Config read_config(const std::string& file) {
   std::int64_t size = 0;
   std::ifstream stream = open_stored(file, size);
@@ -190,14 +228,28 @@ Config read_config(const std::string& file) {
     config.key_heads = config.value_heads = integer(linear, "num_heads");
     config.key_dim = config.value_dim = integer(linear, "head_dim");  // head_dim of the top is another layer's
     config.conv_width = integer(linear, "short_conv_kernel_size");
+    sources(config, "linear_attn_config.num_heads", "linear_attn_config.num_heads", "linear_attn_config.head_dim",
+            "linear_attn_config.head_dim", "linear_attn_config.short_conv_kernel_size");
+    read_decay(linear, "linear_attn_config.", config);
   } else if (text.contains("linear_num_key_heads") || text.contains("linear_num_value_heads")) {
     config.key_heads = integer(text, "linear_num_key_heads");
     config.value_heads = integer(text, "linear_num_value_heads");
     config.key_dim = integer(text, "linear_key_head_dim");
     config.value_dim = integer(text, "linear_value_head_dim");
     config.conv_width = integer(text, "linear_conv_kernel_dim");
+    sources(config, "linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim",
+            "linear_conv_kernel_dim");
+    if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
+      config.kda = true;
+      read_decay(text, "", config);
+    }
   } else if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
     config.kda = true;
+    config.key_heads = config.value_heads = integer(text, "num_attention_heads");
+    config.key_dim = config.value_dim = integer(text, "head_dim");
+    config.conv_width = integer(text, "short_conv_kernel_size");
+    sources(config, "num_attention_heads", "num_attention_heads", "head_dim", "head_dim", "short_conv_kernel_size");
+    read_decay(text, "", config);
   } else {
     throw BadCheckpoint(
         fmt::format("{}: no linear-attention layer in it (model_type {}): neither linear_num_key_heads nor "
@@ -238,6 +290,14 @@ Checkpoint read_checkpoint(const std::string& config, const std::vector<std::str
     // Projections of softmax layers have the same names; only a linear layer has decays.
     if (layer.find({"A_log", "in_proj_qkvz.weight", "in_proj_qkv.weight", "dt_bias"})) {
       checkpoint.layers.push_back(std::move(layer));
+    }
+  }
+  // The tensors know the rule: some kda models have nothing but gdn's keys in their config.
+  for (const StoredLayer& layer : checkpoint.layers) {
+    if (!checkpoint.config.kda && layer.find(first_matrices_of_a()) != nullptr) {
+      checkpoint.config.kda = true;
+      checkpoint.config.decay_form = "softplus";
+      checkpoint.config.decay_source = "no key of a bound";
     }
   }
   std::stable_sort(checkpoint.layers.begin(), checkpoint.layers.end(),

@@ -1,4 +1,5 @@
-// What a checkpoint's own files say about a layer: config.json and the headers of safetensors files, never their data.
+// What a checkpoint's own files say about a layer: config.json and the headers of safetensors files. Of their data
+// match reads a padded A_log, and nothing else.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,8 @@ class BadCheckpoint : public std::runtime_error {
 struct StoredTensor {
   std::string dtype;  // "BF16", as the header says it
   std::vector<std::int64_t> shape;
+  std::string file;  // where its data lie: `bytes` of them from `begin` on
+  std::int64_t begin = 0, bytes = 0;
 
   std::int64_t elements() const;
   bool is_float() const;  // bf16, fp16, fp32 or fp64: not quantised
@@ -40,6 +43,11 @@ struct Config {
   std::string model_type;
   bool kda = false;  // a decay per key channel
   std::optional<std::int64_t> key_heads, value_heads, key_dim, value_dim, conv_width;
+  std::string key_heads_source, value_heads_source, key_dim_source, value_dim_source, conv_width_source;  // the keys
+  // Of kda layers: softplus or bounded, the bound, and the config key that says so.
+  std::string decay_form, decay_source;
+  std::optional<double> bound;
+  std::string bound_key;
   std::optional<double> norm_eps;
   std::string norm_eps_source;  // the key, or why it is not one
   std::string gate;             // silu, sigmoid, or empty where nothing says
@@ -53,6 +61,9 @@ struct Config {
   int layer_base = 0;                       // what that list calls the first layer: 1 in the Kimi family
   std::string linear_layers_source;
 };
+
+// The names that a kda layer's forget gate has in checkpoints: of its only matrix, or of the first of two.
+const std::vector<std::string>& first_matrices_of_a();
 
 struct Checkpoint {
   Config config;

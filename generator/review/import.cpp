@@ -47,10 +47,7 @@ class Importer {
         kUnknown);
     out_ += fmt::format(
         "qk_scale: {{q: {0}, k: {0}}}    # no file says it; key_dim^-0.5 and 1 in every released model\n\n", kUnknown);
-    out_ += fmt::format(
-        "decay:\n  input: {}\n  form: {}    # softplus for gdn\n  threshold: {}\n  a_log: {}\n  handover: {}\n",
-        engine("decay.input"), kUnknown, engine("decay.threshold"),
-        layer_ && layer_->find({"A_log"}) ? "log" : kUnknown, engine("decay.handover"));
+    decay();
     out_ += fmt::format("beta: {{input: {}, factor: {}}}\n\n", engine("beta.input"),
                         config_.negative_eigenvalues ? (*config_.negative_eigenvalues ? "2" : "1") : kUnknown);
     out_ += fmt::format("out_norm:\n  kind: rms\n  span: value_dim\n  eps: {}    # {}\n",
@@ -91,6 +88,50 @@ class Importer {
     out_ += "\n";
   }
 
+  // Of a kda layer the config says the form, by whether it has a key of the bound.
+  void decay() {
+    out_ += fmt::format("decay:\n  input: {}\n", engine("decay.input"));
+    if (config_.kda) {
+      const bool bounded = config_.decay_form == "bounded";
+      out_ += fmt::format("  form: {}    # {}\n", config_.decay_form, config_.decay_source);
+      if (bounded) {
+        out_ += fmt::format("  bound: {}\n  bound_key: {}\n", config_.bound.value_or(0), config_.bound_key);
+      } else {
+        out_ += fmt::format("  threshold: {}\n", engine("decay.threshold"));
+      }
+    } else {
+      out_ += fmt::format("  form: {}    # softplus for gdn\n  threshold: {}\n", kUnknown, engine("decay.threshold"));
+    }
+    const StoredTensor* a_log = layer_ ? layer_->find({"A_log"}) : nullptr;
+    if (a_log && padded(*a_log)) {
+      out_ += fmt::format("  a_log: log_padded    # of {} entries, those behind the heads' must be zeros\n",
+                          a_log->elements());
+      out_ += fmt::format("  a_log_entries: {}\n", a_log->elements());
+    } else if (layer_ && !a_log && config_.kda) {
+      out_ += "  a_log: absent    # no A_log in the checkpoint\n";
+    } else {
+      out_ += fmt::format("  a_log: {}\n", a_log ? std::string_view("log") : kUnknown);
+    }
+    out_ += fmt::format("  handover: {}\n", engine("decay.handover"));
+  }
+
+  bool padded(const StoredTensor& a_log) const {
+    return a_log.shape.size() == 1 && config_.value_heads && a_log.elements() > *config_.value_heads;
+  }
+
+  // The names of a gate's matrices tell how many there are.
+  void projection(const char* part, const std::vector<std::string>& firsts, const std::vector<std::string>& seconds) {
+    const StoredTensor* first = layer_ ? layer_->find(firsts) : nullptr;
+    const StoredTensor* second = layer_ ? layer_->find(seconds) : nullptr;
+    if (second != nullptr) {
+      out_ += fmt::format(
+          "  {0}: low_rank\n  {0}_rank: {1}\n", part,
+          first != nullptr && !first->shape.empty() ? fmt::format("{}", first->shape[0]) : std::string(kUnknown));
+    } else {
+      out_ += fmt::format("  {}: {}\n", part, first != nullptr ? std::string_view("single") : kUnknown);
+    }
+  }
+
   // As the config lists them; what counts from where, only a family tells.
   void layers() {
     const bool listed = !config_.linear_layers.empty();
@@ -99,8 +140,14 @@ class Importer {
     out_ += listed ? fmt::format("  list: [{}]    # {}\n", fmt::join(config_.linear_layers, ", "),
                                  config_.linear_layers_source)
                    : fmt::format("  list: {}    # not in the config\n", kUnknown);
-    out_ += fmt::format("projections: {{unquantised: {}}}    # no file says it; [b, a] in every released model\n\n",
-                        kUnknown);
+    out_ +=
+        fmt::format("projections:\n  unquantised: {}    # no file says it; [b, a] in every released model\n", kUnknown);
+    if (config_.kda) {
+      projection("a", first_matrices_of_a(), {"f_b_proj.weight", "f_up_proj.weight", "f_proj.1.weight"});
+      projection("z", {"g_a_proj.weight", "g_proj.weight", "g_proj.0.weight", "in_proj_z.weight"},
+                 {"g_b_proj.weight", "g_proj.1.weight"});
+    }
+    out_ += "\n";
   }
 
   void tensor(std::string_view name, std::string_view dtype, std::string_view dims, std::string_view why = "") {
@@ -119,15 +166,20 @@ class Importer {
       tensor("qkv", dtype, "flat", layer_->prefix + "in_proj_qkv; an engine that fuses z gets flat qkvz rows");
       tensor("z", dtype, "[token@launch, value_head, value_dim]");
       tensor("b", dtype, "[token@launch, value_head]");
-      tensor("a", dtype, "[token@launch, value_head]");
+      tensor("a", dtype, decays());
     } else if (layer_ && layer_->find({"q_proj.weight"})) {
       for (const char* part : {"q", "k"}) tensor(part, dtype, "[token@launch, key_head, key_dim]");
       for (const char* part : {"v", "z"}) tensor(part, dtype, "[token@launch, value_head, value_dim]");
-      for (const char* part : {"b", "a"}) tensor(part, dtype, "[token@launch, value_head]");
+      tensor("b", dtype, "[token@launch, value_head]");
+      tensor("a", dtype, decays());
     } else {
       tensor("qkvz", dtype, kUnknown, "interleaved or flat: give --safetensors, the names of the projections tell");
       tensor("ba", dtype, kUnknown);
     }
+  }
+
+  std::string_view decays() const {
+    return config_.kda ? "[token@launch, value_head, key_dim]" : "[token@launch, value_head]";
   }
 
   std::string_view activation() const { return engine_ ? core::to_string(*engine_->outputs.at(0).dtype) : kUnknown; }
@@ -143,14 +195,19 @@ class Importer {
       tensor("conv_weight", dtype_of(stored({"conv1d.weight"})), "[channel, tap]");
     }
     if (stored({"conv1d.bias"})) tensor("conv_bias", dtype_of(stored({"conv1d.bias"})), "[channel]");
-    tensor("a_log", dtype_of(stored({"A_log"})), "[value_head]");
-    tensor("dt_bias", dtype_of(stored({"dt_bias"})), "[value_head]");
+    if (!layer_ || !config_.kda || stored({"A_log"})) tensor("a_log", dtype_of(stored({"A_log"})), "[value_head]");
+    tensor("dt_bias", dtype_of(stored({"dt_bias"})), config_.kda ? "[value_head, key_dim]" : "[value_head]");
     tensor("norm_weight", dtype_of(stored({"norm.weight", "o_norm.weight"})), "[value_dim]");
   }
 
   void pools() {
     out_ += "pools:    # the engine's\n";
-    for (const char* name : {"conv_state", "state"}) {
+    std::vector<const char*> names = {"conv_state"};
+    if (engine_ && spec::find_tensor(engine_->pools, "conv_state_q")) {
+      names = {"conv_state_q", "conv_state_k", "conv_state_v"};
+    }
+    names.push_back("state");
+    for (const char* name : names) {
       const spec::Tensor* pool = engine_ ? spec::find_tensor(engine_->pools, name) : nullptr;
       tensor(name, pool ? core::to_string(*pool->dtype) : kUnknown,
              pool ? spec::dims_text(pool->dims) : std::string(kUnknown));
@@ -161,8 +218,10 @@ class Importer {
     out_ += "handover:\n";
     for (const char* part : {"q", "k"}) tensor(part, activation(), "[token@launch, key_head, key_dim]");
     for (const char* part : {"v", "z"}) tensor(part, activation(), "[token@launch, value_head, value_dim]");
-    for (const char* part : {"b", "a"}) tensor(part, activation(), "[token@launch, value_head]");
-    for (const char* part : {"g", "beta"}) tensor(part, "fp32", "[token@launch, value_head]");
+    tensor("b", activation(), "[token@launch, value_head]");
+    tensor("a", activation(), decays());
+    tensor("g", "fp32", decays());
+    tensor("beta", "fp32", "[token@launch, value_head]");
     tensor("o", activation(), "[token@launch, value_head, value_dim]");
     out_ += "outputs:\n";
     tensor("out", activation(), "[token@launch, value_head, value_dim]");

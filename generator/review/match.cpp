@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "review/safetensors.h"
+
 namespace gdn::review {
 namespace {
 
@@ -38,7 +40,8 @@ class Matcher {
     found_.push_back({std::move(key), std::move(source), std::move(what)});
   }
 
-  void number(const char* key, std::int64_t mine, const std::optional<std::int64_t>& theirs, const char* source) {
+  void number(const char* key, std::int64_t mine, const std::optional<std::int64_t>& theirs,
+              const std::string& source) {
     if (theirs && *theirs != mine) say(key, source, fmt::format("the spec says {}, the config {}", mine, *theirs));
   }
 
@@ -49,33 +52,89 @@ class Matcher {
           fmt::format("the spec says {}, the config is one of {} layers",
                       *spec_.rule == core::Rule::kKda ? "kda" : "gdn", c.kda ? "kda" : "gdn"));
     }
-    number("heads.key", *spec_.heads.key, c.key_heads, c.kda ? "linear_attn_config.num_heads" : "linear_num_key_heads");
-    number("heads.value", *spec_.heads.value, c.value_heads,
-           c.kda ? "linear_attn_config.num_heads" : "linear_num_value_heads");
-    number("dims.key", *spec_.dims.key, c.key_dim, c.kda ? "linear_attn_config.head_dim" : "linear_key_head_dim");
-    number("dims.value", *spec_.dims.value, c.value_dim,
-           c.kda ? "linear_attn_config.head_dim" : "linear_value_head_dim");
-    number("conv.width", *spec_.conv.width, c.conv_width,
-           c.kda ? "linear_attn_config.short_conv_kernel_size" : "linear_conv_kernel_dim");
+    number("heads.key", *spec_.heads.key, c.key_heads, c.key_heads_source);
+    number("heads.value", *spec_.heads.value, c.value_heads, c.value_heads_source);
+    number("dims.key", *spec_.dims.key, c.key_dim, c.key_dim_source);
+    number("dims.value", *spec_.dims.value, c.value_dim, c.value_dim_source);
+    number("conv.width", *spec_.conv.width, c.conv_width, c.conv_width_source);
+    decay();
     if (c.norm_eps && *c.norm_eps != *spec_.out_norm.eps) {
       say("out_norm.eps", c.norm_eps_source,
           fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
     }
-    if (!c.kda && !c.gate.empty() && c.gate != word(*spec_.out_norm.gate)) {
+    if (!c.gate.empty() && c.gate != word(*spec_.out_norm.gate)) {
       say("out_norm.gate", c.gate_source,
           fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.gate), c.gate));
     }
-    if (!c.kda && c.norm_weight != word(*spec_.out_norm.weight)) {
+    if (c.norm_weight != word(*spec_.out_norm.weight)) {
       say("out_norm.weight", c.norm_weight_source,
           c.norm_weight.empty()
               ? std::string("no spec can say what this config asks for")
               : fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.weight), c.norm_weight));
     }
     const double factor = c.negative_eigenvalues.value_or(false) ? 2 : 1;
-    if (!c.kda && factor != *spec_.beta.factor) {
+    if (factor != *spec_.beta.factor) {
       say("beta.factor", "linear_allow_neg_eigval",
           fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
     }
+  }
+
+  // The form of the decay and its bound. A reader that looks for the bound under another key finds none.
+  void decay() {
+    const Config& c = checkpoint_.config;
+    if (!c.kda || *spec_.rule != core::Rule::kKda || c.decay_form.empty()) return;
+    const bool bounded = *spec_.decay.form == core::DecayForm::kBounded;
+    const std::string mine = bounded ? "bounded" : "softplus";
+    if (mine != c.decay_form) {
+      say("decay.form", c.decay_source, fmt::format("the spec says {}, the model {}", mine, c.decay_form));
+      return;
+    }
+    if (!bounded) return;
+    if (c.bound && *c.bound != *spec_.decay.bound) {
+      say("decay.bound", c.decay_source, fmt::format("the spec says {}, the config {}", *spec_.decay.bound, *c.bound));
+    }
+    const std::string_view key = *spec_.decay.bound_key == spec::BoundKey::kLowerBound       ? "lower_bound"
+                                 : *spec_.decay.bound_key == spec::BoundKey::kGateLowerBound ? "gate_lower_bound"
+                                                                                             : "kda_lower_bound";
+    if (key != c.bound_key) {
+      say("decay.bound_key", c.decay_source, fmt::format("the spec says {}, the config has {}", key, c.bound_key));
+    }
+  }
+
+  // The matrices of a kda gate: one, or two with a small number of channels between them.
+  void gate(const StoredLayer& layer, const char* part, const std::vector<std::string>& firsts,
+            const std::vector<std::string>& seconds, spec::Projection mine, int rank, const char* rank_key,
+            std::int64_t rows) {
+    const auto named = [&](const std::vector<std::string>& names) {
+      for (const std::string& name : names) {
+        if (layer.find({name}) != nullptr) return name;
+      }
+      return std::string();
+    };
+    const std::string first = named(firsts), second = named(seconds);
+    if (first.empty() && second.empty()) return;
+    const std::string key = fmt::format("projections.{}", part);
+    const bool low_rank = !second.empty();
+    if (low_rank != (mine == spec::Projection::kLowRank)) {
+      say(key, layer.prefix + (low_rank ? second : first),
+          low_rank ? "the spec says single, the checkpoint has two matrices"
+                   : "the spec says low_rank, the checkpoint has no second matrix");
+      return;
+    }
+    if (!low_rank) {
+      shape(layer, first.c_str(), key.c_str(), {{rows, -1}});
+      return;
+    }
+    if (!first.empty()) shape(layer, first.c_str(), rank_key, {{rank, -1}});
+    shape(layer, second.c_str(), fmt::format("{}, {}", key, rank_key).c_str(), {{rows, rank}});
+  }
+
+  void kda(const StoredLayer& layer, std::int64_t keys, std::int64_t values) {
+    const spec::Projections& mine = spec_.projections;
+    gate(layer, "a", first_matrices_of_a(), {"f_b_proj.weight", "f_up_proj.weight", "f_proj.1.weight"}, *mine.a,
+         *mine.a_rank, "projections.a_rank", keys);
+    gate(layer, "z", {"g_a_proj.weight", "g_proj.weight", "g_proj.0.weight", "in_proj_z.weight"},
+         {"g_b_proj.weight", "g_proj.1.weight"}, *mine.z, *mine.z_rank, "projections.z_rank", values);
   }
 
   // Whether a tensor of the checkpoint has one of the shapes; says so when it has none.
@@ -109,8 +168,12 @@ class Matcher {
     }
     for (const char* name : {"q_proj.weight", "k_proj.weight"})
       shape(layer, name, "heads.key, dims.key", {{keys, hidden}});
-    for (const char* name : {"v_proj.weight", "g_proj.weight"})
-      shape(layer, name, "heads.value, dims.value", {{values, hidden}});
+    shape(layer, "v_proj.weight", "heads.value, dims.value", {{values, hidden}});
+    if (*spec_.rule == core::Rule::kKda) {
+      kda(layer, hv * k, values);
+    } else {
+      shape(layer, "g_proj.weight", "heads.value, dims.value", {{values, hidden}});
+    }
     shape(layer, "conv1d.weight", "conv.width, heads, dims", conv(2 * keys + values));
     for (const char* name : {"q_conv1d.weight", "k_conv1d.weight"})
       shape(layer, name, "conv.width, heads.key, dims.key", conv(keys));
@@ -123,21 +186,28 @@ class Matcher {
     if (layer.find({"conv1d.bias", "q_conv1d.bias"}) != nullptr && !*spec_.conv.bias) {
       say("conv.bias", layer.prefix + "conv1d.bias", "the spec says false, the checkpoint has a bias");
     }
-    if (layer.find({"f_a_proj.weight", "f_proj.weight", "f_down_proj.weight"}) != nullptr &&
-        *spec_.rule != core::Rule::kKda) {
+    if (layer.find(first_matrices_of_a()) != nullptr && *spec_.rule != core::Rule::kKda) {
       say("rule", layer.prefix + "f_...proj.weight",
           "the spec says gdn, the checkpoint has a decay per key channel (kda)");
     }
   }
 
   void decays(const StoredLayer& layer, std::int64_t hv, std::int64_t k) {
+    const bool absent = *spec_.decay.a_log == core::AStored::kAbsent;
+    if (layer.find({"A_log"}) == nullptr && layer.find({"dt_bias"}) != nullptr && !absent) {
+      say("decay.a_log", layer.prefix + "A_log", "the checkpoint has none: the spec must say absent, and no a_log");
+    }
     if (const StoredTensor* a = layer.find({"A_log"})) {
-      if (a->elements() > hv && a->shape.size() == 1) {
+      if (absent) {
+        say("decay.a_log", layer.prefix + "A_log", "the spec says absent, the checkpoint has it");
+      } else if (*spec_.decay.a_log_padded) {
+        padding(layer, *a, hv);
+      } else if (a->elements() > hv && a->shape.size() == 1) {
         say("heads.value", layer.prefix + "A_log",
             fmt::format(
-                "it has {} elements for {} heads: padding at its end, or another number of heads; a slice of {} by "
-                "rank would take wrong heads",
-                a->elements(), hv, a->elements()));
+                "it has {} elements for {} heads: padding at its end (a_log: log_padded, a_log_entries: {}), or "
+                "another number of heads; a slice of {} by rank would take wrong heads",
+                a->elements(), hv, a->elements(), a->elements()));
       } else if (a->elements() != hv) {
         say("heads.value", layer.prefix + "A_log",
             fmt::format("the spec makes it {} elements, it has {}", hv, a->elements()));
@@ -149,6 +219,25 @@ class Matcher {
         say("heads.value", layer.prefix + "dt_bias",
             fmt::format("the spec makes it {} elements, it has {}", wanted, bias->elements()));
       }
+    }
+  }
+
+  // Entries behind those of the heads must be zeros: anything else is a head that nobody reads.
+  void padding(const StoredLayer& layer, const StoredTensor& a_log, std::int64_t heads) {
+    const std::string source = layer.prefix + "A_log";
+    if (a_log.elements() != *spec_.decay.a_log_entries || a_log.shape.size() != 1) {
+      say("decay.a_log_entries", source,
+          fmt::format("the spec says {}, it is {}", *spec_.decay.a_log_entries, text_of(a_log.shape)));
+      return;
+    }
+    const std::string bytes = read_data(a_log);
+    const std::size_t size = bytes.size() / static_cast<std::size_t>(a_log.elements());
+    for (std::size_t i = static_cast<std::size_t>(heads); i < static_cast<std::size_t>(a_log.elements()); ++i) {
+      if (bytes.find_first_not_of('\0', i * size) >= (i + 1) * size) continue;
+      say("decay.a_log_entries", source,
+          fmt::format("entry {} is not zero: the {} entries behind those of {} heads are no padding", i,
+                      a_log.elements() - heads, heads));
+      return;
     }
   }
 
@@ -240,15 +329,16 @@ class Matcher {
       const char* parts;
       std::vector<std::string> names;
     };
-    static const std::vector<Projection> kProjections = {{"qkvz", {"in_proj_qkvz"}},
-                                                         {"qkv", {"in_proj_qkv"}},
-                                                         {"z", {"in_proj_z", "g_proj"}},
-                                                         {"ba", {"in_proj_ba"}},
-                                                         {"b", {"in_proj_b", "b_proj"}},
-                                                         {"a", {"in_proj_a", "a_proj"}},
-                                                         {"q", {"q_proj"}},
-                                                         {"k", {"k_proj"}},
-                                                         {"v", {"v_proj"}}};
+    static const std::vector<Projection> kProjections = {
+        {"qkvz", {"in_proj_qkvz"}},
+        {"qkv", {"in_proj_qkv"}},
+        {"z", {"in_proj_z", "g_proj", "g_a_proj", "g_b_proj"}},
+        {"ba", {"in_proj_ba"}},
+        {"b", {"in_proj_b", "b_proj"}},
+        {"a", {"in_proj_a", "a_proj", "f_a_proj", "f_b_proj", "f_proj", "f_down_proj", "f_up_proj"}},
+        {"q", {"q_proj"}},
+        {"k", {"k_proj"}},
+        {"v", {"v_proj"}}};
     const std::vector<std::string>& kept = *spec_.projections.unquantised;
     for (const Projection& projection : kProjections) {
       for (const std::string& name : projection.names) {

@@ -17,6 +17,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kMaxHeader = 32ll << 20;
 constexpr std::size_t kMaxRank = 64;
+constexpr std::int64_t kMaxData = 64ll << 10;  // of a tensor whose data are read
 
 std::int64_t bits_of(const std::string& dtype) {
   static const std::map<std::string, std::int64_t> kBits = {
@@ -160,6 +161,8 @@ class Reader final : public nlohmann::json_sax<json> {
     if (end < begin || (end - begin) != (bits + 7) / 8) {
       refuse(name, fmt::format("its shape needs {} bytes, its data_offsets span {}", (bits + 7) / 8, end - begin));
     }
+    tensor.begin = begin;
+    tensor.bytes = end - begin;
     spans_.emplace_back(begin, end, name);
     tensors_.emplace(name, std::move(tensor));
   }
@@ -216,7 +219,23 @@ std::map<std::string, StoredTensor> read_safetensors_header(const std::string& f
   }
   Reader reader(file, size - 8 - static_cast<std::int64_t>(length));
   json::sax_parse(read_stored(stream, file, static_cast<std::int64_t>(length)), &reader);
-  return reader.take();
+  std::map<std::string, StoredTensor> tensors = reader.take();
+  for (auto& [name, tensor] : tensors) {
+    tensor.file = file;
+    tensor.begin += 8 + static_cast<std::int64_t>(length);
+  }
+  return tensors;
+}
+
+std::string read_data(const StoredTensor& tensor) {
+  if (tensor.bytes > kMaxData) {
+    throw BadCheckpoint(
+        fmt::format("{}: a tensor of {} bytes, more than the {} that are read", tensor.file, tensor.bytes, kMaxData));
+  }
+  std::int64_t size = 0;
+  std::ifstream stream = open_stored(tensor.file, size);
+  stream.seekg(tensor.begin);
+  return read_stored(stream, tensor.file, tensor.bytes);
 }
 
 }  // namespace gdn::review

@@ -59,7 +59,15 @@ if [ -d specs/more ]; then folders+=(specs/more); fi
 combined=()
 for overlay in specs/engines/*.yaml; do
   [ -e "$overlay" ] || continue
-  combined+=("specs/qwen3_5_35b_a3b.yaml+$overlay")
+  # Over the first model that it fits; where it fits none, the errors of one are shown.
+  carrier=specs/qwen3_5_35b_a3b.yaml
+  for model in "$carrier" specs/*.yaml; do
+    if "$program" lint "$model+$overlay" > /dev/null 2>&1; then
+      carrier=$model
+      break
+    fi
+  done
+  combined+=("$carrier+$overlay")
 done
 
 say "## Specs"

@@ -78,11 +78,10 @@ void add_emit(CLI::App& program, int&) {
     }
     auto targets = parse_targets(options->targets);
     if (options->standalone && options->targets.empty()) targets = gpu_targets(targets);
-    // What nobody asked for by name may be missing, with the reason.
+    // On a target that nobody named a kernel may be missing, with the reason.
     std::vector<std::string> left_out;
-    auto files = expected_tree(
-        specs, parse_operations(options->operations), targets,
-        options->targets.empty() && options->operations.empty() && !options->standalone ? &left_out : nullptr);
+    auto files = expected_tree(specs, parse_operations(options->operations), targets,
+                               options->targets.empty() && !options->standalone ? &left_out : nullptr);
     for (const std::string& reason : left_out) fmt::print(stderr, "left out: {}\n", reason);
     if (options->standalone) fold(files);
     if (options->list) {

@@ -74,8 +74,9 @@ void add_import(CLI::App& program, int&) {
   command->callback([options] {
     const review::Checkpoint checkpoint = read_files(options->config, options->safetensors);
     std::optional<Loaded> engine;
-    // Any model can carry an overlay's choices.
-    if (!options->engine.empty()) engine = load("qwen3_5_35b_a3b+" + options->engine);
+    // Any model of the same rule can carry an overlay's choices.
+    const std::string carrier = checkpoint.config.kda ? "kimi_linear_48b+" : "qwen3_5_35b_a3b+";
+    if (!options->engine.empty()) engine = load(carrier + options->engine);
     std::string name = options->name.empty() ? checkpoint.config.model_type : options->name;
     if (name.empty()) name = "imported";
     const std::string text = review::import_spec(checkpoint, name, engine ? &engine->spec : nullptr);

@@ -56,7 +56,7 @@ TEST_CASE("what is not there or not known is named with what is") {
       {{"lint", "no/such/file.yaml"}, 1, "no/such/file.yaml"},
       {{"dump", "no_such_model"}, 4, "specs/no_such_model.yaml"},
       {{"emit", "qwen3_5_27b", "--target", "sm_99"}, 2, "the targets are sm_80 sm_90a"},
-      {{"emit", "qwen3_5_27b", "--operation", "encode"}, 2, "the operations are decode unpack"},
+      {{"emit", "qwen3_5_27b", "--operation", "encode"}, 2, "the operations are decode decode_spec"},
       {{"check", "no/folder", "generated"}, 4, "no/folder"},
       {{"check", "specs", "no/folder"}, 4, "no/folder"},
       {{"verify", "qwen3_5_27b", "--on", "abacus"}, 2, "abacus"},

@@ -80,6 +80,41 @@ def kda(prefix, heads, a_log):
             prefix + "A_log": ("F32", a_log), prefix + "dt_bias": ("F32", [128 * heads]), prefix + "o_norm.weight": ("F32", [128])}
 
 
+def of_kda(prefix, heads, hidden, a, z, conv="BF16", a_log=None, norm="BF16"):
+    """The tensors of a kda layer whose gates have the matrices a and z: names and shapes."""
+    tensors = {prefix + name + "_proj.weight": ("BF16", [128 * heads, 1]) for name in ("q", "k", "v")}
+    tensors.update({prefix + name + "_conv1d.weight": (conv, [128 * heads, 1, 4]) for name in ("q", "k", "v")})
+    tensors.update({prefix + name + ".weight": ("BF16", shape) for name, shape in {**a, **z}.items()})
+    return {**tensors, prefix + "b_proj.weight": ("BF16", [heads, 1]), prefix + "A_log": ("F32", a_log or [heads]),
+            prefix + "dt_bias": ("F32", [128 * heads]), prefix + "o_norm.weight": (norm, [128])}
+
+
+def low_rank(first, second, rows):
+    return {first: [128, 1], second: [rows, 128]}
+
+
+def linear_config(model_type, heads, layers, kda_layers=None, eps=1e-5, **more):
+    linear = {"num_heads": heads, "head_dim": 128, "short_conv_kernel_size": 4, **more}
+    if kda_layers:
+        linear["kda_layers"] = kda_layers
+    return {"model_type": model_type, "num_hidden_layers": layers, "rms_norm_eps": eps, "head_dim": 72, "linear_attn_config": linear}
+
+
+KIMI = linear_config("kimi_linear", 32, 27, [layer for layer in range(1, 27) if layer % 4 != 0])
+KIMI_TENSORS = of_kda("model.layers.0.self_attn.", 32, 2304, low_rank("f_a_proj", "f_b_proj", 4096), low_rank("g_a_proj", "g_b_proj", 4096), a_log=[1, 1, 32, 1])
+K3 = {"model_type": "kimi_k3", "text_config": linear_config("kimi_linear", 96, 93, [layer for layer in range(1, 93) if layer % 4 != 0], gate_lower_bound=-5.0, use_full_rank_gate=True)}
+K3_LAYER = "language_model.model.layers.0.self_attn."
+K3_TENSORS = of_kda(K3_LAYER, 96, 7168, low_rank("f_a_proj", "f_b_proj", 12288), {"g_proj": [12288, 1]}, conv="F32", a_log=[128], norm="F32")
+GLM = linear_config("glm5_next", 64, 45, gate_lower_bound=-5.0)
+GLM_TENSORS = of_kda("model.language_model.layers.0.self_attn.", 64, 4096, low_rank("f_a_proj", "f_b_proj", 8192), low_rank("g_a_proj", "g_b_proj", 8192))
+LING = {"model_type": "bailing_hybrid", "num_hidden_layers": 24, "layer_group_size": 4, "rms_norm_eps": 1e-6, "head_dim": 128, "num_attention_heads": 16,
+        "short_conv_kernel_size": 4, "kda_safe_gate": True, "kda_lower_bound": -5.0, "no_kda_lora": True}
+LING_TENSORS = of_kda("model.layers.0.attention.", 16, 1536, {"f_a_proj": [2048, 1]}, {"g_a_proj": [2048, 1]})
+BERRY_LAYER = "model.language_model.layers.0.linear_attn."
+BERRY_TENSORS = {BERRY_LAYER + name: ("BF16", shape) for name, shape in {
+    "in_proj_qkv.weight": [8192, 1], "in_proj_z.weight": [4096, 1], "in_proj_b.weight": [32, 1], "f_down_proj.weight": [128, 1], "f_up_proj.weight": [4096, 128],
+    "conv1d.weight": [8192, 1, 4], "dt_bias": [4096], "A_log": [32], "norm.weight": [128]}.items()}
+
 NEXT = "model.layers.0.linear_attn."
 FLAT = "model.language_model.layers.0.linear_attn."
 OLMO = {"model_type": "olmo_hybrid", "linear_num_key_heads": 30, "linear_num_value_heads": 30, "linear_key_head_dim": 96,
@@ -130,6 +165,67 @@ class Match(Checkpoints):
                 ("gigachat3_5_432b_a28b", GIGACHAT, interleaved("model.layers.0.self_attn.", 32, 64))]:
             with self.subTest(spec):
                 self.fits(spec, config, tensors)
+
+    def test_kda_models_fit_their_specs(self):
+        flash = {**LING, "num_hidden_layers": 42, "num_attention_heads": 32}
+        for spec, config, tensors in [
+                ("kimi_linear_48b", KIMI, KIMI_TENSORS), ("kimi_k3", K3, K3_TENSORS), ("glm_5_3_flash", GLM, GLM_TENSORS), ("ling_3_0_tiny", LING, LING_TENSORS),
+                ("ling_3_0_flash", flash, of_kda("model.layers.0.attention.", 32, 2560, {"f_proj": [4096, 1]}, {"g_proj": [4096, 1]})),
+                ("berrylm_os", gdn_config("berrylm", 16, 32, num_hidden_layers=40, full_attention_interval=4), BERRY_TENSORS)]:
+            with self.subTest(spec):
+                self.fits(spec, config, tensors)
+
+    def test_forms_of_the_decay(self):
+        # A config without a bound is of the softplus form; a bound under another key is another reader's.
+        softplus = linear_config("kimi_linear", 64, 45)
+        self.disagrees("glm_5_3_flash", softplus, GLM_TENSORS, "decay.form: linear_attn_config.*: no key of a bound: the spec says bounded, the model softplus")
+        self.disagrees("kimi_linear_48b", linear_config("kimi_linear", 32, 27, gate_lower_bound=-5.0), KIMI_TENSORS,
+                       "decay.form: linear_attn_config.gate_lower_bound: the spec says softplus, the model bounded")
+        self.disagrees("glm_5_3_flash", linear_config("glm5_next", 64, 45, gate_lower_bound=-4.0), GLM_TENSORS, "decay.bound: linear_attn_config.gate_lower_bound: the spec says -5, the config -4")
+        self.disagrees("glm_5_3_flash", linear_config("glm5_next", 64, 45, lower_bound=-5.0), GLM_TENSORS,
+                       "decay.bound_key: linear_attn_config.lower_bound: the spec says gate_lower_bound, the config has lower_bound")
+        self.disagrees("ling_3_0_tiny", {**LING, "kda_safe_gate": False}, LING_TENSORS, "decay.form: kda_safe_gate: the spec says bounded, the model softplus")
+
+    def test_padding_of_a_padded_decay(self):
+        self.fits("kimi_k3", K3, K3_TENSORS)
+        # The data of the padding are read: a number there belongs to a head.
+        offset = 0
+        for name, (dtype, shape) in K3_TENSORS.items():
+            if name.endswith("A_log"):
+                break
+            count = 1
+            for size in shape:
+                count *= size
+            offset += count * {"BF16": 2, "F32": 4}[dtype]
+        with open(self.file, "r+b") as file:
+            header = struct.unpack("<Q", file.read(8))[0]
+            file.seek(8 + header + offset + 4 * 127)
+            file.write(struct.pack("<f", 0.5))
+        result = self.match("kimi_k3")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("decay.a_log_entries: " + K3_LAYER + "A_log: entry 127 is not zero: the 32 entries behind those of 96 heads are no padding", result.stdout)
+        self.disagrees("kimi_k3", K3, {**K3_TENSORS, K3_LAYER + "A_log": ("F32", [96])}, "decay.a_log_entries: " + K3_LAYER + "A_log: the spec says 128, it is [96]")
+        self.disagrees("glm_5_3_flash", GLM, {name: ("F32", [128]) if name.endswith("A_log") else value for name, value in GLM_TENSORS.items()},
+                       "A_log: it has 128 elements for 64 heads: padding at its end (a_log: log_padded, a_log_entries: 128), or another number of heads")
+        without = {name: value for name, value in GLM_TENSORS.items() if not name.endswith("A_log")}
+        self.disagrees("glm_5_3_flash", GLM, without, "decay.a_log: model.language_model.layers.0.self_attn.A_log: the checkpoint has none")
+
+    def test_matrices_of_the_gates(self):
+        prefix = "model.language_model.layers.0.self_attn."
+        single = {name: value for name, value in GLM_TENSORS.items() if "f_b_proj" not in name}
+        self.disagrees("glm_5_3_flash", GLM, single, "projections.a: " + prefix + "f_a_proj.weight: the spec says low_rank, the checkpoint has no second matrix")
+        self.disagrees("glm_5_3_flash", GLM, {**GLM_TENSORS, prefix + "f_a_proj.weight": ("BF16", [64, 1]), prefix + "f_b_proj.weight": ("BF16", [8192, 64])},
+                       "projections.a_rank: " + prefix + "f_a_proj.weight: the spec makes it [128, hidden], it is [64, 1]")
+        self.disagrees("ling_3_0_tiny", LING, {**LING_TENSORS, "model.layers.0.attention.g_b_proj.weight": ("BF16", [2048, 2048])},
+                       "projections.z: model.layers.0.attention.g_b_proj.weight: the spec says single, the checkpoint has two matrices")
+
+    def test_the_same_name_in_softmax_layers(self):
+        # K3's MLA layers have a g_proj too: there it is no kda layer's, whatever its shape.
+        mla = K3_LAYER.replace(".0.", ".3.")
+        self.fits("kimi_k3", K3, {**K3_TENSORS, mla + "g_proj.weight": ("BF16", [99, 1]), mla + "q_proj.weight": ("BF16", [5, 1])})
+
+    def test_gates_by_head_for_gates_by_channel(self):
+        self.disagrees("kimi_linear_48b", KIMI, {**KIMI_TENSORS, "model.layers.0.self_attn.dt_bias": ("F32", [32])}, "dt_bias: the spec makes it 4096 elements, it has 32")
 
     def test_flat_rows_are_not_interleaved_rows_of_the_same_shape(self):
         lines = self.disagrees("qwen3_next_80b", gdn_config("qwen3_5", 16, 32), flat(FLAT, 16, 32),
@@ -385,6 +481,25 @@ class Import(Checkpoints):
         result = gdn_gen("import", "--config", self.config, "--safetensors", self.file, *more)
         self.assertEqual(result.returncode, 0, result.stderr)
         return result.stdout
+
+    def test_kda_layers(self):
+        for config, tensors, words in [
+                (K3, K3_TENSORS, ["rule: kda", "form: bounded    # linear_attn_config.gate_lower_bound", "bound: -5", "bound_key: gate_lower_bound", "a_log: log_padded",
+                                  "a_log_entries: 128", "a: low_rank\n  a_rank: 128", "z: single", "base: 1", "gate: sigmoid",
+                                  "dt_bias: {dtype: fp32, dims: [value_head, key_dim]}", "a: {dtype: bf16, dims: [token@launch, value_head, key_dim]}"]),
+                (KIMI, KIMI_TENSORS, ["form: softplus", "threshold: 20", "a_log: log\n", "z: low_rank\n  z_rank: 128"]),
+                (LING, LING_TENSORS, ["bound_key: kda_lower_bound", "a: single", "z: single", "key: 16"]),
+                (gdn_config("berrylm", 16, 32), BERRY_TENSORS, ["rule: kda", "form: softplus", "qkv: {dtype: bf16, dims: flat}", "gate: silu", "a: low_rank"]),
+                (GLM, {name: value for name, value in GLM_TENSORS.items() if not name.endswith("A_log")}, ["a_log: absent"])]:
+            self.write(config, tensors)
+            text = self.imported("--engine", "vllm_sd")
+            for word in words:
+                self.assertIn(word, text)
+            path = self.home / "imported.yaml"
+            self.imported("--engine", "vllm_sd", "--out", path)
+            errors = gdn_gen("lint", path).stderr
+            for known in ("decay.form", "decay.bound", "projections.a ", "dims.missing", "key.unknown", "key.needless"):
+                self.assertNotIn(known, errors)
 
     def test_what_is_not_known_is_an_error_to_fill_in(self):
         self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))

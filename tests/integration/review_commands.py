@@ -95,8 +95,8 @@ class Names(unittest.TestCase):
                  ("jet_nemotron_2b", 1, "a conv with fixed weights is another function"),
                  ("minimax_m1", 1, "no delta rule"), ("kimi_k3", 0, "spec: kimi_k3\n"),
                  ("kimi_k3+vllm_sd", 0, "spec: kimi_k3_vllm_sd\n"), ("kimi_linear_48b_gguf", 0, "spec: kimi_linear_48b_llama_cpp_kda\n"),
-                 ("berrylm_os+llama_cpp", 1, "handover.a: key_dim is missing"),
-                 ("nothing", 4, "no spec nothing"), ("qwen3_5_27b+nothing", 4, "there are flashinfer llama_cpp"),
+                 ("berrylm_os+llama_cpp", 1, "inputs.a: key_dim is missing"),
+                 ("nothing", 4, "no spec nothing"), ("qwen3_5_27b+nothing", 4, "there are flashinfer fp8_aiter"),
                  ("qwen3_5_27b+", 2, "ends in '+'")]
         for name, code, words in cases:
             with self.subTest(name):
