@@ -20,39 +20,14 @@ std::string range(std::string_view what, int each) {
   return fmt::format("{}s {}r to {}r+{}", what, each, each, each - 1);
 }
 
-int channels_of_rank(const spec::Spec& spec, int ranks) { return *spec.heads.value / ranks * *spec.dims.value; }
-
-// Whether each group of a quantised output lies in one rank.
-bool whole_groups(const spec::Spec& spec, int ranks) {
-  const int group = *spec.output_quant.given ? *spec.output_quant.group : 1;
-  return group < 1 || channels_of_rank(spec, ranks) % group == 0;
-}
-
 }  // namespace
 
-std::vector<int> legal_ranks(const spec::Spec& spec) {
-  std::vector<int> ranks;
-  for (int n = 1; n <= *spec.heads.key; ++n) {
-    if (*spec.heads.key % n == 0 && *spec.heads.value % n == 0 && whole_groups(spec, n)) ranks.push_back(n);
-  }
-  return ranks;
-}
-
 spec::Spec shard(const spec::Spec& spec, int ranks) {
-  if (ranks < 1 || *spec.heads.key % ranks != 0 || *spec.heads.value % ranks != 0) {
-    throw Unshardable(
-        fmt::format("{} has heads.key = {} and heads.value = {}, which {} ranks can't share: --tp can be {}",
-                    *spec.name, *spec.heads.key, *spec.heads.value, ranks, fmt::join(legal_ranks(spec), ", ")));
+  if (const std::string why = spec::why_not_ranks(spec, ranks); !why.empty()) {
+    throw Unshardable(fmt::format("{}: {}", *spec.name, why));
   }
   spec::Spec rank = spec;
   if (ranks == 1) return rank;
-  if (!whole_groups(spec, ranks)) {
-    throw Unshardable(
-        fmt::format("{} quantises its output in groups of {} channels, which do not divide the {} "
-                    "channels that one of {} ranks has: --tp can be {}",
-                    *spec.name, *spec.output_quant.group, channels_of_rank(spec, ranks), ranks,
-                    fmt::join(legal_ranks(spec), ", ")));
-  }
   rank.heads.key.value /= ranks;
   rank.heads.value.value /= ranks;
   rank.name.value += fmt::format("_tp{}", ranks);

@@ -7,9 +7,9 @@
 
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "layout/layout.h"
+#include "spec/ranks.h"
 #include "spec/spec.h"
 
 namespace gdn::layout {
@@ -20,9 +20,7 @@ class Unshardable : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// The numbers of ranks that this layer can be cut for, ascending, 1 included: the divisors of heads.key (which divides
-// heads.value), and of those the ones that leave each group of a quantised output in one rank.
-std::vector<int> legal_ranks(const spec::Spec& spec);
+using spec::legal_ranks;
 
 // The spec of one rank; every rank has the same. Its name is <name>_tp<N>; one rank is the spec as it is. Throws
 // Unshardable.

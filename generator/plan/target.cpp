@@ -7,9 +7,13 @@ const std::vector<Target>& targets() {
   static const std::vector<Target> table = {
       {"sm_80", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA A100"},
       {"sm_90a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA H100, H200"},
+      {"sm_100a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA B200, GB200", "decode"},
+      {"sm_120a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA RTX 5090, RTX PRO 6000", "decode"},
       {"gfx90a", Family::kHip, 64, 1024, 64 * 1024, "AMD MI210, MI250"},
       {"gfx942", Family::kHip, 64, 1024, 64 * 1024, "AMD MI300, MI325"},
       {"gfx950", Family::kHip, 64, 1024, 64 * 1024, "AMD MI350, MI355"},
+      {"gfx1100", Family::kHip, 32, 1024, 64 * 1024, "AMD RX 7900, PRO W7900", "decode"},
+      {"gfx1200", Family::kHip, 32, 1024, 64 * 1024, "AMD RX 9060", "decode"},
       {"avx512bf16", Family::kCpu, 1, 1, 0, "x86-64 with AVX-512 and AVX512-BF16"},
       {"amx", Family::kCpu, 1, 1, 0, "the same with AMX-TILE and AMX-BF16: Intel Sapphire Rapids and newer"},
   };

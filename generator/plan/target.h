@@ -17,6 +17,8 @@ struct Target {
   int max_threads = 1024;  // of a block
   int static_shared = 0;   // bytes of static shared memory a block can have
   std::string_view about;  // for people
+  std::string_view kept =
+      {};  // the operation that generated/ keeps of it; empty: all. Each is emitted where it is asked for
 };
 
 const std::vector<Target>& targets();

@@ -43,6 +43,8 @@ const std::vector<RuleText>& rules() {
       {RuleId::kNameFile, "name.file", "name is the file's own name without .yaml"},
       {RuleId::kHeadsRange, "heads.range", "heads are 1 to 1024"},
       {RuleId::kHeadsGroup, "heads.group", "every key head has the same number of value heads"},
+      {RuleId::kHeadsRanks, "heads.ranks",
+       "the ranks of --tp divide the heads, and leave each group of a quantised output in one rank"},
       {RuleId::kDimsMultiple, "dims.multiple", "head dimensions are multiples of 16 from 16 to 256"},
       {RuleId::kConvWidth, "conv.width", "the convolution has 2 to 8 taps"},
       {RuleId::kConvWindow, "conv.window", "the window holds at least width - 1 and at most 64 inputs"},

@@ -49,6 +49,7 @@ enum class RuleId : std::uint8_t {
   kNameFile,
   kHeadsRange,
   kHeadsGroup,
+  kHeadsRanks,
   kDimsMultiple,
   kConvWidth,
   kConvWindow,

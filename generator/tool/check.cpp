@@ -27,7 +27,7 @@ void add_check(CLI::App& program, int& exit_code) {
       throw Failure(kCannotJudge, fmt::format("{} is not a folder", options->generated));
     }
     std::vector<std::string> left_out;
-    const auto files = expected_tree(specs, parse_operations({}), parse_targets({}), &left_out);
+    const auto files = expected_tree(specs, parse_operations({}), parse_targets({}), &left_out, true);
     for (const std::string& reason : left_out) fmt::print("left out: {}\n", reason);
     const auto findings = emit::compare(files, options->generated);
     for (const emit::Finding& finding : findings) {

@@ -12,6 +12,7 @@
 #include "plan/operation.h"
 #include "spec/diagnostics.h"
 #include "spec/parser.h"
+#include "spec/ranks.h"
 #include "tool/names.h"
 
 namespace gdn::tool {
@@ -26,7 +27,7 @@ std::string portable_name(const std::string& file) {
 
 }  // namespace
 
-Read read(const std::string& file_or_name) {
+Read read(const std::string& file_or_name, int ranks) {
   Read result;
   const Found found = find_spec(file_or_name);
   for (const std::string& file : found.files) {
@@ -41,6 +42,10 @@ Read read(const std::string& file_or_name) {
     result.spec->layers.base.value = *found.layers->base;
     result.spec->layers.list.value = *found.layers->list;
   }
+  if (result.spec && ranks > 1) {
+    spec::check_ranks(*result.spec, ranks, result.diagnostics);
+    if (result.diagnostics.has_errors()) result.spec.reset();
+  }
   return result;
 }
 
@@ -54,7 +59,7 @@ void print_diagnostics(const Read& read) {
 }
 
 Loaded load(const std::string& file_or_name, int ranks) {
-  Read result = read(file_or_name);
+  Read result = read(file_or_name, ranks);
   print_diagnostics(result);
   if (!result.spec) throw Failure(kFinding, fmt::format("{}: no spec could be read", file_or_name));
   std::string portable;
@@ -62,11 +67,7 @@ Loaded load(const std::string& file_or_name, int ranks) {
     portable += (portable.empty() ? "" : " + ") + portable_name(source.file);
   }
   Loaded loaded{std::move(*result.spec), {}};
-  try {
-    loaded.spec = layout::shard(loaded.spec, ranks);
-  } catch (const layout::Unshardable& error) {
-    throw Failure(kFinding, error.what());
-  }
+  loaded.spec = layout::shard(loaded.spec, ranks);
   loaded.layout = layout::resolve(loaded.spec);
   loaded.layout.spec_file = portable;
   if (ranks > 1) loaded.layout.spec_file += fmt::format(" --tp {}", ranks);
@@ -145,12 +146,13 @@ std::vector<std::string> chosen(const std::vector<std::string>& operations, cons
 std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
                                              const std::vector<std::string>& operations,
                                              const std::vector<const plan::Target*>& targets,
-                                             std::vector<std::string>* left_out) {
+                                             std::vector<std::string>* left_out, bool kept) {
   std::vector<emit::EmittedFile> files;
   std::vector<emit::ManifestEntry> entries;
   for (const Loaded& loaded : specs) {
     for (const plan::Target* target : targets) {
       for (const std::string& operation : chosen(operations, loaded.layout, *target)) {
+        if (kept && !target->kept.empty() && operation != target->kept) continue;
         try {
           const plan::Planned planned = plan::make(loaded.layout, operation, *target);
           files.push_back(emit::source(planned));

@@ -59,7 +59,8 @@ struct Read {
 };
 
 // By path or name, as load() below. Throws Failure for a name that is not there.
-Read read(const std::string& file_or_name);
+// With `ranks` above 1, a number of ranks that the heads can't be shared by is an error of the spec like any other.
+Read read(const std::string& file_or_name, int ranks = 1);
 
 // To standard error; throws Failure(kFinding) with the number of errors where there are any.
 void print_diagnostics(const Read& read);
@@ -95,10 +96,11 @@ std::vector<std::string> chosen(const std::vector<std::string>& operations, cons
                                 const plan::Target& target);
 
 // Everything that the tree generated from these specs holds, the manifest included. A kernel that its target can't hold
-// is left out and the reason appended to `left_out`; without that, it throws Failure.
+// is left out and the reason appended to `left_out`; without that, it throws Failure. With `kept`, of each target only
+// what a checked-in tree keeps (plan::Target::kept).
 std::vector<emit::EmittedFile> expected_tree(const std::vector<Loaded>& specs,
                                              const std::vector<std::string>& operations,
                                              const std::vector<const plan::Target*>& targets,
-                                             std::vector<std::string>* left_out = nullptr);
+                                             std::vector<std::string>* left_out = nullptr, bool kept = false);
 
 }  // namespace gdn::tool

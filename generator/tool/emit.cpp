@@ -56,7 +56,8 @@ void add_emit(CLI::App& program, int&) {
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("emit", "Write the specialised sources of specs");
   command->add_option("SPEC", options->specs, "spec files, names of specs, or folders of them")->required();
-  command->add_option("--target", options->targets, "sm_90a,gfx942,...; default: all targets")->delimiter(',');
+  command->add_option("--target", options->targets, "sm_90a,gfx942,...; default: all targets, of some decode alone")
+      ->delimiter(',');
   command->add_option("--operation", options->operations, "decode,unpack,...; default: all operations")->delimiter(',');
   command->add_option("--out", options->out, "folder to write to; files that differ are replaced, others stay")
       ->capture_default_str();
@@ -80,8 +81,8 @@ void add_emit(CLI::App& program, int&) {
     if (options->standalone && options->targets.empty()) targets = gpu_targets(targets);
     // On a target that nobody named a kernel may be missing, with the reason.
     std::vector<std::string> left_out;
-    auto files = expected_tree(specs, parse_operations(options->operations), targets,
-                               options->targets.empty() && !options->standalone ? &left_out : nullptr);
+    const bool kept = options->targets.empty() && !options->standalone;
+    auto files = expected_tree(specs, parse_operations(options->operations), targets, kept ? &left_out : nullptr, kept);
     for (const std::string& reason : left_out) fmt::print(stderr, "left out: {}\n", reason);
     if (options->standalone) fold(files);
     if (options->list) {

@@ -13,6 +13,7 @@ void add_lint(CLI::App& program, int& exit_code) {
   struct Options {
     std::vector<std::string> specs;
     std::string format = "text";
+    int ranks = 1;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("lint", "Check specs: every error of a file in one run, with its place");
@@ -20,6 +21,7 @@ void add_lint(CLI::App& program, int& exit_code) {
   command->add_option("--format", options->format, "text, github (annotations of a workflow), sarif (code scanning)")
       ->check(CLI::IsMember({"text", "github", "sarif"}))
       ->capture_default_str();
+  add_ranks(*command, options->ranks);
   command->callback([options, &exit_code] {
     std::vector<std::string> names;
     for (const std::string& spec : options->specs) {
@@ -34,7 +36,7 @@ void add_lint(CLI::App& program, int& exit_code) {
     std::vector<review::Finding> findings;
     for (const std::string& name : names) {
       try {
-        Read read = tool::read(name);
+        Read read = tool::read(name, options->ranks);
         if (options->format == "text") {
           print_diagnostics(read);
         } else {

@@ -26,6 +26,7 @@ void add_match(CLI::App& program, int& exit_code) {
   struct Options {
     std::string spec, config;
     std::vector<std::string> safetensors;
+    int ranks = 1;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
@@ -35,9 +36,12 @@ void add_match(CLI::App& program, int& exit_code) {
   command->add_option("--config", options->config, "the model's config.json")->required();
   command->add_option("--safetensors", options->safetensors,
                       "its safetensors files, or some of them; only headers are read");
+  add_ranks(*command, options->ranks);
   command->callback([options, &exit_code] {
     const Loaded loaded = [&] {
       try {
+        // Checkpoints are whole: that the ranks can share it is all that they decide.
+        if (options->ranks > 1) load(options->spec, options->ranks);
         return load(options->spec);
       } catch (const Failure& failure) {
         throw Failure(kCannotJudge, failure.what());

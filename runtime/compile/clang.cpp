@@ -70,7 +70,7 @@ class Clang final : public Compiler {
     const std::string clang = program(target);
     if (clang.empty()) {
       throw Error(Code::kUnsupported,
-                  fmt::format("no clang here knows the target `{}`: gfx950 needs clang-22, gfx90a and gfx942 need "
+                  fmt::format("no clang here knows the target `{}`: gfx950 needs clang-22, the others "
                               "clang-19, each with the lld of its version.\nTried: {}",
                               target, fmt::join(programs_, ", ")));
     }

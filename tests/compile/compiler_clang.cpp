@@ -21,12 +21,14 @@ TEST_CASE("a kernel compiles to a code object for each target") {
   CHECK_THAT(clang->version(), Catch::Contains("clang version"));
   Options options;
   options.assembly = true;
-  for (const char* target : {"gfx90a", "gfx942", "gfx950"}) {
+  for (const char* target : {"gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1200"}) {
     INFO(target);
     CHECK(clang->knows(target));
     const Binary binary = clang->compile(small_hip_source(), target, options);
     CHECK(is_elf(binary.bytes, Machine::kAmdGpu));
-    CHECK_THAT(binary.assembly, Catch::Contains(target) && Catch::Contains("global_store_dword"));
+    // GCN's name of a store of 32 bits, or RDNA's.
+    CHECK_THAT(binary.assembly, Catch::Contains(target) &&
+                                    (Catch::Contains("global_store_dword") || Catch::Contains("global_store_b32")));
     CHECK_THAT(binary.log, Catch::Contains("ScratchSize"));
     const Resources resources = resources_of(binary, "scale");
     CHECK(resources.registers > 0);

@@ -19,7 +19,7 @@ TEST_CASE("a kernel compiles to a cubin for each target") {
   const auto nvrtc = make_nvrtc();
   CHECK(nvrtc->name() == "nvrtc");
   CHECK_THAT(nvrtc->version(), Catch::Contains("NVRTC 1"));
-  for (const char* target : {"sm_80", "sm_90a"}) {
+  for (const char* target : {"sm_80", "sm_90a", "sm_100a", "sm_120a"}) {
     INFO(target);
     CHECK(nvrtc->knows(target));
     Options options;

@@ -23,6 +23,7 @@
 #include "spec/diagnostics.h"
 #include "spec/document.h"
 #include "spec/parser.h"
+#include "spec/ranks.h"
 #include "spec/rules.h"
 #include "support/catch.h"
 
@@ -107,6 +108,13 @@ void add_files(Rendered& rendered) {
   fs::resize_file(large, 100 << 20);
   rendered["file.size"] = loaded(large.string(), "large.yaml");
   fs::remove_all(folder);
+
+  Diagnostics ranks;
+  const std::string base = read(kFolder / "base.yaml");
+  const std::optional<Spec> whole = check("base.yaml", base, ranks);
+  REQUIRE(whole);
+  check_ranks(*whole, 4, ranks);
+  rendered["heads.ranks"] = render(ranks, "base.yaml", base);
 
   rendered["file.size--text"] = checked("large.yaml", std::string(kMaxSpecBytes + 1, '#'));
   rendered["file.text"] = checked("binary.yaml", std::string("gdn_gen: 1\nname: a\0b\n", 22));

@@ -117,6 +117,17 @@ TEST_CASE("list names specs, operations and targets") {
   for (const char* word : {"qwen3_5_27b", "heads 16/48", "norm_quant", "gfx950", "avx512bf16"}) CHECK(result.has(word));
 }
 
+TEST_CASE("the newer GPUs' sources run on the host shim") {
+  for (const char* target : {"sm_100a", "sm_120a", "gfx1100", "gfx1200"}) {
+    const CommandLine result = gdn_gen({"verify", "tests/fuzz/fuzz_gdn.yaml", "--on", "simt", "--target", target,
+                                        "--operation", "decode,norm_quant,delta_update", "--steps", "2"});
+    INFO(result.output);
+    CHECK(result.status == 0);
+    CHECK(result.has(std::string("(") + target + ")"));
+    CHECK_FALSE(result.has("WRONG"));
+  }
+}
+
 TEST_CASE("verify reports each operand that an operation writes") {
   const CommandLine result = gdn_gen({"verify", "tests/fuzz/fuzz_gdn.yaml", "--on", "simt", "--operation", "decode"});
   INFO(result.output);

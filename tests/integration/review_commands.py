@@ -146,12 +146,30 @@ class Names(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         self.assertIn("replicated: norm_weight, slots", result.stdout)
         self.assertIn("spec: qwen3_5_27b_tp4", result.stdout)
-        for command in (["dump", "olmo_hybrid_7b"], ["emit", "olmo_hybrid_7b", "--list"], ["explain", "olmo_hybrid_7b"],
-                        ["verify", "olmo_hybrid_7b"], ["diff", "olmo_hybrid_7b", "olmo_hybrid_7b"]):
-            with self.subTest(command):
-                result = gdn_gen(*command, "--tp", "4")
-                self.assertEqual(result.returncode, 4 if command[0] == "diff" else 1)
-                self.assertIn("--tp can be 1, 2, 3, 5, 6, 10, 15, 30", result.stderr)
+        # Every command that resolves a layout takes --tp, and names the numbers that there are.
+        with tempfile.TemporaryDirectory() as folder:
+            out = str(pathlib.Path(folder) / "out")
+            olmo = "olmo_hybrid_7b"
+            commands = [["lint", olmo], ["dump", olmo], ["emit", olmo, "--list"], ["explain", olmo], ["explain", olmo, "--html", out],
+                        ["verify", olmo], ["verify", olmo, "--on", "simt"], ["bench", olmo, "--on", "cpu"], ["probe", olmo, "--out", out],
+                        ["build", olmo, "--target", "sm_90a", "--bundle", out], ["check", "specs", "generated"], ["diff", olmo, olmo],
+                        ["match", olmo, "--config", out]]
+            helped = set()
+            for line in gdn_gen("--help").stdout.split("Subcommands:")[1].splitlines():
+                name = line.split()[0] if line.strip() else None
+                if name and "--tp" in gdn_gen(name, "--help").stdout:
+                    helped.add(name)
+            self.assertEqual(helped, {command[0] for command in commands})
+            for command in commands:
+                with self.subTest(command):
+                    result = gdn_gen(*command, "--tp", "4")
+                    self.assertEqual(result.returncode, 4 if command[0] in ("diff", "match") else 1, result.stderr)
+                    self.assertIn("heads.key = 30 and heads.value = 30: --tp can be 1, 2, 3, 5, 6, 10, 15, 30 [heads.ranks]", result.stderr)
+                    self.assertIn("olmo_hybrid_7b.yaml:", result.stderr)
+                    self.assertFalse(pathlib.Path(out).exists())
+        result = gdn_gen("lint", "olmo_hybrid_7b", "qwen3_5_27b", "--tp", "4", "--format", "github")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, "::error file=specs/olmo_hybrid_7b.yaml,line=[0-9]+,col=[0-9]+,endColumn=[0-9]+,title=heads.ranks::4 ranks")
 
     def test_a_rank_is_emitted_under_its_own_name(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,17 @@ TEST_CASE("which code runs on which device") {
   CHECK(runs_on("sm_80", "sm_80"));
   CHECK(runs_on("sm_80", "sm_86"));
   CHECK(runs_on("gfx942", "gfx942"));
+  CHECK(runs_on("sm_100a", "sm_100"));
+  CHECK(runs_on("sm_120a", "sm_120"));
+  CHECK(runs_on("gfx1100", "gfx1100"));
+  CHECK(runs_on("gfx1200", "gfx1200"));
+  // Code for one very architecture: neither its brothers nor its successors run it.
+  CHECK_FALSE(runs_on("sm_100a", "sm_103"));
+  CHECK_FALSE(runs_on("sm_100a", "sm_120"));
+  CHECK_FALSE(runs_on("sm_120a", "sm_121"));
+  CHECK_FALSE(runs_on("sm_120a", "sm_100"));
+  CHECK_FALSE(runs_on("gfx1100", "gfx1101"));
+  CHECK_FALSE(runs_on("gfx1200", "gfx1201"));
   CHECK_FALSE(runs_on("sm_80", "sm_90"));
   CHECK_FALSE(runs_on("sm_90a", "sm_100"));
   CHECK_FALSE(runs_on("sm_86", "sm_80"));
