@@ -15,6 +15,12 @@ Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as 
                "time_us": <median of one launch>, "bytes": <each operand once>, "gb_per_s": <bytes / time>,
                "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>}, ...]}
 
+or of one `tests/bench/peers.py --json FILE`, which adds "peer" and "peer_commit" to the file and to each row what the
+peer's launches of the same step took:
+
+               "peer_us": ..., "peer_ratio": <peer_us / floor>, "peer_over_ours": <peer_us / time_us>,
+               "peer_norm_us": <its norm and quantisation, where it has one; not in peer_us>
+
 A number that contradicts another one of its row, an unknown or a missing key is an error: the table shows only what was
 measured.
 """
@@ -35,6 +41,10 @@ ROW_KEYS = {
 }
 
 
+PEER_FILE_KEYS = {**FILE_KEYS, "peer": str, "peer_commit": str}
+PEER_ROW_KEYS = {**ROW_KEYS, "peer_us": (int, float), "peer_ratio": (int, float), "peer_over_ours": (int, float)}
+
+
 class BadResult(Exception):
     """A results file that cannot be trusted; its text names the file, the place and the reason."""
 
@@ -51,9 +61,12 @@ def check_keys(where, value, keys):
             raise BadResult(f"{where}: '{key}' has the wrong type: {value[key]!r}")
 
 
-def check_row(where, row, copy_bandwidth):
-    check_keys(where, row, ROW_KEYS)
-    for key in ("batch", "time_us", "bytes", "gb_per_s", "floor_us", "ratio"):
+def check_row(where, row, copy_bandwidth, peer):
+    keys = PEER_ROW_KEYS if peer else ROW_KEYS
+    if peer and isinstance(row, dict) and "peer_norm_us" in row:
+        keys = {**keys, "peer_norm_us": (int, float)}
+    check_keys(where, row, keys)
+    for key in (key for key, kind in keys.items() if kind is not str):
         if not row[key] > 0 or math.isinf(row[key]):
             raise BadResult(f"{where}: '{key}' is not a positive number: {row[key]!r}")
     # 2%: the file holds rounded figures
@@ -62,6 +75,9 @@ def check_row(where, row, copy_bandwidth):
         "floor_us": row["bytes"] / copy_bandwidth / 1e3,
         "ratio": row["time_us"] / row["floor_us"],
     }
+    if peer:
+        derived["peer_ratio"] = row["peer_us"] / row["floor_us"]
+        derived["peer_over_ours"] = row["peer_us"] / row["time_us"]
     for key, value in derived.items():
         if abs(row[key] - value) > 0.02 * value:
             raise BadResult(f"{where}: '{key}' is {row[key]}, but the other figures of the row make it {value:.4g}")
@@ -73,17 +89,19 @@ def read(path):
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadResult(f"{path.name}: {error}") from error
-    check_keys(path.name, value, FILE_KEYS)
+    peer = isinstance(value, dict) and "peer" in value
+    check_keys(path.name, value, PEER_FILE_KEYS if peer else FILE_KEYS)
     if value["format"] != FORMAT:
         raise BadResult(f"{path.name}: format {value['format']}, expected {FORMAT}")
-    if not re.fullmatch("[0-9a-f]{7,40}", value["commit"]):
-        raise BadResult(f"{path.name}: '{value['commit']}' is not a git commit")
+    for key in ("commit", "peer_commit") if peer else ("commit",):
+        if not re.fullmatch("[0-9a-f]{7,40}", value[key]):
+            raise BadResult(f"{path.name}: '{value[key]}' is not a git commit")
     if not value["gb_per_s"] > 0:
         raise BadResult(f"{path.name}: 'gb_per_s' is not a positive number: {value['gb_per_s']!r}")
     if not value["rows"]:
         raise BadResult(f"{path.name}: no rows")
     for index, row in enumerate(value["rows"]):
-        check_row(f"{path.name}: rows[{index}]", row, value["gb_per_s"])
+        check_row(f"{path.name}: rows[{index}]", row, value["gb_per_s"], peer)
     return value
 
 
@@ -96,6 +114,20 @@ def table(value):
         lines.append(
             f"| {row['spec']} | {row['operation']} | {row['target']} on {row['on']} | {row['state_dtype']} | {row['batch']} "
             f"| {row['time_us']:.4g} | {row['gb_per_s']:.4g} | {row['floor_us']:.4g} | {row['ratio']:.2f} |")
+    return lines
+
+
+def peer_table(value):
+    lines = [
+        f"| spec | operation | state | batch | {value['peer']}, us | its norm, us | ours, us | floor, us | {value['peer']} / floor | ours / floor "
+        f"| {value['peer']} / ours |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in value["rows"]:
+        norm = f"{row['peer_norm_us']:.4g}" if "peer_norm_us" in row else "-"
+        lines.append(
+            f"| {row['spec']} | {row['operation']} | {row['state_dtype']} | {row['batch']} | {row['peer_us']:.4g} | {norm} "
+            f"| {row['time_us']:.4g} | {row['floor_us']:.4g} | {row['peer_ratio']:.2f} | {row['ratio']:.2f} | {row['peer_over_ours']:.2f} |")
     return lines
 
 
@@ -115,7 +147,10 @@ def render(files):
             f"Commit `{value['commit']}`, copy bandwidth {value['gb_per_s']:g} GB/s, from `results/{name}`, made by:", "",
             f"    {value['command']}", "",
         ]
-        lines += table(value) + [""]
+        if "peer" in value:
+            lines += [f"Beside {value['peer']} at commit `{value['peer_commit']}`: the same step, in one process. Its conv and delta rule are two",
+                      "launches, its norm with quantisation a third one that is not in its time; ours is one launch with the norm.", ""]
+        lines += (peer_table if "peer" in value else table)(value) + [""]
     return "\n".join(lines)
 
 

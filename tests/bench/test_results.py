@@ -1,11 +1,15 @@
 """The page of results shows what the files say, refuses what cannot be true, and notices that it is out of date."""
 
+import collections
 import copy
 import json
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
 
+import peers
 import results
 
 GOOD = {
@@ -75,9 +79,71 @@ class Results(unittest.TestCase):
                 self.assertEqual(self.run_tool(), 1)
                 self.assertFalse((self.folder / "RESULTS.md").exists())
 
+    def test_a_peer_stands_beside_ours(self):
+        row = peers.row_of("qwen3_next_80b", 64, "fp32", 200000000, 4000.0, 60.0, 96.0, 5.0)
+        file = {**GOOD, "peer": "aiter", "peer_commit": "e4048607a535ace3a2b51ded31b1c8c2d45c0879", "rows": [row]}
+        self.write(file)
+        self.assertEqual(self.run_tool(), 0)
+        page = (self.folder / "RESULTS.md").read_text()
+        self.assertIn("| qwen3_next_80b | decode | fp32 | 64 | 96 | 5 | 60 | 50 | 1.92 | 1.20 | 1.60 |", page)
+        self.assertIn("Beside aiter at commit `e4048607", page)
+        for name, change in {"peer_ratio is": {"peer_ratio": 1.5}, "peer_over_ours is": {"peer_over_ours": 3.0}, "no time": {"peer_us": 0},
+                             "text": {"peer_norm_us": "5"}, "unknown": {"peer_speed": 1.0}}.items():
+            with self.subTest(name):
+                self.write({**file, "rows": [{**row, **change}]})
+                self.assertEqual(self.run_tool(), 1)
+        self.write({**file, "peer_commit": "not given"})
+        self.assertEqual(self.run_tool(), 1)
+        self.write({**GOOD, "rows": [row]})  # a peer's figures in a file that names none
+        self.assertEqual(self.run_tool(), 1)
+
     def test_a_file_that_is_not_json_is_refused(self):
         (self.folder / "results" / "one.json").write_text("{")
         self.assertEqual(self.run_tool(), 1)
+
+
+PLAN = """identity: 0 decode rule=gdn heads=16/32 dims=128/192 conv(width=4 activation=1 bias=false window=5) norm(eps=1e-06 weight=0)
+operands: 10
+  operand: qkvz
+    role: input
+    layout: 7e147990e9ff7900 bf16 [token@launch, key_head:16, {q:[key_dim:128], k:[key_dim:128]}]
+  operand: ba
+    layout: 0 bf16 [token@launch, {b:[value_head:32]}]
+"""
+
+
+class Peers(unittest.TestCase):
+    def test_bytes_of_the_floor(self):
+        Operand = collections.namedtuple("Operand", "name role dtype leading inner")
+        operands = [Operand("qkvz", "input", "bf16", "row", 12288), Operand("conv_weight", "parameter", "bf16", None, 32768),
+                    Operand("conv_state", "pool", "bf16", "slot", 8192 * 5), Operand("state", "pool", "fp32", "slot", 524288),
+                    Operand("slots", "slots", "int32", "row", 1)]
+        # Of a window of 5 the 3 inputs that count, read and written; the state read and written.
+        self.assertEqual(peers.floor_bytes(operands, 7, 4, 5), 7 * (2 * 12288 + 2 * 6 * 8192 + 2 * 4 * 524288 + 4) + 2 * 32768)
+
+    def test_states_leave_the_cache_between_visits(self):
+        for slot, rows in [(2 << 20, 1), (2 << 20, 64), (1 << 20, 16), (4 << 20, 256)]:
+            layers = peers.layers_for(slot, rows)
+            self.assertTrue(layers == 128 or layers * slot * rows >= 256 << 20)
+            self.assertGreaterEqual(layers, 4)
+
+    def test_sizes_of_a_plan(self):
+        shape = peers.Shape(PLAN, 3)
+        self.assertEqual((shape.key_heads, shape.value_heads, shape.key_dim, shape.value_dim, shape.width, shape.window, shape.eps, shape.layout, shape.slots),
+                         (16, 32, 128, 192, 4, 5, 1e-6, "interleaved", 7))
+        self.assertEqual(peers.Shape(PLAN.replace("[token@launch, key_head:16, {q", "[token@launch, {q"), 1).layout, "flat")
+
+    def test_what_is_missing_is_named(self):
+        def run(*arguments):
+            return subprocess.run([sys.executable, str(pathlib.Path(peers.__file__)), *arguments], capture_output=True, text=True, timeout=120, check=False)
+        for arguments, code, words in [([], 2, "--peer"), (["--peer", "aiter"], 2, "NAME=FOLDER"), (["--peer", "nobody=/tmp"], 2, "aiter"),
+                                       (["--peer", "aiter=/tmp", "--batch", "0"], 2, "--batch"), (["--peer", "aiter=/no/such"], 4, "/no/such is not here"),
+                                       (["--peer", "aiter=/tmp", "--spec", "/no/spec.yaml"], 4, "/no/spec.yaml is not here"), (["--peer", "aiter=/tmp"], 4, "peers: error: ")]:
+            with self.subTest(arguments):
+                result = run(*arguments)
+                self.assertEqual(result.returncode, code, result.stderr)
+                self.assertIn(words, result.stderr)
+                self.assertNotIn("Traceback", result.stderr)
 
 
 if __name__ == "__main__":
