@@ -90,7 +90,7 @@ class Aiter:
         try:
             from aiter.ops.triton.quant.fused_fp8_quant import fused_rms_gated_fp8_group_quant
             self.norm_kernel = fused_rms_gated_fp8_group_quant
-        except ImportError:
+        except (ImportError, AttributeError):
             self.norm_kernel = None
 
     def step(self, layer, shape, torch):
@@ -105,7 +105,8 @@ class Aiter:
     def norm(self, layer, shape, torch):
         """Its gated norm, which quantises to 8 bits."""
         flat = (shape.rows * shape.value_heads, shape.value_dim)
-        self.norm_kernel(layer.o.view(flat), layer.norm_weight.to(layer.o.dtype), None, layer.z.view(flat), 1e-6, group_size=shape.value_dim)
+        self.norm_kernel(layer.o.view(flat), layer.norm_weight.to(layer.o.dtype), None, layer.z.view(flat), shape.eps, group_size=shape.value_dim,
+                         out_dtype=torch.float8_e4m3fn, fp8_min=-448.0, fp8_max=448.0)
 
 
 PEERS = {"aiter": Aiter}
