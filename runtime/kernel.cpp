@@ -35,13 +35,13 @@ void Kernel::launch(int rows, int slots, const Views& views, Stream stream) cons
   launch_prepared(args, stream);
 }
 
-void Kernel::launch_prepared(const Args& args, Stream stream) const {
+void Kernel::launch_prepared(const Args& args, Stream stream, Edge edge) const {
   if (!checked_) {
-    start(args, stream);
+    start(args, stream, edge);
     return;
   }
   check_contents(plan_, args, *reader(stream), Moment::kBefore);
-  start(args, stream);
+  start(args, stream, edge);
   check_contents(plan_, args, *reader(stream), Moment::kAfter);
 }
 

@@ -1,6 +1,7 @@
 // A kernel that can be launched: its plan and the machine code for one target, on a device or on this CPU.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,12 @@
 #include "view.h"
 
 namespace gdn::runtime {
+
+// How a launch stands to what is ahead of it in its stream.
+enum class Edge : std::uint8_t {
+  kPlain,         // it begins when that is through
+  kProgrammatic,  // it may begin before, and waits for it itself; Args::promises says what it may read until then
+};
 
 class Kernel {
  public:
@@ -38,7 +45,7 @@ class Kernel {
   // Launches over a block that check_views() and make_args() were called for before: nothing is compared again, except
   // in checked mode (checked.h). For a block that is prepared once and used many times, and for the tests that show
   // what the comparison protects from.
-  void launch_prepared(const Args& args, Stream stream = nullptr) const;
+  void launch_prepared(const Args& args, Stream stream = nullptr, Edge edge = Edge::kPlain) const;
 
   // Whether the operands are memory of the host.
   virtual bool on_host() const = 0;
@@ -50,7 +57,7 @@ class Kernel {
  protected:
   // Reads GDN_CHECK.
   explicit Kernel(core::KernelPlan plan) : plan_(std::move(plan)), checked_(checked_mode()) {}
-  virtual void start(const Args& args, Stream stream) const = 0;
+  virtual void start(const Args& args, Stream stream, Edge edge) const = 0;
 
   // Whether the kernel's device can reach an address; if not, `whose` is filled with whose memory it is.
   virtual bool reaches(const void* /*address*/, std::string& /*whose*/) const { return true; }

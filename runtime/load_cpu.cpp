@@ -50,7 +50,7 @@ class CpuKernel final : public Kernel {
   bool on_host() const override { return true; }
 
  private:
-  void start(const Args& args, Stream) const override {
+  void start(const Args& args, Stream, Edge) const override {
     const cpu::Kernel::Function function = code_.function();
     pool_->run(std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row,
                [function, &args](std::int64_t begin, std::int64_t end) { function(&args, begin, end); });

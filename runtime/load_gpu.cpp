@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <vector>
+
 #include "check.h"
 #include "device/gpu_api.h"
 #include "error.h"
@@ -21,10 +23,8 @@ class GpuKernel final : public Kernel {
  public:
   GpuKernel(const Device& device, const core::KernelPlan& plan, const Binary& binary)
       : Kernel(plan), device_(device), module_(device.load(binary.bytes)) {
-    function_ = module_->function(plan.symbol, plan.launch.shared_bytes);
-    shape_.grid[1] = static_cast<unsigned>(plan.launch.blocks_per_row);
-    shape_.block[0] = static_cast<unsigned>(plan.launch.threads);
-    shape_.shared_bytes = static_cast<unsigned>(plan.launch.shared_bytes);
+    for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
+    add(plan.symbol, plan.launch);
   }
 
   bool on_host() const override { return false; }
@@ -44,17 +44,33 @@ class GpuKernel final : public Kernel {
   std::unique_ptr<OperandReader> reader(Stream stream) const override {
     return std::make_unique<DeviceReader>(device_, stream);
   }
-  void start(const Args& args, Stream stream) const override {
-    LaunchShape shape = shape_;
-    shape.grid[0] = static_cast<unsigned>(core::grid_rows(plan().launch, args));
+  void start(const Args& args, Stream stream, Edge edge) const override {
+    const Entry& entry = entries_[core::variant_of(plan(), args)];
+    LaunchShape shape = entry.shape;
+    shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
+    // Of the operations decode alone waits for itself (wait_for_previous in templates/gdn/decode.h).
+    shape.programmatic = edge == Edge::kProgrammatic && plan().operation == "decode";
     void* parameters[] = {const_cast<Args*>(&args)};
-    module_->launch(function_, shape, stream, parameters);
+    module_->launch(entry.function, shape, stream, parameters);
+  }
+
+  struct Entry {
+    void* function = nullptr;
+    LaunchShape shape;  // grid.x of one row
+  };
+
+  void add(const std::string& symbol, const core::LaunchRule& rule) {
+    Entry entry;
+    entry.function = module_->function(symbol, rule.shared_bytes);
+    entry.shape.grid[rule.one_dimension ? 0 : 1] = static_cast<unsigned>(rule.blocks_per_row);
+    entry.shape.block[0] = static_cast<unsigned>(rule.threads);
+    entry.shape.shared_bytes = static_cast<unsigned>(rule.shared_bytes);
+    entries_.push_back(entry);
   }
 
   Device device_;
   std::unique_ptr<Module> module_;
-  void* function_ = nullptr;
-  LaunchShape shape_;
+  std::vector<Entry> entries_;  // of the variants, then of the plan
 };
 
 }  // namespace

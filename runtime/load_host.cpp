@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "compile/elf.h"
 #include "compile/private_dir.h"
@@ -14,7 +16,7 @@ namespace {
 // The two kinds of functions of such a library; gdn_host/simt.h is their contract.
 using HostKernelFunction = void (*)(Args);
 using HostLaunchFunction = int (*)(HostKernelFunction kernel, const Args* args, int grid_x, int grid_y, int threads,
-                                   unsigned order, char* message, std::size_t message_bytes);
+                                   int cluster, unsigned order, char* message, std::size_t message_bytes);
 
 class HostKernel final : public Kernel {
  public:
@@ -36,25 +38,41 @@ class HostKernel final : public Kernel {
                       plan.symbol, reason == nullptr ? "no reason given" : reason));
     }
     launch_ = reinterpret_cast<HostLaunchFunction>(dlsym(library_, "gdn_host_launch"));
-    kernel_ = reinterpret_cast<HostKernelFunction>(dlsym(library_, plan.symbol.c_str()));
-    if (launch_ == nullptr || kernel_ == nullptr) {
-      const std::string missing = launch_ == nullptr ? "gdn_host_launch" : plan.symbol;
-      dlclose(library_);
-      throw Error(Code::kCompileFailed,
-                  fmt::format("the shared object made for {} has no function `{}`: it was compiled from another source",
-                              plan.symbol, missing));
-    }
+    if (launch_ == nullptr) fail_missing("gdn_host_launch");
+    for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
+    add(plan.symbol, plan.launch);
   }
   ~HostKernel() override { dlclose(library_); }
 
   bool on_host() const override { return true; }
 
  private:
-  void start(const Args& args, Stream) const override {
+  struct Entry {
+    HostKernelFunction kernel;
+    core::LaunchRule rule;
+  };
+
+  void add(const std::string& symbol, const core::LaunchRule& rule) {
+    const auto kernel = reinterpret_cast<HostKernelFunction>(dlsym(library_, symbol.c_str()));
+    if (kernel == nullptr) fail_missing(symbol);
+    entries_.push_back({kernel, rule});
+  }
+
+  [[noreturn]] void fail_missing(const std::string& name) const {
+    dlclose(library_);
+    throw Error(Code::kCompileFailed,
+                fmt::format("the shared object made for {} has no function `{}`: it was compiled from another source",
+                            plan().symbol, name));
+  }
+
+  void start(const Args& args, Stream, Edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
     char message[512] = {};
-    const core::LaunchRule& rule = plan().launch;
-    if (launch_(kernel_, &args, core::grid_rows(rule, args), rule.blocks_per_row, rule.threads, order_, message,
+    const Entry& entry = entries_[core::variant_of(plan(), args)];
+    const core::LaunchRule& rule = entry.rule;
+    const int rows = core::grid_rows(rule, args);
+    if (launch_(entry.kernel, &args, rule.one_dimension ? rows * rule.blocks_per_row : rows,
+                rule.one_dimension ? 1 : rule.blocks_per_row, rule.threads, rule.cluster, order_, message,
                 sizeof(message)) != 0) {
       throw Error(Code::kDeviceError, fmt::format("{} on the host shim: {}", plan().symbol, message));
     }
@@ -63,7 +81,7 @@ class HostKernel final : public Kernel {
   unsigned order_ = 0;
   void* library_ = nullptr;
   HostLaunchFunction launch_ = nullptr;
-  HostKernelFunction kernel_ = nullptr;
+  std::vector<Entry> entries_;  // of the variants, then of the plan
   mutable std::mutex mutex_;
 };
 

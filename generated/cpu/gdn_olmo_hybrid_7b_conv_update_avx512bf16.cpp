@@ -2,7 +2,7 @@
 // conv_update on avx512bf16; kernel identity 0caa07f7effb9c77
 #include "cpu/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

@@ -2,7 +2,7 @@
 // delta_update on amx; kernel identity 66ea2d85bf52d1e1
 #include "cpu/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

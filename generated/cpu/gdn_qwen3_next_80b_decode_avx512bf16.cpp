@@ -2,7 +2,7 @@
 // decode on avx512bf16; kernel identity 2e172b9a2c3256d1
 #include "cpu/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

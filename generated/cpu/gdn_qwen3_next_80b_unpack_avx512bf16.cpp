@@ -2,7 +2,7 @@
 // unpack on avx512bf16; kernel identity 35e712a52cce655a
 #include "cpu/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

@@ -2,7 +2,7 @@
 // chunk_delta on sm_80; kernel identity 45fa5e4600dde974
 #include "gdn/chunk_delta.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 

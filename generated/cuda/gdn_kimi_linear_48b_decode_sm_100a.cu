@@ -2,7 +2,7 @@
 // decode on sm_100a; kernel identity a5bd9d0f7db71f78
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 16;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:32, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -166,6 +170,30 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 128, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
+struct DecodeTo1 : Decode {  // launches of up to 1 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo2 : Decode {  // launches of up to 2 rows
+  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo9 : Decode {  // launches of up to 9 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+};
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(31, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 127) && gdn::spans<Decode::InputK>(1, 128, 255) && gdn::spans<Decode::InputK>(31, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputV>(0, 0, 127) && gdn::spans<Decode::InputV>(1, 128, 255) && gdn::spans<Decode::InputV>(31, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -186,6 +214,15 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::kimi_linear_48b
 
-GDN_KERNEL(512) gdn_kimi_linear_48b_decode_sm_100a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 4) gdn_kimi_linear_48b_decode_sm_100a_to_1(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo1>(args);
+}
+GDN_CLUSTER_KERNEL(512, 1, 2) gdn_kimi_linear_48b_decode_sm_100a_to_2(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo2>(args);
+}
+GDN_RESIDENT_KERNEL(256, 2) gdn_kimi_linear_48b_decode_sm_100a_to_9(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo9>(args);
+}
+GDN_RESIDENT_KERNEL(512, 2) gdn_kimi_linear_48b_decode_sm_100a(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::Decode>(args);
 }

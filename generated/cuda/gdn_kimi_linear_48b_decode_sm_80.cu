@@ -2,7 +2,7 @@
 // decode on sm_80; kernel identity a5bd9d0f7db71f78
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 16;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:32, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -186,6 +190,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::kimi_linear_48b
 
-GDN_KERNEL(512) gdn_kimi_linear_48b_decode_sm_80(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(512, 2) gdn_kimi_linear_48b_decode_sm_80(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::Decode>(args);
 }

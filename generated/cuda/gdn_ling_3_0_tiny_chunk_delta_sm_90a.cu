@@ -2,7 +2,7 @@
 // chunk_delta on sm_90a; kernel identity 2e4cc8aeefe95e58
 #include "gdn/chunk_delta.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 

@@ -2,7 +2,7 @@
 // decode on sm_90a; kernel identity cd657328a5f8ac4e
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 
@@ -44,8 +44,12 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = 14;                                       // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kThreads = 128;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 16;                                        // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:30, key_dim:96]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -166,6 +170,22 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 192, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
+struct DecodeTo2 : Decode {  // launches of up to 2 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 16;                                        // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo4 : Decode {  // launches of up to 4 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 16;                                        // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 95) && gdn::spans<Decode::InputQ>(1, 96, 191) && gdn::spans<Decode::InputQ>(29, 2784, 2879), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 95) && gdn::spans<Decode::InputK>(1, 96, 191) && gdn::spans<Decode::InputK>(29, 2784, 2879), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputV>(0, 0, 191) && gdn::spans<Decode::InputV>(1, 192, 383) && gdn::spans<Decode::InputV>(29, 5568, 5759), GDN_MAPS_DISAGREE);
@@ -186,6 +206,12 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 191) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_KERNEL(256) gdn_olmo_hybrid_7b_decode_sm_90a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 2) gdn_olmo_hybrid_7b_decode_sm_90a_to_2(const gdn::Args args) {
+  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo2>(args);
+}
+GDN_KERNEL(256) gdn_olmo_hybrid_7b_decode_sm_90a_to_4(const gdn::Args args) {
+  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo4>(args);
+}
+GDN_RESIDENT_KERNEL(128, 4) gdn_olmo_hybrid_7b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::olmo_hybrid_7b::Decode>(args);
 }

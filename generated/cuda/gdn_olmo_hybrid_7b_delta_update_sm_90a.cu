@@ -2,7 +2,7 @@
 // delta_update on sm_90a; kernel identity c7963d3b304d8835
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 
@@ -44,8 +44,12 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kThreads = 128;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 16;                                        // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:30, key_dim:96] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -106,6 +110,6 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 191) && gdn::spans<DeltaUpd
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_KERNEL(256) gdn_olmo_hybrid_7b_delta_update_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 4) gdn_olmo_hybrid_7b_delta_update_sm_90a(const gdn::Args args) {
   gdn::delta_update<gdn::generated::olmo_hybrid_7b::DeltaUpdate>(args);
 }

@@ -2,7 +2,7 @@
 // decode on sm_90a; kernel identity 585ca1c5ce2d46bc
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 
@@ -44,8 +44,12 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;        // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 3;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -166,6 +170,30 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 128, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
+struct DecodeTo1 : Decode {  // launches of up to 1 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo5 : Decode {  // launches of up to 5 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+};
+struct DecodeTo44 : Decode {  // launches of up to 44 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+};
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputV>(0, 4096, 4223) && gdn::spans<Decode::InputV>(1, 4224, 4351) && gdn::spans<Decode::InputV>(47, 10112, 10239), GDN_MAPS_DISAGREE);
@@ -186,6 +214,15 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(128) gdn_qwen3_5_27b_decode_sm_90a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo1>(args);
+}
+GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_90a_to_5(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo5>(args);
+}
+GDN_CLUSTER_KERNEL(256, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_44(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo44>(args);
+}
+GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);
 }

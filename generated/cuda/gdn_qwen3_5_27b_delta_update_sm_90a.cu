@@ -2,7 +2,7 @@
 // delta_update on sm_90a; kernel identity 66ea2d85bf52d1e1
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 
@@ -44,8 +44,12 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;        // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 3;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -106,6 +110,6 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 127) && gdn::spans<DeltaUpd
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(128) gdn_qwen3_5_27b_delta_update_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_delta_update_sm_90a(const gdn::Args args) {
   gdn::delta_update<gdn::generated::qwen3_5_27b::DeltaUpdate>(args);
 }

@@ -2,7 +2,7 @@
 // decode on sm_120a; kernel identity 5ef3f9f2548ea6f9
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:32, value_dim:128], z:[value_head:32, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -186,6 +190,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
-GDN_KERNEL(512) gdn_qwen3_5_35b_a3b_decode_sm_120a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(512, 2) gdn_qwen3_5_35b_a3b_decode_sm_120a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::Decode>(args);
 }

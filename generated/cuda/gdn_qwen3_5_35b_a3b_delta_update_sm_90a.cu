@@ -2,7 +2,7 @@
 // delta_update on sm_90a; kernel identity 621c1f29f0892d47
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 
@@ -46,6 +46,10 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -106,6 +110,6 @@ static_assert(gdn::spans<DeltaUpdate::OutputO>(0, 0, 127) && gdn::spans<DeltaUpd
 
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
-GDN_KERNEL(512) gdn_qwen3_5_35b_a3b_delta_update_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(512, 2) gdn_qwen3_5_35b_a3b_delta_update_sm_90a(const gdn::Args args) {
   gdn::delta_update<gdn::generated::qwen3_5_35b_a3b::DeltaUpdate>(args);
 }

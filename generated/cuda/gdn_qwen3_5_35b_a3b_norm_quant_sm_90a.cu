@@ -2,7 +2,7 @@
 // norm_quant on sm_90a; kernel identity 38ce37fed2cb29ed
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 

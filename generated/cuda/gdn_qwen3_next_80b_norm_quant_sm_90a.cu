@@ -2,7 +2,7 @@
 // norm_quant on sm_90a; kernel identity 2f4d5ab03922f461
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

@@ -2,7 +2,7 @@
 // gating on gfx942; kernel identity f99338b26ecec98a
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 

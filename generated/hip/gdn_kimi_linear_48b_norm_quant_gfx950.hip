@@ -2,7 +2,7 @@
 // norm_quant on gfx950; kernel identity fc76e5f6f2c852ac
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 

@@ -2,7 +2,7 @@
 // conv_update on gfx942; kernel identity 8c3491a9aacee148
 #include "gdn/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 

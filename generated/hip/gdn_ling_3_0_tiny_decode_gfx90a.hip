@@ -2,7 +2,7 @@
 // decode on gfx90a; kernel identity 080e4821a373bda2
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 16;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:16, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

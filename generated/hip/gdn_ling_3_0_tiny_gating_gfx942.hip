@@ -2,7 +2,7 @@
 // gating on gfx942; kernel identity 0cb60be7b1e96db8
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 

@@ -2,7 +2,7 @@
 // chunk_delta on gfx942; kernel identity 553ade68c8d41b9c
 #include "gdn/chunk_delta.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

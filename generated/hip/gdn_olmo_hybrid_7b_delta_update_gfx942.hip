@@ -2,7 +2,7 @@
 // delta_update on gfx942; kernel identity c7963d3b304d8835
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 
@@ -46,6 +46,10 @@ struct DeltaUpdate : gdn::NoParts {
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:30, key_dim:96] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

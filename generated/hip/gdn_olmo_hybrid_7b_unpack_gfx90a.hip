@@ -2,7 +2,7 @@
 // unpack on gfx90a; kernel identity 2667c384b0a88efa
 #include "gdn/unpack.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 

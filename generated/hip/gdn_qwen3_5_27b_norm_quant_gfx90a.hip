@@ -2,7 +2,7 @@
 // norm_quant on gfx90a; kernel identity 899453b7a184781a
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 

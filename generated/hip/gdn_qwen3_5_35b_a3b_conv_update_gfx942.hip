@@ -2,7 +2,7 @@
 // conv_update on gfx942; kernel identity 5c0842467aca5a14
 #include "gdn/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 

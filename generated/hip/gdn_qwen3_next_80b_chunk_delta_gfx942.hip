@@ -2,7 +2,7 @@
 // chunk_delta on gfx942; kernel identity 5f54d0c0b40ffada
 #include "gdn/chunk_delta.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

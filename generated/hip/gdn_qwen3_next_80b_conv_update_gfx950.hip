@@ -2,7 +2,7 @@
 // conv_update on gfx950; kernel identity 5851967f12bd015f
 #include "gdn/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

@@ -2,7 +2,7 @@
 // gating on gfx950; kernel identity 68f2a28c815d7999
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 

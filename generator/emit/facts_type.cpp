@@ -165,6 +165,10 @@ std::string type_name(const std::string& operation) {
   return name;
 }
 
+std::string variant_type(const core::KernelPlan& plan, const core::Variant& variant) {
+  return fmt::format("{}To{}", type_name(plan.operation), variant.max_rows);
+}
+
 std::string facts_type(const plan::Planned& planned) {
   const core::KernelPlan& plan = planned.kernel;
   const Facts& f = plan.facts;
@@ -229,8 +233,7 @@ std::string facts_type(const plan::Planned& planned) {
   text += integer("kSlotsOperand", f.slots_operand, "where the slot indices stand; -1: the operation takes none");
   if (f.offsets_operand >= 0 || f.rollback != core::Rollback::kNone) {
     text += alias("Offset", element(f.offset_dtype), "dtype of the sequences' offsets");
-    text += integer("kOffsetsOperand", f.offsets_operand,
-                    "where the sequences' offsets stand");
+    text += integer("kOffsetsOperand", f.offsets_operand, "where the sequences' offsets stand");
   }
   if (f.rollback != core::Rollback::kNone) {
     text += integer("kTokens", f.tokens, "speculative.tokens");
@@ -255,6 +258,12 @@ std::string facts_type(const plan::Planned& planned) {
 
   for (const core::NamedMap& named : core::kMaps) text += map_type(plan, named.name, f.*named.map);
   text += "};\n";
+  for (const core::Variant& variant : plan.variants) {
+    text += fmt::format("struct {} : {} {{  // launches of up to {} rows\n", variant_type(plan, variant), type,
+                        variant.max_rows);
+    for (const auto& [name, value] : variant.choices) text += integer(choice_name(name), value, "choice of the plan");
+    text += "};\n";
+  }
   return text + address_checks(planned, type);
 }
 

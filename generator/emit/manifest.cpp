@@ -24,12 +24,17 @@ std::string manifest(std::vector<ManifestEntry> entries) {
   for (const ManifestEntry& entry : entries) {
     nlohmann::ordered_json operands = nlohmann::ordered_json::object();
     for (const core::Operand& operand : entry.plan.operands) operands[operand.name] = core::id_text(operand.layout.id);
+    nlohmann::ordered_json variants = nlohmann::ordered_json::array();
+    for (const core::Variant& variant : entry.plan.variants) {
+      variants.push_back({{"symbol", variant.symbol}, {"max_rows", variant.max_rows}});
+    }
     kernels.push_back({{"path", entry.path},
                        {"symbol", entry.plan.symbol},
                        {"spec", entry.plan.spec_file},
                        {"operation", entry.plan.operation},
                        {"target", entry.plan.target},
                        {"identity", core::id_text(entry.plan.identity.id)},
+                       {"variants", std::move(variants)},
                        {"operands", std::move(operands)}});
   }
   return document_of(std::move(kernels));

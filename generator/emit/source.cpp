@@ -2,19 +2,40 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "emit/facts_type.h"
+#include "plan/choices.h"
 
 namespace gdn::emit {
 namespace {
 
+std::string gpu_entry(const core::KernelPlan& plan, const std::string& type, const std::string& symbol,
+                      const core::LaunchRule& rule, const core::Choices& choices) {
+  const std::int64_t resident = plan::choice_of(choices, "resident", 0);
+  std::string kernel = fmt::format("GDN_KERNEL({})", rule.threads);
+  if (rule.cluster > 1) {
+    kernel =
+        fmt::format("GDN_CLUSTER_KERNEL({}, {}, {})", rule.threads, std::max<std::int64_t>(resident, 1), rule.cluster);
+  } else if (resident > 0) {
+    kernel = fmt::format("GDN_RESIDENT_KERNEL({}, {})", rule.threads, resident);
+  }
+  return fmt::format("{} {}(const gdn::Args args) {{\n  gdn::{}<gdn::generated::{}::{}>(args);\n}}\n", kernel, symbol,
+                     plan.operation, plan.spec, type);
+}
+
 std::string entry(const core::KernelPlan& plan, plan::Family family) {
-  const std::string facts = fmt::format("gdn::generated::{}::{}", plan.spec, type_name(plan.operation));
+  const std::string type = type_name(plan.operation);
   if (family == plan::Family::kCpu) {
     return fmt::format("extern \"C\" void {}(gdn::cpu::Kernel& kernel) {{\n  gdn::cpu::{}<{}>(kernel, \"{}\");\n}}\n",
-                       plan.symbol, plan.operation, facts, plan.target);
+                       plan.symbol, plan.operation, fmt::format("gdn::generated::{}::{}", plan.spec, type),
+                       plan.target);
   }
-  return fmt::format("GDN_KERNEL({}) {}(const gdn::Args args) {{\n  gdn::{}<{}>(args);\n}}\n", plan.launch.threads,
-                     plan.symbol, plan.operation, facts);
+  std::string text;
+  for (const core::Variant& variant : plan.variants) {
+    text += gpu_entry(plan, variant_type(plan, variant), variant.symbol, variant.launch, variant.choices);
+  }
+  return text + gpu_entry(plan, type, plan.symbol, plan.launch, plan.choices);
 }
 
 }  // namespace

@@ -1,26 +1,110 @@
 #include "plan/choices.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
 namespace gdn::plan {
 namespace {
 
+constexpr int kMostOfCluster = 8;   // blocks of a cluster that every device of a target with clusters can place
+constexpr int kConvChannels = 4;    // channels that a thread may convolve at once: a part has whole groups of them
+constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
+
 // Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
 // one by columns or element by element.
-bool key_channel_innermost(const core::Map& state) { return state.inner_stride == 1; }
+bool key_channel_innermost(const core::Facts& facts) { return facts.state.inner_stride == 1; }
 
-// Threads and rows in flight for an operation that streams the state.
-Choices state_choices(const Target& target, const core::Map& state) {
-  const bool half = core::size_of(state.dtype) == 2;
-  if (target.family == Family::kCuda) {
-    // Measured on an H200 from 64 to 512 threads and 2 to 16 rows (tests/bench/NOTES.md): fp32 rows want the most
-    // threads, 16-bit rows, which take twice the arithmetic a byte, fewer threads with more rows each.
-    if (key_channel_innermost(state)) return {{"threads", half ? 128 : 512}, {"rows_per_pass", half ? 8 : 4}};
-    return {{"threads", half ? 128 : 256}, {"rows_per_pass", 4}};
+struct Shape {
+  int threads = 256;
+  int rows_per_pass = 4;
+  int head_parts = 1;
+  int row_parts = 1;
+  bool heads_first = true;
+  int resident = 0;
+};
+
+Choices choices_of(const Shape& shape) {
+  return {{"threads", shape.threads},     {"rows_per_pass", shape.rows_per_pass},     {"head_parts", shape.head_parts},
+          {"row_parts", shape.row_parts}, {"heads_first", shape.heads_first ? 1 : 0}, {"resident", shape.resident}};
+}
+
+// Whether `parts` blocks can share `group` value heads so that none is without.
+bool divides(int group, int parts) { return (parts - 1) * ((group + parts - 1) / parts) < group; }
+
+// Whether a part takes its heads in one turn, as parts of a key head have to.
+bool takes_one_turn(const core::Facts& facts, int parts) {
+  const int numbers = 3 * facts.value_dim + (facts.rule == core::Rule::kKda ? facts.key_dim : 0);
+  return (facts.group + parts - 1) / parts * numbers <= std::max(kTurnNumbers, numbers);
+}
+
+// The most blocks, up to `most`, that can share the value heads of a key head.
+int head_parts(const core::Facts& facts, int most) {
+  int parts = std::min(facts.group, most);
+  while (!divides(facts.group, parts)) --parts;
+  return parts;
+}
+
+// One block serves a key head, whatever the number of rows.
+Shape whole_heads(const Target& target, const core::Facts& facts) {
+  Shape shape;
+  if (target.family != Family::kCuda) return shape;
+  const bool half = core::size_of(facts.state.dtype) == 2;
+  if (key_channel_innermost(facts)) {
+    // As much of the state under way as registers hold; 16-bit states take twice the arithmetic a byte and want more
+    // blocks instead.
+    shape = {half ? 256 : 512, 4};
+    shape.resident = half ? 3 : 2;
+  } else {
+    shape = {128, 16};
+    shape.resident = 4;
   }
-  // 256 threads with 4 rows of 16 bytes in flight each cover the memory's latency with two blocks on a compute unit.
-  return {{"threads", 256}, {"rows_per_pass", 4}};
+  return shape;
+}
+
+// Few rows leave multiprocessors idle when one block serves a key head. Value heads are split first, for that costs
+// nothing but reading q and k twice; their value channels only if that is not enough, for then o has to be gathered.
+// All figures were measured on an H200 (tests/bench/NOTES.md); what is written here are numbers of blocks.
+std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
+  std::vector<Band> bands;
+  const bool rows = key_channel_innermost(facts);
+  const bool half = core::size_of(facts.state.dtype) == 2;
+  // Launches of so many rows that there are at most `most` blocks.
+  const auto up_to = [&](int most, const Shape& shape) {
+    const int blocks = facts.key_heads * shape.head_parts * shape.row_parts;
+    const int max_rows = most / blocks;
+    if (max_rows == 0 || (!bands.empty() && bands.back().max_rows >= max_rows)) return;
+    if (facts.value_dim % (shape.row_parts * kConvChannels) != 0 || !takes_one_turn(facts, shape.head_parts)) return;
+    bands.push_back({max_rows, choices_of(shape)});
+  };
+  const int one_each = target.processors;
+  Shape shape;
+  shape.row_parts = rows ? 4 : 2;
+  shape.head_parts = head_parts(facts, kMostOfCluster / shape.row_parts);
+  shape.rows_per_pass = rows ? 4 : 16;
+  up_to(one_each, shape);
+  if (rows && !half) {
+    Shape large{512, 4};
+    large.row_parts = 2;
+    up_to(one_each, large);
+  }
+  shape.row_parts = 1;
+  shape.head_parts = head_parts(facts, kMostOfCluster);
+  shape.rows_per_pass = !rows ? 16 : half ? 4 : 8;
+  // A slab needs more registers than two such blocks leave each other.
+  shape.resident = rows ? 2 : 0;
+  up_to(rows ? 2 * one_each : one_each, shape);
+  if (rows && shape.head_parts > 1) {
+    // Small blocks that fit four at a time even out better, until there are some 16 for each multiprocessor.
+    shape.rows_per_pass = 4;
+    shape.resident = 4;
+    up_to(16 * one_each, shape);
+  }
+  Shape many = whole_heads(target, facts);
+  if (!rows && takes_one_turn(facts, shape.head_parts)) many.head_parts = shape.head_parts;
+  bands.push_back({0, choices_of(many)});
+  return bands;
 }
 
 // A thread per value head, or for kda per four key channels of one: their gates are all there is to compute.
@@ -60,22 +144,75 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
   return 4 * (channels / piece + channels / facts.quant_group);
 }
 
-Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
-  if (target.family == Family::kCpu) return {};
-  if (operation == "chunk_delta") return prefill_choices(facts);
+std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing) {
+  for (const auto& [key, value] : choices) {
+    if (key == name) return value;
+  }
+  return missing;
+}
+
+std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
+  if (target.family == Family::kCpu) return {{}};
+  if (operation == "chunk_delta") return {{0, prefill_choices(facts)}};
   // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32.
-  if (operation == "decode_spec" || operation == "state_commit") return {{"threads", 256}, {"rows_per_pass", 4}};
-  if (facts.state.present()) return state_choices(target, facts.state);
+  if (operation == "decode_spec" || operation == "state_commit") {
+    return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};
+  }
+  if (facts.state.present()) {
+    if (operation == "decode" && target.clusters) return decode_bands(target, facts);
+    return {{0, choices_of(whole_heads(target, facts))}};
+  }
   if (operation == "norm_quant") {
     const int heads = norm_heads(target, facts);
-    return {{"threads", std::min(kNormThreads, heads * target.wave)}, {"heads_per_block", heads}};
+    return {{0, {{"threads", std::min(kNormThreads, heads * target.wave)}, {"heads_per_block", heads}}}};
   }
   // The other operations move a few kilobytes a block: more threads than channels only idle.
   const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
   const std::int64_t threads = operation == "gating" ? gating_threads(target, facts) : channels <= 128 ? 128 : 256;
-  return {{"threads", std::min<std::int64_t>(threads, target.max_threads)}, {"rows_per_pass", 4}};
+  return {{0, {{"threads", std::min<std::int64_t>(threads, target.max_threads)}, {"rows_per_pass", 4}}}};
 }
 
-int max_state_threads(const core::Facts& facts) { return key_channel_innermost(facts.state) ? 512 : 256; }
+std::string choices_fault(const Target& target, std::string_view operation, const core::Facts& facts,
+                          const Choices& choices) {
+  if (target.family == Family::kCpu) return "";
+  const std::int64_t threads = choice_of(choices, "threads", 0);
+  // Larger blocks leave a thread too few registers to hold its part of the state.
+  const bool streams = facts.state.present() && facts.chunk == 0;
+  const int most_streaming = key_channel_innermost(facts) ? 512 : 256;
+  const std::int64_t most = streams ? std::min(target.max_threads, most_streaming) : target.max_threads;
+  if (threads < target.wave || threads > most || threads % target.wave != 0) {
+    return fmt::format("threads = {} must be a multiple of {} and at most {}", threads, target.wave, most);
+  }
+  if (choice_of(choices, "rows_per_pass", 1) < 1) return "rows_per_pass must be at least 1";
+  const std::int64_t heads = choice_of(choices, "head_parts", 1);
+  const std::int64_t rows = choice_of(choices, "row_parts", 1);
+  if (heads < 1 || heads > facts.group || !divides(facts.group, static_cast<int>(heads))) {
+    return fmt::format("head_parts = {} leaves a block without one of the {} value heads of a key head", heads,
+                       facts.group);
+  }
+  if (rows < 1 || facts.value_dim % (rows * (rows > 1 ? kConvChannels : 1)) != 0) {
+    return fmt::format("row_parts = {} must divide dims.value = {} into multiples of {}", rows, facts.value_dim,
+                       kConvChannels);
+  }
+  if (rows > 1 && operation != "decode") return fmt::format("row_parts = {}: only decode gathers its output", rows);
+  if (operation == "decode" && heads * rows > 1) {
+    if (!target.clusters) {
+      return fmt::format("head_parts * row_parts = {}: {} has no clusters, so one block must serve a key head",
+                         heads * rows, target.name);
+    }
+    if (heads * rows > kMostOfCluster) {
+      return fmt::format("head_parts * row_parts = {}: a cluster has at most {} blocks", heads * rows, kMostOfCluster);
+    }
+    if (!takes_one_turn(facts, static_cast<int>(heads))) {
+      return fmt::format("head_parts = {}: a block's value heads need more shared memory than it has", heads);
+    }
+  }
+  const std::int64_t resident = choice_of(choices, "resident", 0);
+  if (resident < 0 || resident * threads > 2048) {
+    return fmt::format("resident = {}: a multiprocessor holds at most 2048 threads, and a block has {}", resident,
+                       threads);
+  }
+  return "";
+}
 
 }  // namespace gdn::plan

@@ -1,20 +1,47 @@
-// The written model of a target: how many threads, how many state rows in flight.
+// The written model of a target: how a kernel is cut into blocks, how many threads they have, how many state rows are
+// in flight, for launches of few rows and of many.
 #pragma once
 
+#include <vector>
+
 #include "core/facts.h"
+#include "core/plan.h"
 #include "plan/target.h"
-#include "plan/tuning.h"
 
 namespace gdn::plan {
-
-// Choices that the tuning table has no say in. GPU: "threads" of a block, "rows_per_pass" state rows that a lane group
-// keeps in flight; for norm_quant "heads_per_block", the value heads of a block. CPU: none.
-Choices model_choices(const Target& target, std::string_view operation, const core::Facts& facts);
 
 // Shared memory of a block of norm_quant whose groups of channels do not each lie in one head.
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
 
-// The most threads for which the bodies deal out a state of this order without holding too little of it a thread.
-int max_state_threads(const core::Facts& facts);
+using Choices = core::Choices;
+
+// Choices for launches of up to so many rows.
+struct Band {
+  int max_rows = 0;  // 0: any number
+  Choices choices;
+};
+
+// Choices that the tuning table has no say in, for more and more rows; the last band is for any number. CPU: one band
+// without choices. GPU:
+//
+//   threads        of a block
+//   rows_per_pass  state rows that a lane group (a state with the key channel innermost) or a thread (any other) has in
+//                  flight at a time
+//
+// for norm_quant heads_per_block, the value heads of a block; for prefill columns, the value channels of a block; and
+// for the operations that stream the state of one token, on CUDA with clusters different ones for few rows:
+//
+//   head_parts     blocks that share a key head's value heads
+//   row_parts      blocks that share the value channels of a value head
+//   heads_first    1: blocks follow each other through the heads of a row; 0: through the rows of a head
+//   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
+std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);
+
+// The value of a choice, or `missing` without it.
+std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing);
+
+// What is wrong with choices for this operation on this target, as text that names the limit; empty when nothing is.
+std::string choices_fault(const Target& target, std::string_view operation, const core::Facts& facts,
+                          const Choices& choices);
 
 }  // namespace gdn::plan

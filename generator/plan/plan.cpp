@@ -189,14 +189,6 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   return core::make_identity(std::move(text));
 }
 
-// Blocks that share the value channels of a head in prefill.
-int slices_of(const core::KernelPlan& plan) {
-  for (const auto& [name, value] : plan.choices) {
-    if (name == "columns") return (plan.facts.value_dim + static_cast<int>(value) - 1) / static_cast<int>(value);
-  }
-  return 1;
-}
-
 // What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const Facts& f) {
   const bool replays = f.rollback == core::Rollback::kReplay;
@@ -206,24 +198,37 @@ std::int64_t shared_bytes_of_tokens(const Facts& f) {
   return 4 * (std::int64_t{f.tokens} * (of_keys + of_values) + 64);
 }
 
-// Shared memory bounds nothing else: a body takes a group of value heads in turns that fit.
-void check_limits(const core::KernelPlan& plan, const Target& target) {
-  if (target.family == Family::kCpu) return;
-  const Facts& f = plan.facts;
-  const int most =
-      f.state.present() && f.chunk == 0 ? std::min(target.max_threads, max_state_threads(f)) : target.max_threads;
-  if (plan.launch.threads > most || plan.launch.threads % target.wave != 0) {
-    throw Unplannable(fmt::format("{} on {}: threads = {} must be a multiple of {} and at most {}", plan.operation,
-                                  target.name, plan.launch.threads, target.wave, most));
+// Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
+core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target, const Choices& choices) {
+  if (const std::string fault = choices_fault(target, plan.operation, plan.facts, choices); !fault.empty()) {
+    throw Unplannable(fmt::format("{} on {}: {}", plan.operation, target.name, fault));
   }
-  if (plan.operation != "decode_spec") return;
-  const std::int64_t bytes = shared_bytes_of_tokens(f);
-  if (bytes <= 48 * 1024) return;
-  throw Unplannable(
-      fmt::format("decode_spec on {}: {} tokens of heads of {} and {} channels need {} bytes of shared memory a block, "
-                  "and there are "
-                  "{}: lower speculative.tokens",
-                  target.name, f.tokens, f.key_dim, f.value_dim, bytes, 48 * 1024));
+  if (const std::int64_t bytes = shared_bytes_of_tokens(plan.facts);
+      plan.operation == "decode_spec" && bytes > 48 * 1024) {
+    throw Unplannable(fmt::format(
+        "decode_spec on {}: {} tokens of heads of {} and {} channels need {} bytes of shared memory a block, "
+        "and there are "
+        "{}: lower speculative.tokens",
+        target.name, plan.facts.tokens, plan.facts.key_dim, plan.facts.value_dim, bytes, 48 * 1024));
+  }
+  const auto parts = static_cast<int>(choice_of(choices, "head_parts", 1) * choice_of(choices, "row_parts", 1));
+  core::LaunchRule rule;
+  if (plan.operation == "decode_spec") rule.grid = core::Grid::kSequences;
+  rule.threads = static_cast<int>(choice_of(choices, "threads", 1));
+  rule.blocks_per_row = plan.facts.key_heads * parts;
+  rule.cluster = plan.operation == "decode" ? parts : 1;
+  // Prefill shares the value channels of a head over blocks, norm_quant takes whole heads.
+  if (prefills(plan.operation)) {
+    const auto columns = static_cast<int>(choice_of(choices, "columns", plan.facts.value_dim));
+    rule.grid = core::Grid::kSequences;
+    rule.blocks_per_row = plan.facts.value_heads * ((plan.facts.value_dim + columns - 1) / columns);
+  } else if (const std::int64_t heads = choice_of(choices, "heads_per_block", 0); heads > 0) {
+    rule.blocks_per_row = plan.facts.value_heads / static_cast<int>(heads);
+  } else {
+    rule.one_dimension =
+        target.family != Family::kCpu && (plan.operation == "decode" || plan.operation == "delta_update");
+  }
+  return rule;
 }
 
 bool has_norm_bias(const layout::Layout& layout) {
@@ -298,7 +303,6 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   plan.facts = layout.numbers;
   if (!prefills(operation)) forget_prefill(plan.facts);
   if (!drafts(operation)) forget_drafts(plan.facts);
-  if (operation == "decode_spec") plan.launch.grid = core::Grid::kSequences;
 
   for (const Use& use : uses(layout, operation)) {
     const int index = static_cast<int>(plan.operands.size());
@@ -338,22 +342,16 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
                                   plan.operands.size(), kMaxOperands));
   }
 
-  const Choices* tuned = tuning.find(target.name, operation, layout.spec);
-  plan.choices = tuned != nullptr ? *tuned : model_choices(target, operation, plan.facts);
-  plan.launch.threads = 1;
-  for (const auto& [name, value] : plan.choices) {
-    if (name == "threads") plan.launch.threads = static_cast<int>(value);
-  }
-  plan.launch.blocks_per_row = plan.facts.key_heads;
-  if (prefills(operation)) {
-    plan.launch.grid = core::Grid::kSequences;
-    plan.launch.blocks_per_row = plan.facts.value_heads * slices_of(plan);
+  for (const Band& band : bands_of(tuning, target, operation, layout.spec, plan.facts)) {
+    const core::LaunchRule rule = launch_rule(plan, target, band.choices);
+    if (band.max_rows == 0) {
+      plan.launch = rule;
+      plan.choices = band.choices;
+    } else {
+      plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
+    }
   }
   if (!plan.facts.out_scale.present()) forget_quantisation(plan.facts);
-  for (const auto& [name, value] : plan.choices) {
-    if (name == "heads_per_block") plan.launch.blocks_per_row = plan.facts.value_heads / static_cast<int>(value);
-  }
-  check_limits(plan, target);
   plan.identity = kernel_identity(plan);
   return planned;
 }

@@ -1,21 +1,21 @@
-// The tuning table: measured choices for a kernel on a target, kept in generator/plan/tuning.txt.
+// The tuning table: measured choices for a kernel on a target, kept in generator/plan/tuning.txt and written by
+// `gdn-gen tune`.
 //
-// Text format, version 1. The first line is "gdn-gen tuning 1"; '#' starts a comment; a row is
+// Text format, version 2. The first line is "gdn-gen tuning 2"; '#' starts a comment; a row is
 //
-//   <target> <operation> <spec or *> <choice>=<integer> ...
+//   <target> <operation> <spec or *> <most rows or *> <choice>=<integer> ...
 //
-// The row of the spec's own name wins over the row of '*'. Without a row the written model of choices.h decides.
+// A launch takes the row with the smallest number of rows that it fits, '*' being any number; of two rows for as many
+// rows the one of the spec's own name wins over '*'. Where no row is left the written model of choices.h decides.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-namespace gdn::plan {
+#include "plan/choices.h"
 
-using Choices = std::vector<std::pair<std::string, std::int64_t>>;
+namespace gdn::plan {
 
 class TuningTable {
  public:
@@ -25,17 +25,29 @@ class TuningTable {
   // The table that this program was built with.
   static const TuningTable& built_in();
 
-  // Null when neither the spec nor '*' has a row.
-  const Choices* find(std::string_view target, std::string_view operation, std::string_view spec) const;
+  // A table without rows: the model alone decides.
+  static const TuningTable& none();
+
+  // By the number of rows, increasing, a band for any number (max_rows 0) last. Empty when neither the spec nor '*' has
+  // a row.
+  std::vector<Band> find(std::string_view target, std::string_view operation, std::string_view spec) const;
+
+  // Replaces the rows of a spec, or adds them.
+  void set(std::string_view target, std::string_view operation, std::string_view spec, const std::vector<Band>& bands);
 
   std::string to_text() const;
 
  private:
   struct Row {
     std::string target, operation, spec;
-    Choices choices;
+    Band band;
   };
   std::vector<Row> rows_;
 };
+
+// The bands of the table, and those of the model for launches of more rows than the table speaks of. Neighbours of
+// equal choices are one band; the last one is for any number of rows.
+std::vector<Band> bands_of(const TuningTable& tuning, const Target& target, std::string_view operation,
+                           std::string_view spec, const core::Facts& facts);
 
 }  // namespace gdn::plan

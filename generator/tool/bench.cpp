@@ -18,6 +18,7 @@ namespace {
 struct Options {
   std::vector<std::string> specs;
   std::vector<int> batches = {1, 4, 16, 64, 256};
+  std::vector<std::string> edges = {"plain"};
   int ranks = 1;
   std::string on = "cuda", operation = "decode", tuning, json, commit = "not given";
 };
@@ -39,6 +40,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
   for (const std::string& spec : options.specs) command += " " + spec;
   command += fmt::format(" --on {} --batch {}", options.on, fmt::join(options.batches, ","));
   if (options.operation != "decode") command += fmt::format(" --operation {}", options.operation);
+  if (options.on == "cuda") command += fmt::format(" --edges {}", fmt::join(options.edges, ","));
   if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const verify::BenchRow& row : bench.rows) {
@@ -46,6 +48,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
                     {"operation", row.operation},
                     {"target", row.target},
                     {"on", row.on},
+                    {"edges", row.edges},
                     {"batch", row.batch},
                     {"state_dtype", row.state_dtype},
                     {"time_us", rounded(row.time_us)},
@@ -54,7 +57,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
                     {"floor_us", rounded(row.floor_us)},
                     {"ratio", rounded(row.ratio)}});
   }
-  return {{"format", 1},
+  return {{"format", 2},
           {"commit", options.commit},
           {"command", command},
           {"device", bench.device},
@@ -79,6 +82,14 @@ void add_bench(CLI::App& program, int&) {
   command->add_option("--operation", options->operation, "decode, or with --on cuda decode_spec or state_commit")
       ->check(CLI::IsMember({"decode", "decode_spec", "state_commit"}))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--edges", options->edges,
+          "how the launches of a graph follow each other: plain; programmatic, slot indices and states promised "
+          "to be ready early")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"plain", "programmatic"}))
+      ->capture_default_str();
   add_tuning(*command, options->tuning);
   command->add_option("--json", options->json, "write the figures to this file too");
   command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
@@ -88,21 +99,29 @@ void add_bench(CLI::App& program, int&) {
     if (options->on == "cpu" && options->operation != "decode") {
       throw Failure(kBadUsage, fmt::format("{} has no kernel for the CPU yet: --on cuda", options->operation));
     }
+    if (options->operation != "decode" && options->edges != std::vector<std::string>{"plain"}) {
+      throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
+                                           options->operation));
+    }
     verify::Bench all;
-    fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "state", "batch", "time us",
-               "GB/s", "floor us", "ratio");
+    std::vector<verify::Edges> edges;
+    for (const std::string& name : options->edges) {
+      edges.push_back(name == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic);
+    }
+    fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "edges", "state",
+               "batch", "time us", "GB/s", "floor us", "ratio");
     try {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
         const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
         verify::Bench bench = verify::bench_launch(loaded.spec, loaded.layout, options->operation, options->on,
-                                                   options->batches, tell, tuning);
+                                                   options->batches, edges, tell, tuning);
         if (bench.fan_gb_per_s > 0) {
           fmt::print("one read and {} writes: {:.0f} GB/s\n", *loaded.spec.speculative.tokens, bench.fan_gb_per_s);
         }
         for (const verify::BenchRow& row : bench.rows) {
-          fmt::print("{:<18} {:<10} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.target,
-                     row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+          fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.3f}\n", row.spec, row.target,
+                     row.edges, row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
         }
         std::fflush(stdout);
         // One floor for the whole file: the first measurement of the copy bandwidth.

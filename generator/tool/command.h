@@ -43,6 +43,7 @@ void add_build(CLI::App& program, int& exit_code);
 void add_check(CLI::App& program, int& exit_code);
 void add_verify(CLI::App& program, int& exit_code);
 void add_bench(CLI::App& program, int& exit_code);
+void add_tune(CLI::App& program, int& exit_code);
 void add_list(CLI::App& program, int& exit_code);
 void add_demo(CLI::App& program, int& exit_code);
 void add_diff(CLI::App& program, int& exit_code);

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   add_list(program, exit_code);
   add_verify(program, exit_code);
   add_bench(program, exit_code);
+  add_tune(program, exit_code);
   add_demo(program, exit_code);
   add_diff(program, exit_code);
   add_explain(program, exit_code);

@@ -13,8 +13,14 @@
 
 namespace gdn::verify {
 
+// How the launches of a graph stand to each other. Programmatic: each may begin before the one ahead of it is through;
+// it waits for that itself before it reads anything but parameters, slot indices and states, which the benchmark
+// promises to have stood before (Args::promises): no two launches of a graph share them.
+enum class Edges : std::uint8_t { kPlain, kProgrammatic };
+std::string_view to_string(Edges edges);
+
 struct BenchRow {
-  std::string spec, operation, target, on, state_dtype;
+  std::string spec, operation, target, on, edges, state_dtype;
   int batch = 0;
   double time_us = 0;      // median of one launch
   std::int64_t bytes = 0;  // every operand once: see floor_bytes
@@ -33,16 +39,37 @@ struct Bench {
 // The fewest bytes that a launch of `rows` rows (sequences of facts.tokens tokens each, in decode_spec) can move:
 // inputs, slots and parameters read once, outputs written once, the recurrent state read and written once, and of each
 // conv window the width - 1 rows that the step needs read and written once. decode_spec with a slot for each token
-// writes as many states as it has tokens; with records it reads and writes those of all tokens.
+// writes as many states as it has tokens; with records it reads and writes those of all tokens. Memory moves whole
+// sectors of 32 bytes: where what the step needs of a window shares its sectors with what it does not, all of it
+// counts.
 std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 
 // `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
-// still in the L2 cache when its layer comes round again; random slots; the median over replays. CPU: calls over a pool
-// of about 1 GiB (or four batches, if those are larger), each batch on other slots. `tell` hears what is being
-// measured. Throws runtime::Error where the place is not to be had.
+// still in the L2 cache when its layer comes round again; random slots, the same for all layers, as an engine has them;
+// the median over replays. CPU: calls over a pool of about 1 GiB (or four batches, if those are larger), each batch on
+// other slots; `edges` mean nothing there. `tell` hears what is being measured. Throws runtime::Error where the place
+// is not to be had.
 Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
-                   std::string_view place, const std::vector<int>& batches,
+                   std::string_view place, const std::vector<int>& batches, const std::vector<Edges>& edges,
                    const std::function<void(const std::string&)>& tell,
                    const plan::TuningTable& tuning = plan::TuningTable::built_in());
+
+// What was found for one way to launch decode at one batch size.
+struct Trial {
+  plan::Choices choices;
+  double time_us = 0;
+};
+
+struct Tuned {
+  std::string device, target;
+  std::vector<plan::Band> bands;           // one a batch size, the last for any number of rows
+  std::vector<std::vector<Trial>> trials;  // of each batch size, fastest first
+};
+
+// Times sensible choices for decode at each batch size on the CUDA device, as bench_decode does, each after the oracle
+// has judged it. A band keeps the choices of the next larger batch where those are at most 1.5% behind the best.
+// Throws runtime::Error where there is no device, std::runtime_error for a candidate that computes wrong results.
+Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vector<int> batches, Edges edges,
+                  const std::function<void(const std::string&)>& tell);
 
 }  // namespace gdn::verify

@@ -457,6 +457,27 @@ void visit_count(Visitor& visitor, std::string_view key, List& list) {
 }
 
 template <class Visitor, class Value>
+void visit_launch(Visitor& visitor, Value& launch) {
+  visitor.field("threads", launch.threads);
+  visitor.field("blocks_per_row", launch.blocks_per_row);
+  visitor.field("shared_bytes", launch.shared_bytes);
+  visitor.field("grid", launch.grid);
+  visitor.field("one_dimension", launch.one_dimension);
+  visitor.field("cluster", launch.cluster);
+}
+
+template <class Visitor, class Value>
+void visit_choices(Visitor& visitor, Value& choices) {
+  visit_count(visitor, "choices", choices);
+  visitor.nest();
+  for (auto& choice : choices) {
+    visitor.field("choice", choice.first);
+    visitor.field("value", choice.second);
+  }
+  visitor.close();
+}
+
+template <class Visitor, class Value>
 void visit_plan(Visitor& visitor, Value& plan) {
   int format = kPlanFormat;
   visitor.field("plan", format);
@@ -473,20 +494,22 @@ void visit_plan(Visitor& visitor, Value& plan) {
   visitor.field("target", plan.target);
   visitor.field("identity", plan.identity);
   visitor.open("launch");
-  visitor.field("threads", plan.launch.threads);
-  visitor.field("blocks_per_row", plan.launch.blocks_per_row);
-  visitor.field("shared_bytes", plan.launch.shared_bytes);
-  visitor.field("grid", plan.launch.grid);
+  visit_launch(visitor, plan.launch);
   visitor.close();
   visit_count(visitor, "operands", plan.operands);
   visitor.nest();
   for (auto& operand : plan.operands) visit_operand(visitor, operand);
   visitor.close();
-  visit_count(visitor, "choices", plan.choices);
+  visit_choices(visitor, plan.choices);
+  visit_count(visitor, "variants", plan.variants);
   visitor.nest();
-  for (auto& choice : plan.choices) {
-    visitor.field("choice", choice.first);
-    visitor.field("value", choice.second);
+  for (auto& variant : plan.variants) {
+    visitor.field("variant", variant.symbol);
+    visitor.nest();
+    visitor.field("max_rows", variant.max_rows);
+    visit_launch(visitor, variant.launch);
+    visit_choices(visitor, variant.choices);
+    visitor.close();
   }
   visitor.close();
   visit_facts(visitor, plan.facts);

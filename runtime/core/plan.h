@@ -17,8 +17,8 @@
 
 namespace gdn::core {
 
-constexpr int kPlanFormat = 2;   // of to_text
-constexpr int kTemplateAbi = 3;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
+constexpr int kPlanFormat = 3;   // of to_text
+constexpr int kTemplateAbi = 4;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
@@ -64,13 +64,26 @@ struct Operand {
 // What a launch has a row of blocks for.
 enum class Grid : std::uint8_t { kTokens, kSequences };
 
-// Blocks: grid.x = tokens or sequences of the launch, grid.y = blocks_per_row. CPU kernels take items
-// [0, grid.x * blocks_per_row).
+// Blocks: grid.x = tokens or sequences of the launch, grid.y = blocks_per_row; or both multiplied in grid.x. CPU
+// kernels take items [0, grid.x * blocks_per_row).
 struct LaunchRule {
   int threads = 0;  // of a block; 1 on the CPU
   int blocks_per_row = 0;
   int shared_bytes = 0;  // dynamic shared memory; static shared memory is the compiler's business
   Grid grid = Grid::kTokens;
+  bool one_dimension = false;  // all blocks in grid.x
+  int cluster = 1;             // neighbouring blocks in grid.x that run at the same time
+};
+
+using Choices = std::vector<std::pair<std::string, std::int64_t>>;
+
+// The same kernel made for launches of few rows: its own entry point, launch rule and choices, everything else the
+// plan's.
+struct Variant {
+  int max_rows = 0;
+  std::string symbol;
+  LaunchRule launch;
+  Choices choices;
 };
 
 // grid.x of a launch.
@@ -87,9 +100,17 @@ struct KernelPlan {
   Identity identity;      // of the kernel: operation, every operand's layout, the numbers
   std::vector<Operand> operands;
   LaunchRule launch;
-  std::vector<std::pair<std::string, std::int64_t>> choices;  // tuning: ("threads", 256), ...; in the emitted facts too
+  Choices choices;                // tuning: ("threads", 256), ...; in the emitted facts too
+  std::vector<Variant> variants;  // by max_rows, increasing; a launch takes the first that it fits, or the plan's own
   Facts facts;
 };
+
+// Which entry point a launch takes: an index of plan.variants, or their number for the plan's own.
+inline std::size_t variant_of(const KernelPlan& plan, const Args& args) {
+  std::size_t i = 0;
+  while (i < plan.variants.size() && args.rows > plan.variants[i].max_rows) ++i;
+  return i;
+}
 
 // One "key: value" line per field, in a fixed order, operands indented under theirs.
 std::string to_text(const KernelPlan& plan);

@@ -54,6 +54,7 @@ struct Driver {
     library.bind(table.module_function, "cuModuleGetFunction");
     library.bind(table.function_attribute, "cuFuncSetAttribute");
     library.bind(table.launch, "cuLaunchKernel");
+    library.bind(table.launch_config, "cuLaunchKernelEx");
     library.bind(table.capture_begin, "cuStreamBeginCapture_v2");
     library.bind(table.capture_end, "cuStreamEndCapture");
     library.bind(table.graph_instantiate, "cuGraphInstantiateWithFlags");

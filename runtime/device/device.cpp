@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "compile/elf.h"
 #include "device/gpu_api.h"
 #include "error.h"
@@ -13,6 +15,26 @@ constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING, hipStream
 constexpr int kThreadLocalCapture = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
 constexpr int kDynamicSharedBytes = 8;      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
 constexpr int kFreeSharedBytes = 48 << 10;  // needs no attribute
+
+// CUlaunchAttribute and CUlaunchConfig of cuda.h.
+constexpr int kProgrammaticSerialization = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+struct LaunchAttribute {
+  int id = 0;
+  char padding[4] = {};
+  union {
+    char bytes[64];
+    int number;
+  } value = {};
+};
+struct LaunchConfig {
+  unsigned grid[3] = {1, 1, 1};
+  unsigned block[3] = {1, 1, 1};
+  unsigned shared_bytes = 0;
+  Stream stream = nullptr;
+  LaunchAttribute* attributes = nullptr;
+  unsigned count = 0;
+};
+static_assert(sizeof(LaunchAttribute) == 72 && sizeof(LaunchConfig) == 56, "the layout that cuda.h gives them");
 
 }  // namespace
 
@@ -107,6 +129,20 @@ void* Module::function(const std::string& symbol, int shared_bytes) const {
 
 void Module::launch(void* function, const LaunchShape& shape, Stream stream, void** parameters) const {
   const CurrentDevice current(*api_);
+  if (shape.programmatic && api_->call().launch_config != nullptr) {
+    LaunchAttribute attribute;
+    attribute.id = kProgrammaticSerialization;
+    attribute.value.number = 1;
+    LaunchConfig config;
+    std::copy(shape.grid, shape.grid + 3, config.grid);
+    std::copy(shape.block, shape.block + 3, config.block);
+    config.shared_bytes = shape.shared_bytes;
+    config.stream = stream;
+    config.attributes = &attribute;
+    config.count = 1;
+    api_->expect(api_->call().launch_config(&config, function, parameters, nullptr), "launching a kernel");
+    return;
+  }
   api_->expect(api_->call().launch(function, shape.grid[0], shape.grid[1], shape.grid[2], shape.block[0],
                                    shape.block[1], shape.block[2], shape.shared_bytes, stream, parameters, nullptr),
                "launching a kernel");

@@ -93,6 +93,9 @@ struct LaunchShape {
   unsigned grid[3] = {1, 1, 1};
   unsigned block[3] = {1, 1, 1};
   unsigned shared_bytes = 0;  // dynamic
+  // May begin before what is ahead of it in the stream is through: the kernel waits for that itself (CUDA's
+  // programmatic dependent launch). HIP has no such thing and ignores it.
+  bool programmatic = false;
 };
 
 class Module {

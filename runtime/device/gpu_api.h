@@ -34,6 +34,7 @@ struct GpuFunctions {
   int (*function_attribute)(void*, int, int) = nullptr;
   int (*launch)(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, void**,
                 void**) = nullptr;
+  int (*launch_config)(const void* config, void*, void**, void**) = nullptr;  // cuLaunchKernelEx; null for HIP
   int (*capture_begin)(Stream, int) = nullptr;
   int (*capture_end)(Stream, void**) = nullptr;
   int (*graph_instantiate)(void**, void*, unsigned long long) = nullptr;

@@ -8,6 +8,10 @@ namespace gdn {
 
 constexpr int kMaxOperands = 32;
 
+// What the caller of a launch on a programmatic edge vouches for (Args::promises). Without a promise a kernel reads
+// nothing but parameters before the launch ahead of it is through.
+constexpr unsigned kPoolsAreReady = 1;  // slot indices and recurrent states stood before the launch ahead began
+
 struct Args {
   void* operand[kMaxOperands];     // base addresses; null for an operand that the caller leaves out
   long long stride[kMaxOperands];  // elements between two tokens, sequences or slots of an operand
@@ -15,6 +19,7 @@ struct Args {
   int sequences;                   // sequences in this launch: the offsets operand has one number more; where an
                                    // operation has no such operand every token is a sequence, and this equals rows
   int slots;                       // slots in the pools: a slot index is in [0, slots) or padding
+  unsigned promises;               // of the caller: a sum of the constants above
 };
 
 }  // namespace gdn

@@ -6,7 +6,8 @@
 // (transformers keeps `width`, speculative decoding more): kFirst keeps the last width - 1 inputs in its first rows and
 // leaves the others alone, kLast keeps them in its last rows and shifts the whole window.
 //
-// A block owns every channel that it convolves, so that no other block sees its window half shifted.
+// No block may see a window that another has shifted: a block either owns the channels that it convolves (v everywhere,
+// q and k where one block serves a key head), or keeps their shifted windows until all readers have read them.
 #pragma once
 
 #include "gdn/map.h"
@@ -96,72 +97,113 @@ struct WindowRows {
   static constexpr int kWritten = kLast ? F::kWindow : kHistory;
 };
 
-// Channels that one thread convolves at once: as many as keep every thread busy, so that its accesses are as wide as
-// that allows. Dimensions are multiples of 16.
+// Channels that one thread convolves at once, of `channels` that a block has: so many that no thread takes a second
+// turn, within the width of an access. Dimensions are multiples of 16.
 template <class F>
-GDN_HD constexpr int conv_channels() {
-  const int a_thread = (2 * F::kKeyDim + F::kGroup * F::kValueDim) / F::kThreads;
-  return a_thread >= 4 ? 4 : a_thread >= 2 ? 2 : 1;
+GDN_HD constexpr int conv_channels(int channels) {
+  return smaller(4, power_of_two_above(ceil_div(channels, F::kThreads)));
 }
 
-// Convolves one head of one part (q, k or v) and shifts its window: all threads of the block, each its share of the
-// deal. sink(channel, y) takes conv_channels<F>() results of neighbouring channels.
-template <class F, class Input, class Weight, class Bias, class Window, class Sink>
-GDN_DEVICE void convolve_head(const Args& args, int row, long long slot, int head, Deal<F::kThreads>& deal, Sink sink) {
-  constexpr int kChannels = conv_channels<F>();
+// The operands of one part (q, k or v) of a convolution.
+template <class I, class W, class B, class S>
+struct ConvMaps {
+  using Input = I;
+  using Weight = W;
+  using Bias = B;
+  using Window = S;
+};
+template <class F>
+using ConvOfQ = ConvMaps<typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>;
+template <class F>
+using ConvOfK = ConvMaps<typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>;
+template <class F>
+using ConvOfV = ConvMaps<typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>;
+
+// Where one head of a part lies in them.
+template <class Maps>
+struct ConvHead {
+  MapElements<typename Maps::Input> input;
+  MapElements<typename Maps::Weight> weight;
+  MapElements<typename Maps::Bias> bias;
+  MapElements<typename Maps::Window> window;
+
+  template <class Part = Maps>
+  GDN_DEVICE static ConvHead of(const Args& args, int row, long long slot, int head) {
+    return {part<typename Part::Input>(args, row) + Part::Input::base(head),
+            part<typename Part::Weight>(args) + Part::Weight::base(head),
+            part<typename Part::Bias>(args) + Part::Bias::base(head),
+            part<typename Part::Window>(args, slot) + Part::Window::base(head)};
+  }
+};
+
+// kChannels neighbouring channels of a head, from `channel` on: y after activation and rounding, and the rows of their
+// window as they are to stand after this token.
+template <class F, class Maps, int kChannels>
+GDN_DEVICE void convolve(const ConvHead<Maps>& head, int channel, float (&y)[kChannels],
+                         float (&shifted)[kChannels][WindowRows<F>::kWritten]) {
   constexpr int kWidth = F::kConvWidth;
+  using Input = typename Maps::Input;
   using Rows = WindowRows<F>;
-  using WeightTile = TapTile<Weight, kChannels, 0, kWidth>;
-  using ReadTile = TapTile<Window, kChannels, Rows::kFirstRead, Rows::kRead>;
-  using WriteTile = TapTile<Window, kChannels, 0, Rows::kWritten>;
+  using WeightTile = TapTile<typename Maps::Weight, kChannels, 0, kWidth>;
+  using ReadTile = TapTile<typename Maps::Window, kChannels, Rows::kFirstRead, Rows::kRead>;
   using InputElement = typename Input::Element;
-  static_assert(Input::kRun % kChannels == 0, "whole groups of channels");
   constexpr int kInputAlign = Input::kInnerStride == 1 ? smaller(Input::kAlign, kChannels) : 1;
 
-  const auto inputs = part<Input>(args, row) + Input::base(head);
-  const auto weights = part<Weight>(args) + Weight::base(head);
-  const auto window = part<Window>(args, slot) + Window::base(head);
-
-  for (int item = deal.first; item < Input::kRun / kChannels; item += F::kThreads) {
-    const int channel = item * kChannels;
-    float older[kChannels][Rows::kRead];
-    float weight[kChannels][kWidth];
-    float current[kChannels];
-    ReadTile::load(window + channel * Window::kInnerStride, older);
-    if constexpr (Input::kInnerStride == 1) {
-      load_run<InputElement, kChannels, kInputAlign>(inputs + channel, current);
-    } else {
-      GDN_UNROLL
-      for (int c = 0; c < kChannels; ++c) {
-        current[c] = load_one<InputElement>(inputs + (channel + c) * Input::kInnerStride);
-      }
-    }
-    WeightTile::load(weights + channel * Weight::kInnerStride, weight);
-
-    float shifted[kChannels][Rows::kWritten];
-    float y[kChannels];
+  float older[kChannels][Rows::kRead];
+  float weight[kChannels][kWidth];
+  float current[kChannels];
+  ReadTile::load(head.window + channel * Maps::Window::kInnerStride, older);
+  if constexpr (Input::kInnerStride == 1) {
+    load_run<InputElement, kChannels, kInputAlign>(head.input + channel, current);
+  } else {
     GDN_UNROLL
     for (int c = 0; c < kChannels; ++c) {
-      float sum = 0.0f;
-      if constexpr (F::kConvBias) {
-        sum =
-            load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + (channel + c) * Bias::kInnerStride);
-      }
-      GDN_UNROLL
-      for (int age = 0; age < kWidth; ++age) {
-        const float input = age == 0 ? current[c] : older[c][Rows::kOldest + Rows::kHistory - age];
-        sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * input;
-      }
-      y[c] = rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
-      GDN_UNROLL
-      for (int r = 0; r < Rows::kWritten; ++r) {
-        shifted[c][r] = r + 1 < Rows::kWritten ? older[c][r + 1 - Rows::kFirstRead] : current[c];
-      }
+      current[c] = load_one<InputElement>(head.input + (channel + c) * Input::kInnerStride);
     }
-    WriteTile::store(window + channel * Window::kInnerStride, shifted);
-    sink(channel, y);
   }
-  deal.next_part(Input::kRun / kChannels);
+  WeightTile::load(head.weight + channel * Maps::Weight::kInnerStride, weight);
+
+  GDN_UNROLL
+  for (int c = 0; c < kChannels; ++c) {
+    float sum = 0.0f;
+    if constexpr (F::kConvBias) {
+      sum = load_one<typename Maps::Bias::Element>(head.bias + (channel + c) * Maps::Bias::kInnerStride);
+    }
+    GDN_UNROLL
+    for (int age = 0; age < kWidth; ++age) {
+      const float input = age == 0 ? current[c] : older[c][Rows::kOldest + Rows::kHistory - age];
+      sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * input;
+    }
+    y[c] = rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+    GDN_UNROLL
+    for (int r = 0; r < Rows::kWritten; ++r) {
+      shifted[c][r] = r + 1 < Rows::kWritten ? older[c][r + 1 - Rows::kFirstRead] : current[c];
+    }
+  }
+}
+
+template <class Maps, int kChannels, int kRows>
+GDN_DEVICE void store_window(const ConvHead<Maps>& head, int channel, const float (&shifted)[kChannels][kRows]) {
+  using Window = typename Maps::Window;
+  TapTile<Window, kChannels, 0, kRows>::store(head.window + channel * Window::kInnerStride, shifted);
+}
+
+// One head of one part whose window this block alone touches: all threads of the block, each its share of the deal.
+// sink(channel, y) takes the results of neighbouring channels.
+template <class F, class Maps, class Sink>
+GDN_DEVICE void convolve_head(const Args& args, int row, long long slot, int head, Deal<F::kThreads>& deal, Sink sink) {
+  constexpr int kRun = Maps::Input::kRun;
+  constexpr int kChannels = conv_channels<F>(2 * F::kKeyDim + F::kGroup * F::kValueDim);
+  static_assert(kRun % kChannels == 0, "whole groups of channels");
+  const ConvHead<Maps> here = ConvHead<Maps>::of(args, row, slot, head);
+  for (int item = deal.first; item < kRun / kChannels; item += F::kThreads) {
+    float y[kChannels];
+    float shifted[kChannels][WindowRows<F>::kWritten];
+    convolve<F, Maps, kChannels>(here, item * kChannels, y, shifted);
+    store_window<Maps, kChannels>(here, item * kChannels, shifted);
+    sink(item * kChannels, y);
+  }
+  deal.next_part(kRun / kChannels);
 }
 
 }  // namespace gdn

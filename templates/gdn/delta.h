@@ -12,22 +12,25 @@
 //
 // Two ways to deal out the state, by which channel its memory has innermost:
 //   DeltaRows     a row of memory is one value channel: a few lanes share it and sum over its key channels.
-//   DeltaColumns  a row of memory is one key channel: a wave takes a narrow slab of value channels, for all key
-//                 channels, so that its sums too stay inside the wave.
-// Neither needs a barrier: once v, q, k and the gates are in shared memory, each wave runs on its own.
+//                 No barrier: once v, q, k and the gates are in shared memory, each wave runs on its own.
+//   DeltaColumns  a row of memory is one key channel: the block takes a slab of value channels, for all key channels,
+//   so
+//                 wide that it covers whole lines of memory; its sums cross the waves through shared memory.
 #pragma once
 
 #include "gdn/gates.h"
 #include "gdn/norm.h"
+#include "gdn/split.h"
 
 namespace gdn {
 
 // The value heads that a block works on at a time: shared memory bounds them (any group is allowed), and only groups
-// beyond 12 heads of 256 channels, 9 of them with decays by channel, need more than one turn.
+// beyond 8 heads of 256 channels, 6 of them with decays by channel, need more than one turn.
+constexpr int kTurnNumbers = 6144;  // the generator's choices.cpp has the same
 template <class F>
 GDN_HD constexpr int heads_at_once() {
   const int numbers = 3 * F::kValueDim + (decays_by_channel<F>() ? F::kKeyDim : 0);  // of a head: v, o, gates, decays
-  return smaller(F::kGroup, larger(1, 9216 / numbers));
+  return smaller(heads_of_part<F>(), larger(1, kTurnNumbers / numbers));
 }
 
 // What the delta rule reads and leaves in shared memory, for heads_at_once<F>() value heads.
@@ -41,6 +44,7 @@ struct DeltaShared {
   alignas(16) float gates[kHeads * F::kValueDim];         // act(z), where the operation has a gated norm
   alignas(16) float decay[kHeads * decays_of_head<F>()];  // exp(g)
   float beta[kHeads];
+  Mailbox gathered;  // where value channels are split: o of all blocks of the cluster
 
   // The decay of a whole head; 1 where its key channels decay.
   GDN_DEVICE float head_decay(int head) const { return decays_by_channel<F>() ? 1.0f : decay[head]; }
@@ -51,12 +55,25 @@ struct DeltaShared {
   }
 };
 
-// What a block's share of a turn is.
+// What a block's share of a turn is: value channels first_value to first_value + values_of_part<F>() - 1 of its heads.
 struct DeltaTurn {
   int key_head;
   int first_head;  // number in the group of the first head of this turn
   int heads;       // of this turn
+  int first_value = 0;
+  int gatherer = 0;  // the block of the cluster that o goes to, where value channels are split
 };
+
+// o of one value channel, to where the operation collects it.
+template <class F>
+GDN_DEVICE void put_o(DeltaShared<F>& shared, const DeltaTurn& turn, int head, int value_channel, float o) {
+  float* const to = shared.o + head * F::kValueDim + value_channel;
+  if constexpr (F::kRowParts > 1) {
+    cluster_send(*to, shared.gathered, turn.gatherer, rounded<typename F::RoundO>(o));
+  } else {
+    *to = rounded<typename F::RoundO>(o);
+  }
+}
 
 template <class F>
 class TokenRows;
@@ -69,7 +86,7 @@ class DeltaRows {
 
   using State = typename F::State;
   using Element = typename State::Element;
-  static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim;
+  static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim, kValues = values_of_part<F>();
 
   // One access: 16 bytes where the layout allows.
   static constexpr int kWidth =
@@ -94,9 +111,9 @@ class DeltaRows {
   using Piece = Pack<Element, kWidth>;
   static constexpr int kRegisters = kPieces * larger(Raw<Piece::kBytes>::kWords, kWidth / 2);  // of a row
   static constexpr int kRows =
-      larger(1, smaller(smaller(F::kRowsPerPass, kBudget / kRegisters), ceil_div(kValueDim, kTeams)));
+      larger(1, smaller(smaller(F::kRowsPerPass, kBudget / kRegisters), ceil_div(kValues, kTeams)));
   static constexpr int kRowsOfPass = kTeams * kRows;
-  static constexpr bool kWholePass = kValueDim % kRowsOfPass == 0;
+  static constexpr bool kWholePass = kValues % kRowsOfPass == 0;
 
   struct Pass {
     Piece piece[kRows][kPieces];
@@ -112,7 +129,6 @@ class DeltaRows {
   // All waves, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
   GDN_DEVICE void run(DeltaShared<F>& shared) {
     const QkFactors factors = qk_factors<F>(shared.q, shared.k);
-    const float product = qk_product<F>(shared.q, shared.k, factors);
     float q[kPieces][kWidth];
     float k[kPieces][kWidth];
     GDN_UNROLL
@@ -132,27 +148,28 @@ class DeltaRows {
       Pass pass = ahead_;
       int next_head = head;
       int next_first = first + kRowsOfPass;
-      if (next_first >= kValueDim) next_first = 0, ++next_head;
+      if (next_first >= kValues) next_first = 0, ++next_head;
       const bool more = next_head < turn_.heads;
       if (more) read(next_head, next_first, ahead_);
-      update(shared, head, first, q, k, product, pass);
+      update(shared, head, first, q, k, factors.product, pass);
       if (!more) break;
       head = next_head, first = next_first;
     }
   }
 
  private:
-  // The r-th row of this lane's team in a pass: a team's rows lie together, 2 KB of fp32 at K = 128, which the memory
-  // serves better than rows that are spread over the pass.
+  // The r-th row of this lane's team in a pass, among the block's value channels: a team's rows lie together, 2 KB of
+  // fp32 at K = 128, which the memory serves better than rows that are spread over the pass.
   GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
 
   GDN_DEVICE Elements<Element> piece_at(int head, int value_channel, int p) const {
     return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head)) +
-           value_channel * State::kOuterStride + (lane_ + p * kLanes) * kWidth * State::kInnerStride;
+           (turn_.first_value + value_channel) * State::kOuterStride +
+           (lane_ + p * kLanes) * kWidth * State::kInnerStride;
   }
 
   GDN_DEVICE bool inside(int value_channel, int p) const {
-    return (kWholePass || value_channel < kValueDim) && (kWholeRow || lane_ + p * kLanes < kAccesses);
+    return (kWholePass || value_channel < kValues) && (kWholeRow || lane_ + p * kLanes < kAccesses);
   }
 
   GDN_DEVICE void read(int head, int first, Pass& pass) const {
@@ -200,9 +217,12 @@ class DeltaRows {
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int value_channel = row(first, r);
-      const bool row_inside = kWholePass || value_channel < kValueDim;
-      const float v = row_inside ? shared.v[head * kValueDim + value_channel] : 0.0f;
+      const bool row_inside = kWholePass || value_channel < kValues;
+      const float v = row_inside ? shared.v[head * kValueDim + turn_.first_value + value_channel] : 0.0f;
       const float u = beta * (v - decay * sums[2 * r]);
+      if (row_inside && lane_ == r % kLanes) {
+        put_o<F>(shared, turn_, head, turn_.first_value + value_channel, decay * sums[2 * r + 1] + u * product);
+      }
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         float updated[kWidth];
@@ -214,9 +234,6 @@ class DeltaRows {
         if (inside(value_channel, p)) {
           store_stream<Piece::kBytes>(piece_at(head, value_channel, p), pass.piece[r][p].raw);
         }
-      }
-      if (row_inside && lane_ == r % kLanes) {
-        shared.o[head * kValueDim + value_channel] = rounded<typename F::RoundO>(decay * sums[2 * r + 1] + u * product);
       }
     }
   }
@@ -234,138 +251,205 @@ class DeltaColumns {
 
   using State = typename F::State;
   using Element = typename State::Element;
-  static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim;
+  static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim, kValues = values_of_part<F>();
   static constexpr int kWidth =
-      access_width<Element>(smaller(State::kAlign, power_of_two_in(State::kInnerStride)), kValueDim);
-  static constexpr int kAccesses = kValueDim / kWidth;
+      smaller(4, access_width<Element>(smaller(State::kAlign, power_of_two_in(State::kInnerStride)), kValues));
+  static constexpr int kAccesses = kValues / kWidth;
+  using Piece = Pack<Element, kWidth>;
+  static constexpr int kWords = larger(Raw<Piece::kBytes>::kWords, kWidth / 2);  // registers of a piece
   static_assert(F::kThreads <= 256, "larger blocks leave a thread too few registers: lower `threads` in the plan");
 
-  // Lanes side by side along the value channels: 128 bytes if the rest of the wave then covers the key channels in 16
-  // rows a lane, else half of that; a whole 32-byte sector is the least.
-  GDN_HD static constexpr int lanes() {
+  // How the key channels of a sum are dealt out, the same for every number of threads and for the bodies that take
+  // several tokens, so that all of them round alike: kTeams teams, each adds up every kTeams-th channel, and the teams'
+  // sums are added by halves (t and t + kTeams / 2 first). A wave alone would take 128 bytes of value channels if its
+  // teams then have at most 16 key channels each, else half of that; a whole 32-byte sector is the least.
+  GDN_HD static constexpr int wave_lanes() {
     for (int lanes = 8; lanes > 2; lanes /= 2) {
-      if (lanes <= power_of_two_above(kAccesses) && ceil_div(kKeyDim, kWaveSize / lanes) <= 16) return lanes;
+      if (lanes <= power_of_two_above(kValueDim / kWidth) && ceil_div(kKeyDim, kWaveSize / lanes) <= 16) return lanes;
     }
     return 2;
   }
-  static constexpr int kLanes = lanes();
+  static constexpr int kLanes = wave_lanes();
   static constexpr int kTeams = kWaveSize / kLanes;
-  static constexpr int kRows = ceil_div(kKeyDim, kTeams);  // key channels of a lane
+  static constexpr int kRows = ceil_div(kKeyDim, kTeams);  // key channels of a thread
   static constexpr bool kWholeKeys = kKeyDim % kTeams == 0;
-  static constexpr int kSlabs = ceil_div(kAccesses, kLanes);  // of a head
-  static constexpr bool kWholeSlabs = kAccesses % kLanes == 0;
   static constexpr int kWaves = F::kThreads / kWaveSize;
-  using Piece = Pack<Element, kWidth>;
+
+  // Threads side by side along the value channels of a slab, and slabs that the block has under way at a time.
+  GDN_HD static constexpr int slab_lanes() {
+    int lanes = larger(kLanes, power_of_two_above(kAccesses));
+    while (lanes > kLanes && F::kThreads % (lanes * kTeams) != 0) lanes /= 2;
+    return lanes;
+  }
+  static constexpr int kSlabLanes = slab_lanes();
+  static constexpr int kThreadsOfSlab = kSlabLanes * kTeams;
+  static constexpr int kStreams = F::kThreads / kThreadsOfSlab;
+  static constexpr int kSlabs = ceil_div(kAccesses, kSlabLanes);  // of a head
+  static constexpr bool kWholeSlabs = kAccesses % kSlabLanes == 0;
+  static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64;
+
+  // Sums over the teams: inside a wave by shuffles, then over the groups of lanes that shuffles don't join.
+  static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);
+  static constexpr int kGroups = kTeams / kTeamsOfWave;
+  struct Partial {
+    alignas(16) float sum[2][kStreams][kGroups][2][kSlabLanes * kWidth];  // in turns; S^T k, then S^T q
+  };
+  struct Slab {
+    Piece piece[kRows];
+  };
 
  public:
-  // Issues the loads of the wave's first slab; call it early, they need nothing but the slot.
+  // Issues the loads of the first slab; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaColumns(const Args& args, long long slot, const DeltaTurn& turn)
-      : state_(part<State>(args, slot)), turn_(turn), lane_(lane_id() % kLanes), team_(lane_id() / kLanes) {
-    slab_ = wave_id();
-    settle();
-    read();
+      : state_(part<State>(args, slot)), turn_(turn) {
+    const int thread = thread_id() % kThreadsOfSlab;
+    stream_ = thread_id() / kThreadsOfSlab;
+    lane_ = thread % kSlabLanes;
+    group_ = kTeamsOfWave > 1 ? thread / kWaveSize : thread / kSlabLanes;
+    first_of_group_ = thread % kWaveSize < kSlabLanes;
+    team_ = (kTeamsOfWave > 1 ? thread % kWaveSize / kSlabLanes : 0) * kGroups + group_;
+    read(stream_, ahead_);
   }
 
-  // All waves, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
+  // All threads, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
   GDN_DEVICE void run(DeltaShared<F>& shared) {
     const QkFactors factors = qk_factors<F>(shared.q, shared.k);
-    const float product = qk_product<F>(shared.q, shared.k, factors);
-    float q[kRows];
-    float k[kRows];
+    float k[kRows];  // q is used once a slab: no registers for it
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const int channel = team_ + r * kTeams;
-      const bool inside = kWholeKeys || channel < kKeyDim;
-      q[r] = inside ? normalised<F>(shared.q[channel], factors.q) : 0.0f;
-      k[r] = inside ? normalised<F>(shared.k[channel], factors.k) : 0.0f;
+      k[r] = key_inside(r) ? normalised<F>(shared.k[key_channel(r)], factors.k) : 0.0f;
     }
-    while (head_ < turn_.heads) {
-      update(shared, q, k, product);
-      slab_ += kWaves;
-      settle();
-      read();
+    GDN_SHARED(Partial, partial);
+    const int slabs = turn_.heads * kSlabs;
+    int turn = 0;
+    for (int first = 0; first < slabs; first += kStreams) {
+      const int slab = first + stream_;
+      const int next = slab + kStreams;
+      if constexpr (kReadsAhead) {
+        Slab now = ahead_;
+        read(next, ahead_);
+        update(shared, partial, turn, slab, factors, k, now);
+      } else {
+        update(shared, partial, turn, slab, factors, k, ahead_);
+        read(next, ahead_);
+      }
+      turn = 1 - turn;
     }
   }
 
  private:
-  // Slabs are numbered through the heads; carries an overflow of slab_ into head_.
-  GDN_DEVICE void settle() {
-    while (slab_ >= kSlabs) slab_ -= kSlabs, ++head_;
+  GDN_DEVICE int key_channel(int r) const { return team_ + r * kTeams; }
+
+  // Slabs are numbered through the heads of the turn; the value channel is among the block's.
+  GDN_DEVICE static int head_of(int slab) { return slab / kSlabs; }
+  GDN_DEVICE int value_channel(int slab) const { return (slab % kSlabs * kSlabLanes + lane_) * kWidth; }
+  GDN_DEVICE bool column_inside(int slab) const {
+    return slab < turn_.heads * kSlabs && (kWholeSlabs || value_channel(slab) < kValues);
   }
 
-  GDN_DEVICE int value_channel() const { return (slab_ * kLanes + lane_) * kWidth; }
-  GDN_DEVICE bool column_inside() const { return kWholeSlabs || value_channel() < kValueDim; }
-
-  GDN_DEVICE Elements<Element> column() const {
-    return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head_)) + value_channel();
+  GDN_DEVICE Elements<Element> column(int slab) const {
+    return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) + turn_.first_value +
+           value_channel(slab);
   }
 
-  GDN_DEVICE bool inside(int r) const { return column_inside() && (kWholeKeys || team_ + r * kTeams < kKeyDim); }
+  GDN_DEVICE bool key_inside(int r) const { return kWholeKeys || key_channel(r) < kKeyDim; }
 
-  GDN_DEVICE void read() {
-    if (head_ >= turn_.heads) return;
-    const Elements<Element> from = column();
+  GDN_DEVICE void read(int slab, Slab& to) const {
+    if (!column_inside(slab)) return;
+    const Elements<Element> from = column(slab);
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      piece_[r].clear();
-      if (inside(r)) piece_[r].raw = load_stream<Piece::kBytes>(from + (team_ + r * kTeams) * State::kInnerStride);
+      to.piece[r].clear();
+      if (key_inside(r)) to.piece[r].raw = load_stream<Piece::kBytes>(from + key_channel(r) * State::kInnerStride);
     }
   }
 
-  GDN_DEVICE void update(DeltaShared<F>& shared, const float (&q)[kRows], const float (&k)[kRows], float product) {
-    const float decay = shared.head_decay(head_);
-    const float beta = shared.beta[head_];
+  GDN_DEVICE void update(DeltaShared<F>& shared, Partial& partial, int turn, int slab, const QkFactors& factors,
+                         const float (&k)[kRows], Slab& now) const {
+    const bool inside = column_inside(slab);
+    const int head = inside ? head_of(slab) : 0;
+    const int first = inside ? value_channel(slab) : 0;
+    const float decay = shared.head_decay(head);
+    const float beta = shared.beta[head];
     float channel_decay[kRows];
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const int channel = team_ + r * kTeams;
-      channel_decay[r] = kWholeKeys || channel < kKeyDim ? shared.channel_decay(head_, channel) : 0.0f;
+      channel_decay[r] = key_inside(r) ? shared.channel_decay(head, key_channel(r)) : 0.0f;
     }
     float sums[2 * kWidth];  // S^T k, then S^T q, before the head's decay
     GDN_UNROLL
     for (int i = 0; i < 2 * kWidth; ++i) sums[i] = 0.0f;
-    GDN_UNROLL
-    for (int r = 0; r < kRows; ++r) {
+    if (inside) {
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) {
-        const float s = channel_decay[r] * piece_[r].get(i);
-        sums[i] += s * k[r];
-        sums[kWidth + i] += s * q[r];
+      for (int r = 0; r < kRows; ++r) {
+        const float q = key_inside(r) ? normalised<F>(shared.q[key_channel(r)], factors.q) : 0.0f;
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) {
+          const float s = channel_decay[r] * now.piece[r].get(i);
+          sums[i] += s * k[r];
+          sums[kWidth + i] += s * q;
+        }
       }
     }
-    sum_over_lanes<kTeams, kLanes>(sums);
+    sum_over_lanes<kTeamsOfWave, kSlabLanes>(sums);
+    if constexpr (kGroups > 1) sum_over_groups(partial.sum[turn][stream_], sums);
+    if (!inside) return;
 
     float u[kWidth];
     GDN_UNROLL
     for (int i = 0; i < kWidth; ++i) {
-      const float v = column_inside() ? shared.v[head_ * kValueDim + value_channel() + i] : 0.0f;
-      u[i] = beta * (v - decay * sums[i]);
+      u[i] = beta * (shared.v[head * kValueDim + turn_.first_value + first + i] - decay * sums[i]);
     }
-    const Elements<Element> to = column();
+    if (team_ == 0) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        put_o<F>(shared, turn_, head, turn_.first_value + first + i, decay * sums[kWidth + i] + u[i] * factors.product);
+      }
+    }
+    const Elements<Element> to = column(slab);
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       float updated[kWidth];
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) updated[i] = decay * (channel_decay[r] * piece_[r].get(i)) + u[i] * k[r];
-      piece_[r].set(updated);
-      if (inside(r)) store_stream<Piece::kBytes>(to + (team_ + r * kTeams) * State::kInnerStride, piece_[r].raw);
+      for (int i = 0; i < kWidth; ++i) updated[i] = decay * (channel_decay[r] * now.piece[r].get(i)) + u[i] * k[r];
+      now.piece[r].set(updated);
+      if (key_inside(r)) store_stream<Piece::kBytes>(to + key_channel(r) * State::kInnerStride, now.piece[r].raw);
     }
-    if (team_ == 0 && column_inside()) {
+  }
+
+  // Every thread gets the whole sums of its channels. One barrier: the next slab uses the other half of `partial`.
+  GDN_DEVICE void sum_over_groups(float (&partial)[kGroups][2][kSlabLanes * kWidth], float (&sums)[2 * kWidth]) const {
+    if (first_of_group_) {
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) {
-        shared.o[head_ * kValueDim + value_channel() + i] =
-            rounded<typename F::RoundO>(decay * sums[kWidth + i] + u[i] * product);
-      }
+      for (int i = 0; i < 2 * kWidth; ++i) partial[group_][i / kWidth][lane_ * kWidth + i % kWidth] = sums[i];
+    }
+    barrier();
+    add_groups<0, 1>(partial, sums);
+  }
+
+  // Groups kFirst, kFirst + kStep, ..., by halves.
+  template <int kFirst, int kStep>
+  GDN_DEVICE void add_groups(const float (&partial)[kGroups][2][kSlabLanes * kWidth], float (&sums)[2 * kWidth]) const {
+    if constexpr (kStep == kGroups) {
+      GDN_UNROLL
+      for (int i = 0; i < 2 * kWidth; ++i) sums[i] = partial[kFirst][i / kWidth][lane_ * kWidth + i % kWidth];
+    } else {
+      float rest[2 * kWidth];
+      add_groups<kFirst, 2 * kStep>(partial, sums);
+      add_groups<kFirst + kStep, 2 * kStep>(partial, rest);
+      GDN_UNROLL
+      for (int i = 0; i < 2 * kWidth; ++i) sums[i] += rest[i];
     }
   }
 
   Elements<Element> state_;
   DeltaTurn turn_;
-  int lane_;      // along the value channels of a slab
-  int team_;      // which key channels
-  int head_ = 0;  // of this turn
-  int slab_;      // of that head
-  Piece piece_[kRows];
+  int stream_;  // which of the slabs under way
+  int lane_;    // along the value channels of a slab
+  int team_;    // which key channels
+  int group_;   // of lanes whose sums go through shared memory
+  bool first_of_group_;
+  Slab ahead_;
 };
 
 template <bool kColumns, class F>

@@ -54,7 +54,7 @@ template <class F>
 GDN_DEVICE void normalise_tokens(TokensShared<F>& shared, int tokens) {
   for (int t = wave_id(); t < tokens; t += F::kThreads / kWaveSize) {
     const QkFactors factors = qk_factors<F>(shared.q[t], shared.k[t]);
-    const float product = qk_product<F>(shared.q[t], shared.k[t], factors);
+    const float product = factors.product;
     for (int channel = lane_id(); channel < F::kKeyDim; channel += kWaveSize) {
       shared.q[t][channel] = normalised<F>(shared.q[t][channel], factors.q);
       shared.k[t][channel] = normalised<F>(shared.k[t][channel], factors.k);

@@ -8,9 +8,9 @@ namespace gdn {
 
 // ---- q and k --------------------------------------------------------------------------------------------------------
 
-// What q and k are multiplied by: their norms' inverses and their scales.
+// What q and k are multiplied by: their norms' inverses and their scales. And q . k after that.
 struct QkFactors {
-  float q, k;
+  float q, k, product;
 };
 
 template <class F>
@@ -36,32 +36,33 @@ GDN_DEVICE float normalised(float x, float factor) {
 // Every wave computes the factors for itself: cheaper than a barrier to hear of them.
 template <class F>
 GDN_DEVICE QkFactors qk_factors(const float* q, const float* k) {
-  float sums[2] = {0.0f, 0.0f};
+  float sums[3] = {0.0f, 0.0f, 0.0f};
   GDN_UNROLL
   for (int i = 0; i < F::kKeyDim; i += kWaveSize) {
     const int channel = i + lane_id();
     if (F::kKeyDim % kWaveSize == 0 || channel < F::kKeyDim) {
       sums[0] += q[channel] * q[channel];
       sums[1] += k[channel] * k[channel];
+      sums[2] += q[channel] * k[channel];
     }
   }
-  if constexpr (F::kQkNorm) sum_over_lanes<kWaveSize>(sums);
-  return {inverse_norm<F>(sums[0]) * F::kQScale, inverse_norm<F>(sums[1]) * F::kKScale};
-}
-
-// q . k after normalisation; every lane gets it.
-template <class F>
-GDN_DEVICE float qk_product(const float* q, const float* k, const QkFactors& factors) {
-  float sum[1] = {0.0f};
-  GDN_UNROLL
-  for (int i = 0; i < F::kKeyDim; i += kWaveSize) {
-    const int channel = i + lane_id();
-    if (F::kKeyDim % kWaveSize == 0 || channel < F::kKeyDim) {
-      sum[0] += normalised<F>(q[channel], factors.q) * normalised<F>(k[channel], factors.k);
+  sum_over_lanes<kWaveSize>(sums);
+  QkFactors factors{inverse_norm<F>(sums[0]) * F::kQScale, inverse_norm<F>(sums[1]) * F::kKScale, 0.0f};
+  if constexpr (sizeof(typename F::RoundQk) == sizeof(float)) {
+    factors.product = sums[2] * factors.q * factors.k;
+  } else {  // the product of what q and k were rounded to
+    float sum[1] = {0.0f};
+    GDN_UNROLL
+    for (int i = 0; i < F::kKeyDim; i += kWaveSize) {
+      const int channel = i + lane_id();
+      if (F::kKeyDim % kWaveSize == 0 || channel < F::kKeyDim) {
+        sum[0] += normalised<F>(q[channel], factors.q) * normalised<F>(k[channel], factors.k);
+      }
     }
+    sum_over_lanes<kWaveSize>(sum);
+    factors.product = sum[0];
   }
-  sum_over_lanes<kWaveSize>(sum);
-  return sum[0];
+  return factors;
 }
 
 // ---- o --------------------------------------------------------------------------------------------------------------
@@ -76,7 +77,9 @@ GDN_DEVICE float norm_weight(float w) {
 template <class F>
 GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThreads>& deal, float* gates) {
   using Z = typename F::InputZ;
-  constexpr int kWidth = smaller(inner_width<Z>(), power_of_two_above(larger(1, F::kGroup * Z::kRun / F::kThreads)));
+  // As wide as leaves half of the threads to others.
+  constexpr int kWidth =
+      smaller(inner_width<Z>(), power_of_two_above(larger(1, 2 * F::kGroup * Z::kRun / F::kThreads)));
   if constexpr (F::kNormGate != Activation::kNone) {
     const auto z_head = part<Z>(args, row) + Z::base(head);
     for (int item = deal.first; item < Z::kRun / kWidth; item += F::kThreads) {
@@ -87,6 +90,15 @@ GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThread
     }
     deal.next_part(Z::kRun / kWidth);
   }
+}
+
+// Brings the norm's weight near before gated_norm() asks for it.
+template <class F>
+GDN_DEVICE void touch_norm_weight(const Args& args) {
+  using W = typename F::NormW;
+  constexpr int kLine = 128 / static_cast<int>(sizeof(typename W::Element));
+  const int line = F::kThreads - 1 - thread_id();
+  if (W::kInnerStride == 1 && line < ceil_div(W::kRun, kLine)) touch(part<W>(args) + W::base(0) + line * kLine);
 }
 
 // o and act(z) of a head that lie in shared memory.

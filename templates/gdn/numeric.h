@@ -136,6 +136,21 @@ GDN_DEVICE void store_one(Elements<E> to, float x) {
   store_pack<E, 1>(to, pack);
 }
 
+// ---- types ----------------------------------------------------------------------------------------------------------
+
+template <class A, class B>
+struct SameType {
+  static constexpr bool kValue = false;
+};
+template <class A>
+struct SameType<A, A> {
+  static constexpr bool kValue = true;
+};
+template <class A, class B>
+GDN_HD constexpr bool same_type() {
+  return SameType<A, B>::kValue;
+}
+
 // ---- integers -------------------------------------------------------------------------------------------------------
 
 GDN_HD constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }

@@ -28,7 +28,7 @@ class IdleKernel final : public runtime::Kernel {
   mutable long launches = 0;
 
  private:
-  void start(const Args& args, runtime::Stream) const override { launches += args.rows != 0; }
+  void start(const Args& args, runtime::Stream, runtime::Edge) const override { launches += args.rows != 0; }
 };
 
 // Microseconds of a call: the best of many batches, since what else the machine does only ever adds.

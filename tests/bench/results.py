@@ -6,11 +6,12 @@ usage: results.py            write RESULTS.md
 
 Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as it was written:
 
-    {"format": 1,
+    {"format": 2,
      "commit": "<git commit that was measured>", "command": "<the whole command line>",
      "device": "<what it ran on, with clocks or cores>", "date": "YYYY-MM-DD",
      "gb_per_s": <the device's copy bandwidth that the floors assume>,
      "rows": [{"spec": "...", "operation": "decode", "target": "sm_90a", "on": "cuda",
+               "edges": "<plain, or programmatic: slot indices and states promised to be ready early>",
                "batch": 64, "state_dtype": "fp32",
                "time_us": <median of one launch>, "bytes": <each operand once>, "gb_per_s": <bytes / time>,
                "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>}, ...]}
@@ -33,10 +34,10 @@ import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-FORMAT = 1
+FORMAT = 2
 FILE_KEYS = {"format": int, "commit": str, "command": str, "device": str, "date": str, "gb_per_s": (int, float), "rows": list}
 ROW_KEYS = {
-    "spec": str, "operation": str, "target": str, "on": str, "batch": int, "state_dtype": str, "time_us": (int, float),
+    "spec": str, "operation": str, "target": str, "on": str, "edges": str, "batch": int, "state_dtype": str, "time_us": (int, float),
     "bytes": int, "gb_per_s": (int, float), "floor_us": (int, float), "ratio": (int, float),
 }
 
@@ -107,12 +108,12 @@ def read(path):
 
 def table(value):
     lines = [
-        "| spec | operation | target | state | batch | time, us | GB/s | floor, us | time / floor |",
-        "|---|---|---|---|---:|---:|---:|---:|---:|",
+        "| spec | operation | target | edges | state | batch | time, us | GB/s | floor, us | time / floor |",
+        "|---|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in value["rows"]:
         lines.append(
-            f"| {row['spec']} | {row['operation']} | {row['target']} on {row['on']} | {row['state_dtype']} | {row['batch']} "
+            f"| {row['spec']} | {row['operation']} | {row['target']} on {row['on']} | {row['edges']} | {row['state_dtype']} | {row['batch']} "
             f"| {row['time_us']:.4g} | {row['gb_per_s']:.4g} | {row['floor_us']:.4g} | {row['ratio']:.2f} |")
     return lines
 
@@ -137,7 +138,9 @@ def render(files):
         "# Benchmark results", "",
         "Made by `tests/bench/results.py` from the files in `tests/bench/results/`; not edited by hand. The floor is the time",
         "that the device needs to move every operand once at its measured copy bandwidth (NOTES.md has the formula). Figures of",
-        "different machines or commits are not comparable.", "",
+        "different machines or commits are not comparable. Edges say how the launches of a graph follow each other: plain, or",
+        "programmatic, where each may begin before the one ahead of it is through and reads its slot indices and states early,",
+        "which the benchmark promises to have stood before.", "",
     ]
     if not files:
         lines += ["Nothing was measured yet.", ""]

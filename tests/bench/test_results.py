@@ -13,10 +13,10 @@ import peers
 import results
 
 GOOD = {
-    "format": 1, "commit": "0123abc", "command": "gdn-gen bench qwen3_next_80b --on cuda", "device": "Some GPU",
+    "format": 2, "commit": "0123abc", "command": "gdn-gen bench qwen3_next_80b --on cuda", "device": "Some GPU",
     "date": "2026-01-02", "gb_per_s": 4000.0,
     "rows": [{
-        "spec": "qwen3_next_80b", "operation": "decode", "target": "sm_90a", "on": "cuda", "batch": 64, "state_dtype": "fp32",
+        "spec": "qwen3_next_80b", "operation": "decode", "target": "sm_90a", "on": "cuda", "edges": "plain", "batch": 64, "state_dtype": "fp32",
         "time_us": 100.0, "bytes": 200000000, "gb_per_s": 2000.0, "floor_us": 50.0, "ratio": 2.0,
     }],
 }
@@ -50,7 +50,7 @@ class Results(unittest.TestCase):
         self.assertEqual(self.run_tool("--check"), 1)
         self.assertEqual(self.run_tool(), 0)
         self.assertEqual(self.run_tool("--check"), 0)
-        self.assertIn("| qwen3_next_80b | decode | sm_90a on cuda | fp32 | 64 | 100 | 2000 | 50 | 2.00 |",
+        self.assertIn("| qwen3_next_80b | decode | sm_90a on cuda | plain | fp32 | 64 | 100 | 2000 | 50 | 2.00 |",
                       (self.folder / "RESULTS.md").read_text())
         self.write(changed("commit", "fedcba9", in_row=False))
         self.assertEqual(self.run_tool("--check"), 1)
@@ -68,7 +68,7 @@ class Results(unittest.TestCase):
             "true for a number": changed("batch", True),
             "missing key": changed("state_dtype", None),
             "unknown key": changed("speedup", 9.0),
-            "other format": changed("format", 2, in_row=False),
+            "other format": changed("format", 1, in_row=False),
             "no rows": changed("rows", [], in_row=False),
             "commit not given": changed("commit", "not given", in_row=False),
             "no commit": changed("commit", None, in_row=False),

@@ -42,6 +42,29 @@ TEST_CASE("released models at their true sizes on the GPU") {
   verify_all(test::released_specs(), options);
 }
 
+TEST_CASE("decode for few rows and for many agrees with the oracle on the GPU: every entry point of the plan") {
+  if (test::no_cuda()) return;
+  const auto executor = verify::open_executor("cuda");
+  for (const std::string& file : test::released_specs()) {
+    const spec::Spec spec = test::load_spec(file);
+    const layout::Layout layout = layout::resolve(spec);
+    std::vector<int> rows;
+    for (const core::Variant& variant : plan::make(layout, "decode", executor->target()).kernel.variants) {
+      rows.push_back(variant.max_rows);
+    }
+    rows.push_back(rows.empty() ? 3 : rows.back() + 1);
+    for (const int count : rows) {
+      verify::Options options;
+      options.rows = count;
+      options.steps = 1;
+      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+      INFO(*spec.name << ", " << count << " rows\n" << oracle::describe(result.deviations));
+      CHECK(!result.deviations.empty());
+      CHECK(result.good);
+    }
+  }
+}
+
 TEST_CASE("the same launch twice gives the same bits") {
   if (test::no_cuda()) return;
   const auto executor = verify::open_executor("cuda");

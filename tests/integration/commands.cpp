@@ -17,6 +17,7 @@ const std::vector<std::vector<std::string>> kCommands = {{"lint", "specs"},
                                                          {"check", "specs", "generated"},
                                                          {"verify", "qwen3_5_27b"},
                                                          {"bench", "qwen3_5_27b"},
+                                                         {"tune", "qwen3_5_27b"},
                                                          {"list"},
                                                          {"demo"}};
 

@@ -20,7 +20,10 @@ void decode(gdn::Args args) {
 void unpack(gdn::Args args) { gdn::unpack<shim::Unpack>(args); }
 void conv_update(gdn::Args args) { gdn::conv_update<shim::ConvUpdate>(args); }
 void gating(gdn::Args args) { gdn::gating<shim::Gating>(args); }
-void delta_update(gdn::Args args) { gdn::delta_update<shim::DeltaUpdate>(args); }
+template <class F>
+void delta_update(gdn::Args args) {
+  gdn::delta_update<F>(args);
+}
 void norm_quant(gdn::Args args) { gdn::norm_quant<shim::NormQuant>(args); }
 
 constexpr double kFp32 = 1e-6, kRounded16 = 6e-3;
@@ -54,10 +57,18 @@ const Row kTable[] = {
     {"decode, tiled", run_decode<shim::DecodeTiled>, kFp32},
     {"decode, rounding points", run_decode<shim::DecodeRounded>, kRounded16},
     {"decode, many heads", run_decode<shim::DecodeManyHeads>, kFp32},
+    {"decode, value heads over blocks", run_decode<shim::DecodeHeadParts>, kFp32},
+    {"decode, value channels over blocks", run_decode<shim::DecodeRowParts>, kFp32},
+    {"decode, both over blocks, rounding points", run_decode<shim::DecodeParts>, kRounded16},
+    {"decode, both over blocks, state (K, V)", run_decode<shim::DecodeKvParts>, kFp32},
+    {"decode, both over blocks, DS windows", run_decode<shim::DecodeDsParts>, kFp32},
+    {"decode, both over blocks, other numbers", run_decode<shim::DecodeOtherParts>, kFp32},
+    {"decode, rows of a head first, state (K, V)", run_decode<shim::DecodeKvRowsFirst>, kFp32},
     {"unpack", run<shim::Unpack, unpack>, kRounded16},  // its q is bf16
     {"conv_update", run<shim::ConvUpdate, conv_update>, kFp32},
     {"gating", run<shim::Gating, gating>, kFp32},
-    {"delta_update", run<shim::DeltaUpdate, delta_update>, kFp32},
+    {"delta_update", run<shim::DeltaUpdate, delta_update<shim::DeltaUpdate>>, kFp32},
+    {"delta_update, value heads over blocks", run<shim::DeltaUpdateParts, delta_update<shim::DeltaUpdateParts>>, kFp32},
     {"norm_quant", run<shim::NormQuant, norm_quant>, kFp32},
 };
 
@@ -96,5 +107,8 @@ TEST_CASE("a slot outside the pools touches no pool and shows as NaN") {
     shim::Check<shim::DecodeNoPadding> strict(5);
     strict.stray(0, slot);
     CHECK(strict.run(decode<shim::DecodeNoPadding>, 1).fault == "");
+    shim::Check<shim::DecodeParts> parts(6);
+    if (slot > 0) parts.stray(2, slot);
+    CHECK(parts.run(decode<shim::DecodeParts>, 7).fault == "");
   }
 }

@@ -64,6 +64,7 @@ struct Decode {
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
+  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;
   using InputQ = Map<float, 0, 0, kRowOfHead, kK>;
@@ -164,6 +165,29 @@ struct DecodeRounded : Decode {
   using RoundNorm = gdn::Fp16;
 };
 
+// The blocks of a key head: its value heads over several, the value channels of each over several, and both.
+struct DecodeHeadParts : Decode {
+  static constexpr int kHeadParts = 2;  // two heads and one
+};
+struct DecodeRowParts : Decode {
+  static constexpr int kRowParts = 3, kHeadsFirst = 0;
+};
+struct DecodeParts : DecodeRounded {
+  static constexpr int kHeadParts = 3, kRowParts = 2;
+};
+struct DecodeKvParts : DecodeKv {
+  static constexpr int kHeadParts = 2, kRowParts = 4;
+};
+struct DecodeDsParts : DecodeDs {
+  static constexpr int kHeadParts = 3, kRowParts = 2, kHeadsFirst = 0, kThreads = 64;
+};
+struct DecodeOtherParts : DecodeOtherNumbers {
+  static constexpr int kHeadParts = 3, kRowParts = 2;
+};
+struct DecodeKvRowsFirst : DecodeKv {
+  static constexpr int kHeadsFirst = 0, kRowsPerPass = 8;
+};
+
 // ---- the parts ------------------------------------------------------------------------------------------------------
 
 struct Unpack : Decode {
@@ -235,6 +259,9 @@ struct DeltaUpdate : Gating {
   using InputBeta = Map<float, 4, 0, 1, 1, 1, 0, 0, 1>;
   using State = Decode::State;
   using OutputO = Map<float, 9, 0, kV, kV>;
+};
+struct DeltaUpdateParts : DeltaUpdate {
+  static constexpr int kHeadParts = 3, kHeadsFirst = 0;
 };
 
 struct NormQuant : Unpack {

@@ -17,9 +17,10 @@ struct Result {
   std::string message;
 };
 
-Result launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, unsigned order) {
+Result launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, unsigned order,
+              int cluster = 1) {
   char message[512];
-  const int status = gdn_host_launch(kernel, &args, grid_x, grid_y, threads, order, message, sizeof(message));
+  const int status = gdn_host_launch(kernel, &args, grid_x, grid_y, threads, cluster, order, message, sizeof(message));
   return {status, message};
 }
 
@@ -174,7 +175,7 @@ TEST_CASE("what would hang or fault on a GPU ends the launch with a reason") {
   const Row table[] = {
       {half_skip_barrier, 64,
        "block (0, 0) is deadlocked: 57 threads wait at a barrier (first: 7), 0 in a shuffle (first: "
-       "-1), 7 have returned (first: 0)"},
+       "-1), 0 for the cluster (first: -1), 0 at a mailbox (first: -1), 7 have returned (first: 0)"},
       {wave_meets_barrier_and_shuffle, gdn::kWaveSize, "1 threads wait at a barrier (first: 3)"},
       {lanes_disagree, gdn::kWaveSize, "meet in different shuffles, over distances"},
       {no_partner, gdn::kWaveSize / 2, "has no partner"},
@@ -185,9 +186,9 @@ TEST_CASE("what would hang or fault on a GPU ends the launch with a reason") {
   };
   for (const Row& row : table) {
     const Result result = launch(row.kernel, with(memory.data()), 1, 1, row.threads, 0);
+    INFO(result.message);
     CHECK(result.status == 1);
     CHECK(result.message.find(row.reason) != std::string::npos);
-    INFO(result.message);
   }
   CHECK(launch(nothing, gdn::Args{}, 0, 1, 1, 0).message.find("empty") != std::string::npos);
   CHECK(launch(nothing, gdn::Args{}, 2, 2, 64, 0).status == 0);  // a failed launch leaves the machine usable

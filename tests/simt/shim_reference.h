@@ -175,6 +175,9 @@ class Check {
   }
   static bool padding(int row) { return kHasSlots && row == 2 && F::kPadding != gdn::Padding::kNone; }
 
+  // Hears of every operand before a launch: for a race detector.
+  void watch(void (*hear)(const void* begin, std::size_t bytes)) { watch_ = hear; }
+
   // Launches the kernel on a copy of the operands and judges what it left.
   Verdict run(void (*kernel)(gdn::Args), unsigned order) {
     after_ = before_;
@@ -185,9 +188,16 @@ class Check {
       args.operand[i] = after_.operand[i].bytes.empty() ? nullptr : after_.operand[i].bytes.data();
       args.stride[i] = after_.operand[i].stride;
     }
+    if (watch_ != nullptr) {
+      for (const Operand& operand : after_.operand) watch_(operand.bytes.data(), operand.bytes.size());
+    }
     Verdict verdict;
     char message[512];
-    if (gdn_host_launch(kernel, &args, kRows, Hk, F::kThreads, order, message, sizeof(message)) != 0) {
+    constexpr int kParts = F::kHeadParts * F::kRowParts;
+    const int blocks = Hk * kParts;
+    const bool linear = F::State::kPresent;  // as the plan launches what streams the state
+    if (gdn_host_launch(kernel, &args, linear ? kRows * blocks : kRows, linear ? 1 : blocks, F::kThreads, kParts, order,
+                        message, sizeof(message)) != 0) {
       verdict.fault = message;
       return verdict;
     }
@@ -465,6 +475,7 @@ class Check {
     }
   }
 
+  void (*watch_)(const void*, std::size_t) = nullptr;
   int stray_row_ = -1;
   Data before_, after_;
   std::vector<Token> tokens_;

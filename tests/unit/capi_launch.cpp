@@ -74,7 +74,7 @@ class FakeKernel final : public runtime::Kernel {
   std::set<const void*> unreachable;
 
  private:
-  void start(const Args& args, runtime::Stream) const override {
+  void start(const Args& args, runtime::Stream, runtime::Edge) const override {
     last = args;
     ++launches;
   }

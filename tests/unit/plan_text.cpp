@@ -12,14 +12,15 @@ using namespace gdn::core;
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
 static_assert(sizeof(Facts) == 208 + 38 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
-static_assert(sizeof(LaunchRule) == 16, "LaunchRule has another field: see plan.cpp and this test");
+static_assert(sizeof(LaunchRule) == 20, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
-  return {&f.in_q,     &f.in_k,   &f.in_v,     &f.in_z,   &f.in_b,     &f.in_a,     &f.in_g,
-          &f.in_beta,  &f.in_o,   &f.out_q,    &f.out_k,  &f.out_v,    &f.out_z,    &f.out_b,
-          &f.out_a,    &f.out_g,  &f.out_beta, &f.out_o,  &f.out,      &f.weight_q, &f.weight_k,
-          &f.weight_v, &f.bias_q, &f.bias_k,   &f.bias_v, &f.window_q, &f.window_k, &f.window_v,
-          &f.state,    &f.intermediate, &f.record_k, &f.record_u, &f.record_decay, &f.a_log,  &f.dt_bias,  &f.norm_w, &f.norm_b,   &f.out_scale};
+  return {&f.in_q,     &f.in_k,         &f.in_v,     &f.in_z,     &f.in_b,         &f.in_a,     &f.in_g,
+          &f.in_beta,  &f.in_o,         &f.out_q,    &f.out_k,    &f.out_v,        &f.out_z,    &f.out_b,
+          &f.out_a,    &f.out_g,        &f.out_beta, &f.out_o,    &f.out,          &f.weight_q, &f.weight_k,
+          &f.weight_v, &f.bias_q,       &f.bias_k,   &f.bias_v,   &f.window_q,     &f.window_k, &f.window_v,
+          &f.state,    &f.intermediate, &f.record_k, &f.record_u, &f.record_decay, &f.a_log,    &f.dt_bias,
+          &f.norm_w,   &f.norm_b,       &f.out_scale};
 }
 
 // Every field differs from its default, and no two numbers are alike.
@@ -31,8 +32,10 @@ KernelPlan full_plan() {
   plan.operation = "decode";
   plan.target = "sm_90a";
   plan.identity = make_identity("decode\nwith a second line, a \\ and a\rreturn");
-  plan.launch = {256, 16, 4096, Grid::kSequences};
+  plan.launch = {256, 16, 4096, Grid::kSequences, true, 8};
   plan.choices = {{"threads", 256}, {"rows_per_pass", -4}};
+  plan.variants = {{3, "gdn_small_decode_sm_90a_to_3", {64, 32, 128, Grid::kTokens, false, 2}, {{"threads", 64}}},
+                   {9, "gdn_small_decode_sm_90a_to_9", {128, 8, 0, Grid::kSequences, true, 1}, {}}};
   for (int i = 0; i < 3; ++i) {
     Operand operand;
     operand.name = "operand " + std::to_string(i);
@@ -136,7 +139,22 @@ TEST_CASE("a plan comes back from its text with every field") {
   CHECK(back.launch.blocks_per_row == plan.launch.blocks_per_row);
   CHECK(back.launch.shared_bytes == plan.launch.shared_bytes);
   CHECK(back.launch.grid == plan.launch.grid);
+  CHECK(back.launch.one_dimension == plan.launch.one_dimension);
+  CHECK(back.launch.cluster == plan.launch.cluster);
   CHECK(back.choices == plan.choices);
+  REQUIRE(back.variants.size() == plan.variants.size());
+  for (std::size_t i = 0; i < plan.variants.size(); ++i) {
+    const Variant &a = plan.variants[i], &b = back.variants[i];
+    CHECK(a.max_rows == b.max_rows);
+    CHECK(a.symbol == b.symbol);
+    CHECK(a.choices == b.choices);
+    CHECK(a.launch.threads == b.launch.threads);
+    CHECK(a.launch.blocks_per_row == b.launch.blocks_per_row);
+    CHECK(a.launch.shared_bytes == b.launch.shared_bytes);
+    CHECK(a.launch.grid == b.launch.grid);
+    CHECK(a.launch.one_dimension == b.launch.one_dimension);
+    CHECK(a.launch.cluster == b.launch.cluster);
+  }
   REQUIRE(back.operands.size() == plan.operands.size());
   for (std::size_t i = 0; i < plan.operands.size(); ++i) {
     const Operand &a = plan.operands[i], &b = back.operands[i];
@@ -233,7 +251,7 @@ TEST_CASE("what is no plan is refused with its line") {
     return refusal(text.replace(at, old_text.size(), new_text));
   };
   CHECK_THAT(refusal(""), Catch::Contains("line 1"));
-  CHECK_THAT(with("plan: 2", "plan: 1"), Catch::Contains("line 1: format 1"));
+  CHECK_THAT(with("plan: 3", "plan: 1"), Catch::Contains("line 1: format 1"));
   CHECK_THAT(with("symbol:", "simbol:"), Catch::Contains("line 2"));
   CHECK_THAT(with("threads: 256", "threads: 256x"), Catch::Contains("no number"));
   CHECK_THAT(with("threads: 256", "threads: 99999999999"), Catch::Contains("no number"));
@@ -250,6 +268,20 @@ TEST_CASE("what is no plan is refused with its line") {
     INFO(length);
     CHECK(refusal(good.substr(0, length)) != "accepted");
   }
+}
+
+TEST_CASE("a launch takes the first variant that its rows fit, and the plan's own entry point beyond them") {
+  const KernelPlan plan = full_plan();
+  const auto variant = [&](int rows) {
+    gdn::Args args{};
+    args.rows = rows;
+    return variant_of(plan, args);
+  };
+  CHECK(variant(1) == 0);
+  CHECK(variant(3) == 0);
+  CHECK(variant(4) == 1);
+  CHECK(variant(9) == 1);
+  CHECK(variant(10) == 2);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The tuning table: its format, and how its rows reach a plan.
+// The tuning table: its format, and how its rows and the written model reach a plan.
 #include "layout/resolve.h"
 #include "plan/plan.h"
 #include "support/catch.h"
@@ -6,9 +6,28 @@
 
 using namespace gdn;
 
+namespace {
+
+plan::TuningTable table(const std::string& rows) { return plan::TuningTable::parse("gdn-gen tuning 2\n" + rows); }
+
+core::KernelPlan decode_plan(const char* target, const plan::TuningTable& tuning) {
+  static const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
+  return plan::make(layout, "decode", *plan::find_target(target), tuning).kernel;
+}
+
+// Threads of the launch for so many rows.
+int threads(const core::KernelPlan& plan, int rows) {
+  Args args{};
+  args.rows = rows;
+  const std::size_t i = core::variant_of(plan, args);
+  return (i < plan.variants.size() ? plan.variants[i].launch : plan.launch).threads;
+}
+
+}  // namespace
+
 TEST_CASE("a tuning table reads back as it was written") {
   const std::string text =
-      "gdn-gen tuning 1\nsm_90a decode * threads=128 rows_per_pass=8\nsm_80 decode fuzz_gdn threads=64\n";
+      "gdn-gen tuning 2\nsm_90a decode * 4 threads=128 rows_per_pass=8\nsm_80 decode fuzz_gdn * threads=64\n";
   CHECK(plan::TuningTable::parse(text).to_text() == text);
 }
 
@@ -16,12 +35,15 @@ TEST_CASE("a malformed tuning table names the line") {
   struct Case {
     const char *text, *expected;
   };
-  const Case cases[] = {{"", "line 1: the first line must be"},
-                        {"gdn-gen tuning 2\n", "line 1: the first line must be"},
-                        {"gdn-gen tuning 1\nsm_90a decode\n", "line 2: a row is"},
-                        {"gdn-gen tuning 1\nsm_90a decode * threads\n", "line 2: \"threads\" is not choice=integer"},
-                        {"gdn-gen tuning 1\nsm_90a decode * threads=12x\n", "line 2: \"threads=12x\" is not"},
-                        {"gdn-gen tuning 1\nsm_90a decode *\n", "line 2: a row without choices"}};
+  const Case cases[] = {
+      {"", "line 1: the first line must be"},
+      {"gdn-gen tuning 1\n", "line 1: the first line must be"},
+      {"gdn-gen tuning 2\nsm_90a decode *\n", "line 2: a row is"},
+      {"gdn-gen tuning 2\nsm_90a decode * 0 threads=1\n", "line 2: \"0\" is no number of rows"},
+      {"gdn-gen tuning 2\nsm_90a decode * threads=128\n", "line 2: \"threads=128\" is no number of rows"},
+      {"gdn-gen tuning 2\nsm_90a decode * * threads\n", "line 2: \"threads\" is not choice=integer"},
+      {"gdn-gen tuning 2\nsm_90a decode * * threads=12x\n", "line 2: \"threads=12x\" is not"},
+      {"gdn-gen tuning 2\nsm_90a decode * 7\n", "line 2: a row without choices"}};
   for (const Case& c : cases) {
     INFO(c.text);
     CHECK_THROWS_WITH(plan::TuningTable::parse(c.text), Catch::Contains(c.expected));
@@ -29,21 +51,61 @@ TEST_CASE("a malformed tuning table names the line") {
 }
 
 TEST_CASE("the spec's own row wins over the row for all, and both over the model") {
-  const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
-  const plan::Target& target = *plan::find_target("sm_90a");
-  const auto threads = [&](const char* rows) {
-    const auto table = plan::TuningTable::parse(std::string("gdn-gen tuning 1\n") + rows);
-    return plan::make(layout, "decode", target, table).kernel.launch.threads;
-  };
-  CHECK(threads("") == 512);
-  CHECK(threads("sm_90a decode * threads=128\n") == 128);
-  CHECK(threads("sm_90a decode fuzz_gdn threads=64\nsm_90a decode * threads=128\n") == 64);
-  CHECK(threads("sm_80 decode * threads=128\n") == 512);
+  CHECK(threads(decode_plan("sm_90a", table("")), 100000) == 512);
+  CHECK(threads(decode_plan("sm_90a", table("sm_90a decode * * threads=128\n")), 100000) == 128);
+  CHECK(threads(decode_plan("sm_90a", table("sm_90a decode fuzz_gdn * threads=64\nsm_90a decode * * threads=128\n")),
+                100000) == 64);
+  CHECK(threads(decode_plan("sm_80", table("sm_90a decode * * threads=128\n")), 100000) == 512);
+}
+
+TEST_CASE("rows of the table serve launches of up to their number of rows, the model those beyond") {
+  const core::KernelPlan plan =
+      decode_plan("sm_90a", table("sm_90a decode fuzz_gdn 8 threads=128\nsm_90a decode fuzz_gdn 3 threads=64\n"));
+  CHECK(threads(plan, 3) == 64);
+  CHECK(threads(plan, 4) == 128);
+  CHECK(threads(plan, 8) == 128);
+  CHECK(threads(plan, 100000) == 512);
+  for (const core::Variant& variant : plan.variants) {
+    CHECK(variant.symbol == plan.symbol + "_to_" + std::to_string(variant.max_rows));
+    // What a row leaves out is the model's.
+    CHECK(plan::choice_of(variant.choices, "head_parts", 0) >= 1);
+  }
+}
+
+TEST_CASE("the model splits a key head only where few rows leave multiprocessors idle, and only with clusters") {
+  const core::KernelPlan plan = decode_plan("sm_90a", plan::TuningTable::none());
+  REQUIRE(plan.variants.size() >= 2);
+  int before = 0;
+  for (const core::Variant& variant : plan.variants) {
+    CHECK(variant.max_rows > before);
+    before = variant.max_rows;
+    CHECK(variant.launch.cluster > 1);
+    CHECK(variant.launch.blocks_per_row == plan.facts.key_heads * variant.launch.cluster);
+  }
+  // Fewer rows, more blocks a row; as many blocks as there are multiprocessors at most, where channels are split.
+  CHECK(plan.variants[0].launch.blocks_per_row > plan.variants.back().launch.blocks_per_row);
+  CHECK(plan.variants[0].launch.blocks_per_row * plan.variants[0].max_rows <= 132);
+  CHECK(plan.launch.cluster == 1);
+  CHECK(decode_plan("sm_80", plan::TuningTable::none()).variants.empty());
+  CHECK(decode_plan("gfx942", plan::TuningTable::none()).variants.empty());
 }
 
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
-  const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
-  const auto table = plan::TuningTable::parse("gdn-gen tuning 1\ngfx942 decode * threads=96\n");
-  CHECK_THROWS_WITH(plan::make(layout, "decode", *plan::find_target("gfx942"), table),
-                    Catch::Contains("multiple of 64"));
+  struct Case {
+    const char *target, *choices, *expected;
+  };
+  const Case cases[] = {
+      {"gfx942", "threads=96", "multiple of 64"},
+      {"sm_90a", "threads=1024", "at most 512"},
+      {"sm_90a", "threads=128 rows_per_pass=0", "rows_per_pass must be at least 1"},
+      {"sm_90a", "threads=128 head_parts=4", "head_parts = 4 leaves a block without one of the 3 value heads"},
+      {"sm_90a", "threads=128 row_parts=5", "row_parts = 5 must divide dims.value = 48"},
+      {"sm_90a", "threads=128 head_parts=3 row_parts=3", "a cluster has at most 8 blocks"},
+      {"sm_90a", "threads=512 resident=5", "resident = 5: a multiprocessor holds at most 2048 threads"},
+      {"sm_80", "threads=128 head_parts=3", "sm_80 has no clusters"}};
+  for (const Case& c : cases) {
+    INFO(c.target << " " << c.choices);
+    CHECK_THROWS_WITH(decode_plan(c.target, table(std::string(c.target) + " decode * * " + c.choices + "\n")),
+                      Catch::Contains(c.expected));
+  }
 }

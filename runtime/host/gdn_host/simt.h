@@ -8,16 +8,19 @@
 //   auto launch = (GdnHostLaunch)dlsym(library, "gdn_host_launch");
 //   auto kernel = (GdnHostKernel)dlsym(library, "gdn_qwen3_next_80b_decode_sm_90a");
 //   char message[512];
-//   if (launch(kernel, &args, grid_x, grid_y, threads, order, message, sizeof(message)) != 0) throw ...message...
+//   if (launch(kernel, &args, grid_x, grid_y, threads, cluster, order, message, sizeof(message)) != 0) throw ...
 //
-// Blocks run one after the other, in an order that the caller picks; inside a block each thread is a fiber, and waves
-// of GDN_HOST_WAVE consecutive threads meet in their shuffles. What is stricter than hardware, so that mistakes show:
+// Clusters of `cluster` neighbouring blocks (1: single blocks) run one after the other, in an order that the caller
+// picks; inside a cluster each thread of each block is a fiber, and waves of GDN_HOST_WAVE consecutive threads meet in
+// their shuffles. A fiber runs until it has to wait, so that the order decides how far a block runs ahead of the
+// others. What is stricter than hardware, so that mistakes show:
 //   - a barrier that a returned or diverged thread never reaches, and a shuffle that some lanes of a wave skip, end the
 //     launch with a message instead of hanging or passing by luck; so do lanes that shuffle over different distances
 //   - shared memory is filled with NaN before each block
+//   - what one block sends to another arrives at the last moment, when the mailbox is full, and must go to an open one
 //   - a memory access must be aligned to its size
-// One launch at a time per library. The kernels' memory accesses pass through read and write, and their barriers
-// through one function: a race detector has its places.
+// One launch at a time per library. The kernels' accesses to operands pass through read and write, and the machine
+// knows how often a block has passed a barrier and a thread has arrived at a meeting: a race detector has its places.
 #pragma once
 
 #include <cstdarg>
@@ -36,6 +39,17 @@
 
 // Everything is hidden: two libraries in one process, one with waves of 32 and one of 64, must not share a symbol.
 #pragma GCC visibility push(hidden)
+
+// With GDN_HOST_RACES a race detector hears of every access to the operands; the letters of a mailbox, which the
+// machine itself delivers, are none of its business.
+#if defined(GDN_HOST_RACES)
+#define GDN_HOST_UNWATCHED __attribute__((no_sanitize("thread")))
+void gdn_host_heard(const void* address, std::size_t bytes, bool writes);
+#else
+#define GDN_HOST_UNWATCHED
+inline void gdn_host_heard(const void*, std::size_t, bool) {}
+#endif
+
 namespace gdn_host {
 
 constexpr int kWave = GDN_HOST_WAVE;
@@ -51,12 +65,19 @@ To bit_cast(const From& from) {
   return to;
 }
 
-enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kReturned };
+enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kCluster, kMailbox, kReturned };
+constexpr int kWaits = 6;
+
+struct Block;
 
 struct Thread {
   Fiber fiber;
+  Block* block = nullptr;
   int id = 0;
   Wait wait = Wait::kNone;
+  bool in_meeting = false;  // between the two halves of the cluster's barrier
+  int arrivals = 0;         // at meetings of the cluster
+  unsigned meeting = 0;     // the cluster's meetings when it arrived
 };
 
 // A wave's rendezvous. Two sets of values in turn: a lane can be one shuffle ahead of the slowest reader, never two.
@@ -68,14 +89,39 @@ struct Wave {
   int distance[2][kWave];
 };
 
+// A number on its way from one block of a cluster to another.
+struct Letter {
+  float* to;
+  float value;
+  unsigned long long* mailbox;
+};
+
+struct Block {
+  int x = 0, y = 0, rank = 0;  // rank: in its cluster
+  std::vector<Thread> threads;
+  std::vector<Wave> waves;
+  int number = 0;  // in the launch
+  int at_barrier = 0;
+  int barriers = 0;  // that all threads have passed
+  int returned = 0;
+  std::vector<char> shared;
+  struct Variable {
+    int tag;
+    std::size_t offset;
+  };
+  std::vector<Variable> variables;
+  std::size_t shared_used = 0;
+  std::vector<Letter> letters;
+};
+
 // Block orders of a launch.
 enum Order : unsigned { kForward = 0, kReverse = 1 };  // any other number: shuffled by it, threads as well
 
 class Machine {
  public:
   // Runs `kernel` for every thread of a grid. Returns 0, or 1 with a message.
-  int launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, unsigned order,
-             char* message, std::size_t message_bytes) {
+  int launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, int cluster,
+             unsigned order, char* message, std::size_t message_bytes) {
     message_ = message;
     message_bytes_ = message_bytes;
     failed_ = false;
@@ -83,43 +129,112 @@ class Machine {
     if (running_) return report("a launch is running in this library already");
     if (grid_x < 1 || grid_y < 1) return report("a grid of %d x %d blocks is empty", grid_x, grid_y);
     if (threads < 1 || threads > kMaxThreads) return report("%d threads a block: 1 to %d", threads, kMaxThreads);
-    if (!stacks_.reserve(threads)) return report("no memory for %d stacks", threads);
+    if (cluster < 1 || cluster > kMaxCluster || grid_x % cluster != 0) {
+      return report("clusters of %d blocks in a grid of %d: 1 to %d, and the grid is a multiple", cluster, grid_x,
+                    kMaxCluster);
+    }
+    if (!stacks_.reserve(threads * cluster)) return report("no memory for %d stacks", threads * cluster);
     running_ = true;
     kernel_ = kernel;
     args_ = &args;
-    threads_.resize(static_cast<std::size_t>(threads));
-    waves_.resize(static_cast<std::size_t>((threads + kWave - 1) / kWave));
-    shared_.resize(kSharedBytes + kAlignment);
+    blocks_.resize(static_cast<std::size_t>(cluster));
+    for (Block& block : blocks_) {
+      block.threads.resize(static_cast<std::size_t>(threads));
+      block.waves.resize(static_cast<std::size_t>((threads + kWave - 1) / kWave));
+      block.shared.resize(kSharedBytes + kAlignment);
+    }
 
-    std::vector<int> blocks = permutation(grid_x * grid_y, order);
-    for (std::size_t i = 0; i < blocks.size() && !failed_; ++i) {
-      block_x_ = blocks[i] % grid_x;
-      block_y_ = blocks[i] / grid_x;
-      run_block(permutation(threads, order));
+    const std::vector<int> clusters = permutation(grid_x / cluster * grid_y, order);
+    for (std::size_t i = 0; i < clusters.size() && !failed_; ++i) {
+      for (int rank = 0; rank < cluster; ++rank) {
+        Block& block = blocks_[static_cast<std::size_t>(rank)];
+        block.rank = rank;
+        block.x = clusters[i] % (grid_x / cluster) * cluster + rank;
+        block.y = clusters[i] / (grid_x / cluster);
+        block.number = block.y * grid_x + block.x;
+      }
+      run_cluster(permutation(threads * cluster, order));
     }
     running_ = false;
     return failed_ ? 1 : 0;
   }
 
+  // The thread that runs; null between launches.
+  const Thread* running() const { return running_ ? current_ : nullptr; }
+  // Whether an address lies in the shared memory of a block of the cluster that runs.
+  bool is_shared(const void* address) const {
+    for (const Block& block : blocks_) {
+      const char* const at = static_cast<const char*>(address);
+      if (at >= block.shared.data() && at < block.shared.data() + block.shared.size()) return true;
+    }
+    return false;
+  }
+
   int thread_id() const { return current_->id; }
-  int block_x() const { return block_x_; }
-  int block_y() const { return block_y_; }
+  int block_x() const { return current_->block->x; }
+  int block_y() const { return current_->block->y; }
 
   void barrier() {
-    const int live = static_cast<int>(threads_.size());
-    if (++at_barrier_ == live) {
-      at_barrier_ = 0;
-      for (Thread& thread : threads_) {
-        if (thread.wait == Wait::kBarrier) wake(thread);
-      }
+    Block& block = *current_->block;
+    if (++block.at_barrier == static_cast<int>(block.threads.size())) {
+      block.at_barrier = 0;
+      ++block.barriers;
+      wake_all(block, Wait::kBarrier);
     } else {
       current_->wait = Wait::kBarrier;
       next();
     }
   }
 
+  void cluster_arrive() {
+    if (current_->in_meeting) fail("arrives at the cluster's meeting twice");
+    current_->in_meeting = true;
+    ++current_->arrivals;
+    current_->meeting = meetings_;
+    if (++at_meeting_ < static_cast<int>(blocks_.size() * blocks_[0].threads.size())) return;
+    at_meeting_ = 0;
+    ++meetings_;
+    for (Block& block : blocks_) wake_all(block, Wait::kCluster);
+  }
+
+  void cluster_wait() {
+    if (!current_->in_meeting) fail("waits for a meeting of the cluster that it has not arrived at");
+    current_->in_meeting = false;
+    if (current_->meeting != meetings_) return;
+    current_->wait = Wait::kCluster;
+    next();
+  }
+
+  // The state of a mailbox is the number of bytes that it still waits for.
+  void mailbox_open(unsigned long long* state, int bytes) { *state = static_cast<unsigned long long>(bytes); }
+
+  GDN_HOST_UNWATCHED void cluster_send(float* own, unsigned long long* own_mailbox, int rank, float value) {
+    if (rank < 0 || rank >= static_cast<int>(blocks_.size())) fail("sends to block %d of its cluster", rank);
+    Block& to = blocks_[static_cast<std::size_t>(rank)];
+    if (to.returned > 0) fail("sends to block %d of its cluster, where threads have returned", rank);
+    auto* const mailbox = there(own_mailbox, to);
+    if (*mailbox == ~0ull || *mailbox < sizeof(value)) {
+      fail("sends to block %d of its cluster, whose mailbox is not open or full", rank);
+    }
+    to.letters.push_back({there(own, to), value, mailbox});
+    *mailbox -= sizeof(value);
+    if (*mailbox > 0) return;
+    for (const Letter& letter : to.letters) {
+      if (letter.mailbox == mailbox) *letter.to = letter.value;
+    }
+    wake_all(to, Wait::kMailbox);
+  }
+
+  void mailbox_wait(const unsigned long long* state) {
+    while (*state != 0) {
+      current_->wait = Wait::kMailbox;
+      next();
+    }
+  }
+
   float shuffle_xor(float value, int distance) {
-    Wave& wave = waves_[static_cast<std::size_t>(current_->id / kWave)];
+    std::vector<Thread>& threads = current_->block->threads;
+    Wave& wave = current_->block->waves[static_cast<std::size_t>(current_->id / kWave)];
     const int lane = current_->id % kWave;
     const int turn = wave.turn;
     wave.value[turn][lane] = value;
@@ -129,7 +244,7 @@ class Machine {
       wave.turn = 1 - turn;
       const std::size_t first = static_cast<std::size_t>(current_->id - lane);
       for (std::size_t i = first; i < first + static_cast<std::size_t>(wave.lanes); ++i) {
-        if (threads_[i].wait == Wait::kShuffle) wake(threads_[i]);
+        if (threads[i].wait == Wait::kShuffle) wake(threads[i]);
       }
     } else {
       current_->wait = Wait::kShuffle;
@@ -146,16 +261,17 @@ class Machine {
 
   // The block's copy of the shared variable `tag`, the same for all its threads.
   void* shared(int tag, std::size_t bytes, std::size_t alignment) {
-    for (const Variable& variable : variables_) {
-      if (variable.tag == tag) return shared_base() + variable.offset;
+    Block& block = *current_->block;
+    for (const Block::Variable& variable : block.variables) {
+      if (variable.tag == tag) return shared_base(block) + variable.offset;
     }
-    const std::size_t offset = (shared_used_ + alignment - 1) / alignment * alignment;
+    const std::size_t offset = (block.shared_used + alignment - 1) / alignment * alignment;
     if (offset + bytes > kSharedBytes) {
       fail("%zu bytes of shared memory in one block: a block has %zu", offset + bytes, kSharedBytes);
     }
-    variables_.push_back({tag, offset});
-    shared_used_ = offset + bytes;
-    return shared_base() + offset;
+    block.variables.push_back({tag, offset});
+    block.shared_used = offset + bytes;
+    return shared_base(block) + offset;
   }
 
   void check_access(const void* address, std::size_t bytes) {
@@ -171,16 +287,13 @@ class Machine {
     va_start(arguments, format);
     std::vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    report("block (%d, %d), thread %d: %s", block_x_, block_y_, current_->id, what);
+    report("block (%d, %d), thread %d: %s", current_->block->x, current_->block->y, current_->id, what);
     leave();
   }
 
  private:
   static constexpr std::size_t kAlignment = 128;
-  struct Variable {
-    int tag;
-    std::size_t offset;
-  };
+  static constexpr int kMaxCluster = 16;
 
   __attribute__((format(printf, 2, 3))) int report(const char* format, ...) {
     failed_ = true;
@@ -192,9 +305,18 @@ class Machine {
     return 1;
   }
 
-  char* shared_base() {
-    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(shared_.data());
-    return shared_.data() + (kAlignment - address % kAlignment) % kAlignment;
+  static char* shared_base(Block& block) {
+    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(block.shared.data());
+    return block.shared.data() + (kAlignment - address % kAlignment) % kAlignment;
+  }
+
+  // Another block's copy of a shared variable of the current one. Blocks declare their shared variables in the order in
+  // which they come to them: a variable that both have lies at the same place only if that order is the same.
+  template <class T>
+  T* there(T* own, Block& block) {
+    const std::ptrdiff_t offset = reinterpret_cast<char*>(own) - shared_base(*current_->block);
+    if (offset < 0 || offset >= static_cast<std::ptrdiff_t>(kSharedBytes)) fail("sends to what is no shared memory");
+    return reinterpret_cast<T*>(shared_base(block) + offset);
   }
 
   // 0 .. count - 1 forward, backward, or shuffled (a linear congruential generator: the same on every machine).
@@ -215,24 +337,36 @@ class Machine {
     return numbers;
   }
 
-  void run_block(const std::vector<int>& thread_order) {
-    std::memset(shared_.data(), 0xff, shared_.size());  // NaN as fp32, bf16 and fp16
-    variables_.clear();
-    shared_used_ = 0;
-    at_barrier_ = 0;
-    returned_ = 0;
-    const int threads = static_cast<int>(threads_.size());
-    for (std::size_t w = 0; w < waves_.size(); ++w) {
-      const int rest = threads - static_cast<int>(w) * kWave;
-      waves_[w].lanes = rest < kWave ? rest : kWave;
-      waves_[w].arrived = waves_[w].turn = 0;
+  void run_cluster(const std::vector<int>& thread_order) {
+    for (Block& block : blocks_) {
+      std::memset(block.shared.data(), 0xff, block.shared.size());  // NaN as fp32, bf16 and fp16
+      block.variables.clear();
+      block.letters.clear();
+      block.shared_used = 0;
+      block.at_barrier = 0;
+      block.barriers = 0;
+      block.returned = 0;
+      const int threads = static_cast<int>(block.threads.size());
+      for (std::size_t w = 0; w < block.waves.size(); ++w) {
+        const int rest = threads - static_cast<int>(w) * kWave;
+        block.waves[w].lanes = rest < kWave ? rest : kWave;
+        block.waves[w].arrived = block.waves[w].turn = 0;
+      }
     }
-    ready_.resize(threads_.size() + 1);
+    at_meeting_ = 0;
+    meetings_ = 0;
+    returned_ = 0;
+    ready_.resize(thread_order.size() + 1);
     ready_first_ = ready_last_ = 0;
-    for (const int id : thread_order) {
-      Thread& thread = threads_[static_cast<std::size_t>(id)];
-      thread.id = id;
-      thread.fiber.prepare(stacks_.stack(id), Stacks::kBytes, &Machine::enter);
+    const std::size_t threads = blocks_[0].threads.size();
+    for (const int number : thread_order) {
+      Block& block = blocks_[static_cast<std::size_t>(number) / threads];
+      Thread& thread = block.threads[static_cast<std::size_t>(number) % threads];
+      thread.block = &block;
+      thread.id = number % static_cast<int>(threads);
+      thread.in_meeting = false;
+      thread.arrivals = 0;
+      thread.fiber.prepare(stacks_.stack(number), Stacks::kBytes, &Machine::enter);
       wake(thread);
     }
     current_ = take_ready();
@@ -243,9 +377,17 @@ class Machine {
 
   void run_thread() {
     kernel_(*args_);
+    if (current_->in_meeting) fail("returns between the two halves of the cluster's meeting");
     current_->wait = Wait::kReturned;
-    if (++returned_ == static_cast<int>(threads_.size())) leave();
+    ++current_->block->returned;
+    if (++returned_ == static_cast<int>(blocks_.size() * blocks_[0].threads.size())) leave();
     next();
+  }
+
+  void wake_all(Block& block, Wait wait) {
+    for (Thread& thread : block.threads) {
+      if (thread.wait == wait) wake(thread);
+    }
   }
 
   void wake(Thread& thread) {
@@ -278,19 +420,32 @@ class Machine {
   }
 
   void report_deadlock() {
-    int count[4] = {};
-    int first[4] = {-1, -1, -1, -1};
-    for (const Thread& thread : threads_) {
+    int count[kWaits] = {};
+    int first[kWaits] = {-1, -1, -1, -1, -1, -1};
+    const Block* block = &blocks_[0];  // the first that waits for something
+    for (const Block& other : blocks_) {
+      if (other.returned < static_cast<int>(other.threads.size())) {
+        block = &other;
+        break;
+      }
+    }
+    for (const Thread& thread : block->threads) {
       const std::size_t w = static_cast<std::size_t>(thread.wait);
       if (count[w]++ == 0) first[w] = thread.id;
     }
     const std::size_t barrier = static_cast<std::size_t>(Wait::kBarrier);
     const std::size_t shuffle = static_cast<std::size_t>(Wait::kShuffle);
+    const std::size_t meeting = static_cast<std::size_t>(Wait::kCluster);
+    const std::size_t mailbox = static_cast<std::size_t>(Wait::kMailbox);
     const std::size_t done = static_cast<std::size_t>(Wait::kReturned);
     report(
-        "block (%d, %d) is deadlocked: %d threads wait at a barrier (first: %d), %d in a shuffle (first: %d), %d have "
-        "returned (first: %d); some threads skip a barrier or a shuffle that others wait in",
-        block_x_, block_y_, count[barrier], first[barrier], count[shuffle], first[shuffle], count[done], first[done]);
+        "block (%d, %d) is deadlocked: %d threads wait at a barrier (first: %d), %d in a shuffle (first: %d), %d for "
+        "the "
+        "cluster (first: %d), %d at a mailbox (first: %d), %d have returned (first: %d); some threads skip a barrier "
+        "or "
+        "a shuffle that others wait in",
+        block->x, block->y, count[barrier], first[barrier], count[shuffle], first[shuffle], count[meeting],
+        first[meeting], count[mailbox], first[mailbox], count[done], first[done]);
   }
 
   void (*kernel_)(gdn::Args) = nullptr;
@@ -302,20 +457,14 @@ class Machine {
 
   Stacks stacks_;
   Fiber main_;
-  std::vector<Thread> threads_;
-  std::vector<Wave> waves_;
+  std::vector<Block> blocks_;   // of the cluster that runs
   std::vector<Thread*> ready_;  // a ring of the threads that can run
   std::size_t ready_first_ = 0;
   std::size_t ready_last_ = 0;
   Thread* current_ = nullptr;
-  int block_x_ = 0;
-  int block_y_ = 0;
-  int at_barrier_ = 0;
+  int at_meeting_ = 0;
+  unsigned meetings_ = 0;
   int returned_ = 0;
-
-  std::vector<char> shared_;
-  std::vector<Variable> variables_;
-  std::size_t shared_used_ = 0;
 };
 
 inline Machine machine;
@@ -331,6 +480,13 @@ inline int thread_id() { return machine.thread_id(); }
 inline int block_x() { return machine.block_x(); }
 inline int block_y() { return machine.block_y(); }
 inline void barrier() { machine.barrier(); }
+inline void cluster_arrive() { machine.cluster_arrive(); }
+inline void cluster_wait() { machine.cluster_wait(); }
+inline void mailbox_open(unsigned long long* state, int bytes) { machine.mailbox_open(state, bytes); }
+inline void mailbox_wait(const unsigned long long* state) { machine.mailbox_wait(state); }
+inline void cluster_send(float* own, unsigned long long* mailbox, int rank, float value) {
+  machine.cluster_send(own, mailbox, rank, value);
+}
 inline float shuffle_xor(float value, int distance) { return machine.shuffle_xor(value, distance); }
 
 template <class T>
@@ -340,11 +496,13 @@ T& shared(int tag) {
 
 inline void read(const void* from, void* to, std::size_t bytes) {
   machine.check_access(from, bytes);
+  gdn_host_heard(from, bytes, false);
   std::memcpy(to, from, bytes);
 }
 
 inline void write(void* to, const void* from, std::size_t bytes) {
   machine.check_access(to, bytes);
+  gdn_host_heard(to, bytes, true);
   std::memcpy(to, from, bytes);
 }
 
@@ -383,15 +541,16 @@ extern "C" {
 
 typedef void (*GdnHostKernel)(gdn::Args);
 typedef int (*GdnHostLaunch)(GdnHostKernel kernel, const gdn::Args* args, int grid_x, int grid_y, int threads,
-                             unsigned order, char* message, std::size_t message_bytes);
+                             int cluster, unsigned order, char* message, std::size_t message_bytes);
 
-// Runs a kernel of this library for every thread of the grid. order: 0 forward, 1 blocks and threads from the last to
-// the first, any other number a shuffle of both. Returns 0, or 1 with the reason in `message`.
+// Runs a kernel of this library for every thread of the grid, blocks in clusters of `cluster`. order: 0 forward, 1
+// blocks and threads from the last to the first, any other number a shuffle of both. Returns 0, or 1 with the reason in
+// `message`.
 __attribute__((weak, used, visibility("default"))) int gdn_host_launch(GdnHostKernel kernel, const gdn::Args* args,
-                                                                       int grid_x, int grid_y, int threads,
+                                                                       int grid_x, int grid_y, int threads, int cluster,
                                                                        unsigned order, char* message,
                                                                        std::size_t message_bytes) {
-  return gdn_host::machine.launch(kernel, *args, grid_x, grid_y, threads, order, message, message_bytes);
+  return gdn_host::machine.launch(kernel, *args, grid_x, grid_y, threads, cluster, order, message, message_bytes);
 }
 
 }  // extern "C"

@@ -2,7 +2,7 @@
 // conv_update on sm_90a; kernel identity b42279941b9ebb10
 #include "gdn/conv_update.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 

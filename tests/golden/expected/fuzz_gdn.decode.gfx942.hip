@@ -2,7 +2,7 @@
 // decode on gfx942; kernel identity 473a0959ab1a22e0
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -2,7 +2,7 @@
 // decode on sm_90a; kernel identity 473a0959ab1a22e0
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 3, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::fuzz_gdn {
 
@@ -46,6 +46,10 @@ struct Decode : gdn::NoParts {
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -166,6 +170,38 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 48, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
+struct DecodeTo8 : Decode {  // launches of up to 8 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo33 : Decode {  // launches of up to 33 rows
+  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+};
+struct DecodeTo44 : Decode {  // launches of up to 44 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+};
+struct DecodeTo352 : Decode {  // launches of up to 352 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+};
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 31) && gdn::spans<Decode::InputQ>(1, 352, 383), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 32, 63) && gdn::spans<Decode::InputK>(1, 384, 415), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputV>(0, 64, 111) && gdn::spans<Decode::InputV>(1, 112, 159) && gdn::spans<Decode::InputV>(5, 512, 559), GDN_MAPS_DISAGREE);
@@ -186,6 +222,18 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 47) && gdn::spans<Decode::Out>(1, 48
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(512) gdn_fuzz_gdn_decode_sm_90a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 8) gdn_fuzz_gdn_decode_sm_90a_to_8(const gdn::Args args) {
+  gdn::decode<gdn::generated::fuzz_gdn::DecodeTo8>(args);
+}
+GDN_CLUSTER_KERNEL(512, 1, 2) gdn_fuzz_gdn_decode_sm_90a_to_33(const gdn::Args args) {
+  gdn::decode<gdn::generated::fuzz_gdn::DecodeTo33>(args);
+}
+GDN_CLUSTER_KERNEL(256, 2, 3) gdn_fuzz_gdn_decode_sm_90a_to_44(const gdn::Args args) {
+  gdn::decode<gdn::generated::fuzz_gdn::DecodeTo44>(args);
+}
+GDN_CLUSTER_KERNEL(256, 4, 3) gdn_fuzz_gdn_decode_sm_90a_to_352(const gdn::Args args) {
+  gdn::decode<gdn::generated::fuzz_gdn::DecodeTo352>(args);
+}
+GDN_RESIDENT_KERNEL(512, 2) gdn_fuzz_gdn_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::fuzz_gdn::Decode>(args);
 }

@@ -1,0 +1,61 @@
+#include "plan/candidates.h"
+
+#include <algorithm>
+
+namespace gdn::plan {
+namespace {
+
+constexpr int kRegisters = 65536;    // of a multiprocessor
+constexpr int kMostSplitBlocks = 3;  // blocks a multiprocessor beyond which nobody splits a value head
+constexpr int kLeastRegisters = 64;  // that the bodies need without spilling
+
+}  // namespace
+
+std::vector<Choices> candidates(const Target& target, std::string_view operation, const core::Facts& facts, int rows) {
+  std::vector<Choices> all;
+  const auto add = [&](const Choices& choices) {
+    if (!choices_fault(target, operation, facts, choices).empty()) return;
+    if (std::find(all.begin(), all.end(), choices) == all.end()) all.push_back(choices);
+  };
+  for (const Band& band : model_bands(target, operation, facts)) {
+    if (band.max_rows == 0 || rows <= band.max_rows) {
+      add(band.choices);
+      break;
+    }
+  }
+
+  const bool by_rows = facts.state.inner_stride == 1;
+  const int pairs = rows * facts.key_heads;
+  // How many key channels a thread has of a slab follows from the state's order alone (delta.h).
+  const std::vector<int> passes = by_rows ? std::vector<int>{4, 8} : std::vector<int>{16};
+  std::vector<int> head_parts = {1};
+  if (facts.group > 1) head_parts.push_back(facts.group);
+  if (facts.group > 2) head_parts.push_back((facts.group + 1) / 2);
+  for (const int heads : head_parts) {
+    for (const int parts : {1, 2, 4}) {
+      const int blocks = pairs * heads * parts;
+      if (parts > 1 && blocks > kMostSplitBlocks * target.processors) continue;
+      if (heads == 1 && facts.group > 1 && blocks * 2 < target.processors) continue;
+      for (const int threads : {128, 256, 512}) {
+        const int most_resident = kRegisters / kLeastRegisters / threads;
+        for (const int pass : passes) {
+          // Rows need few registers, slabs many.
+          for (const int resident :
+               by_rows ? std::vector<int>{most_resident / 2, most_resident} : std::vector<int>{most_resident / 2}) {
+            for (const int heads_first : by_rows || heads > 1 ? std::vector<int>{1} : std::vector<int>{1, 0}) {
+              add({{"threads", threads},
+                   {"rows_per_pass", pass},
+                   {"head_parts", heads},
+                   {"row_parts", parts},
+                   {"heads_first", heads_first},
+                   {"resident", resident}});
+            }
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace gdn::plan

@@ -1,0 +1,89 @@
+// gdn-gen tune: rows of the tuning table, by measurement.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "emit/tree.h"
+#include "error.h"
+#include "tool/command.h"
+#include "verify/bench.h"
+
+namespace gdn::tool {
+namespace {
+
+struct Options {
+  std::vector<std::string> specs;
+  std::vector<int> batches = {1, 2, 4, 8, 16, 64, 256};
+  std::string on = "cuda", edges = "plain", out, tuning;
+  int shown = 3;
+  int ranks = 1;
+};
+
+std::string text_of(const plan::Choices& choices) {
+  std::string text;
+  for (const auto& [name, value] : choices) text += fmt::format(" {}={}", name, value);
+  return text;
+}
+
+}  // namespace
+
+void add_tune(CLI::App& program, int&) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand(
+      "tune", "Time sensible ways to launch decode, each held against the oracle, and write rows of the tuning table");
+  command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
+  command->add_option("--on", options->on, "where")->check(CLI::IsMember({"cuda"}))->capture_default_str();
+  command->add_option("--batch", options->batches, "batch sizes; the largest stands for all beyond it")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  command->add_option("--edges", options->edges, "how launches follow each other; see bench")
+      ->check(CLI::IsMember({"plain", "programmatic"}))
+      ->capture_default_str();
+  command->add_option("--out", options->out, "the table's file: rows of these specs are replaced; default: print them");
+  command->add_option("--shown", options->shown, "candidates to print for each batch")->capture_default_str();
+  add_ranks(*command, options->ranks);
+  command->callback([options] {
+    plan::TuningTable table;
+    if (!options->out.empty() && std::filesystem::exists(options->out)) table = load_tuning(options->out);
+    std::string device;
+    const auto tell = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
+    const verify::Edges edges = options->edges == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic;
+    try {
+      for (const std::string& name : options->specs) {
+        const Loaded loaded = load(name, options->ranks);
+        const verify::Tuned tuned = verify::tune_decode(loaded.spec, loaded.layout, options->batches, edges, tell);
+        device = tuned.device;
+        for (std::size_t i = 0; i < tuned.trials.size(); ++i) {
+          const int rows = tuned.bands[i].max_rows;
+          fmt::print("{} up to {} rows:{}\n", loaded.layout.spec, rows == 0 ? "any number of" : std::to_string(rows),
+                     text_of(tuned.bands[i].choices));
+          const auto shown = std::min(tuned.trials[i].size(), static_cast<std::size_t>(options->shown));
+          for (std::size_t j = 0; j < shown; ++j) {
+            fmt::print("  {:>9.2f} us {}\n", tuned.trials[i][j].time_us, text_of(tuned.trials[i][j].choices));
+          }
+        }
+        std::fflush(stdout);
+        table.set(tuned.target, "decode", loaded.layout.spec, tuned.bands);
+      }
+    } catch (const runtime::Error& error) {
+      throw Failure(kCannotJudge, error.what());
+    }
+    const std::string text = table.to_text();
+    const std::size_t header = text.find('\n') + 1;
+    const std::string commented = text.substr(0, header) +
+                                  "# <target> <operation> <spec or *> <most rows or *> <choice>=<integer> ...      "
+                                  "rows are added by measurement, "
+                                  "never by guess\n" +
+                                  fmt::format("# by gdn-gen tune on {}, {} edges\n", device, options->edges) +
+                                  text.substr(header);
+    if (options->out.empty()) {
+      fmt::print("{}", commented);
+    } else {
+      emit::write_file(options->out, commented);
+    }
+  });
+}
+
+}  // namespace gdn::tool

@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+
+#include "oracle/compare.h"
+#include "oracle/reference.h"
+#include "plan/candidates.h"
+#include "verify/cuda_bench.h"
+
+namespace gdn::verify {
+namespace {
+
+constexpr double kAsGood = 1.015;  // of the best time: choices that are as good keep the number of entry points small
+
+std::string text_of(const plan::Choices& choices) {
+  std::string text;
+  for (const auto& [name, value] : choices) text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  return text;
+}
+
+// One way to launch, for any number of rows.
+struct Candidate {
+  plan::Choices choices;
+  plan::TuningTable tuning;
+  plan::Planned planned;
+  runtime::Binary binary;
+  std::unique_ptr<runtime::Kernel> kernel;
+  std::string fault;  // of its compilation
+};
+
+Candidate make_candidate(const layout::Layout& layout, const plan::Target& target, const plan::Choices& choices) {
+  Candidate candidate;
+  candidate.choices = choices;
+  candidate.tuning.set(target.name, "decode", layout.spec, {{0, choices}});
+  candidate.planned = plan::make(layout, "decode", target, candidate.tuning);
+  return candidate;
+}
+
+// Side by side: a candidate takes a compiler some tenths of a second, and there are dozens.
+void compile_all(const CudaBench& cuda, std::vector<Candidate>& candidates) {
+  std::atomic<std::size_t> next{0};
+  std::vector<std::thread> workers;
+  const std::size_t count = std::min<std::size_t>(candidates.size(), std::max(1u, std::thread::hardware_concurrency()));
+  for (std::size_t i = 0; i < count; ++i) {
+    workers.emplace_back([&] {
+      for (std::size_t j = next++; j < candidates.size(); j = next++) {
+        try {
+          candidates[j].binary = cuda.compile(candidates[j].planned);
+        } catch (const std::exception& error) {
+          candidates[j].fault = error.what();
+        }
+      }
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  for (const Candidate& candidate : candidates) {
+    if (!candidate.fault.empty()) {
+      throw std::runtime_error(fmt::format("{}: {}", text_of(candidate.choices), candidate.fault));
+    }
+  }
+}
+
+// Holds candidates against the oracle, which works its problem out once for all of them.
+class Judge {
+ public:
+  Judge(const spec::Spec& spec, const layout::Layout& layout)
+      : layout_(layout),
+        problem_(oracle::make_problem(spec, "decode", options(layout))),
+        expectation_(oracle::expect(problem_)) {}
+
+  // Throws std::runtime_error with what is wrong.
+  void judge(CudaBench& cuda, const Candidate& candidate) const {
+    oracle::Problem problem = problem_;
+    cuda.executor().load(candidate.planned)->run(problem, views_of(problem, layout_));
+    const std::vector<oracle::Deviation> deviations = oracle::compare(expectation_, problem);
+    if (oracle::all_good(deviations)) return;
+    throw std::runtime_error(fmt::format("{}: {} computes wrong results\n{}", layout_.spec, text_of(candidate.choices),
+                                         oracle::describe(deviations)));
+  }
+
+ private:
+  static oracle::Options options(const layout::Layout& layout) {
+    oracle::Options options;
+    options.rows = 3;
+    options.extra_stride = 64;
+    if (layout.numbers.padding != core::Padding::kNone) options.padding_rows = 1;
+    return options;
+  }
+
+  const layout::Layout& layout_;
+  oracle::Problem problem_;
+  oracle::Expectation expectation_;
+};
+
+// Bands from the largest batch down.
+std::vector<plan::Band> bands_of_trials(const std::vector<int>& batches,
+                                        const std::vector<std::vector<Trial>>& trials) {
+  std::vector<plan::Band> bands(batches.size());
+  for (std::size_t i = batches.size(); i-- > 0;) {
+    const std::vector<Trial>& mine = trials[i];
+    bands[i] = {i + 1 == batches.size() ? 0 : batches[i], mine.front().choices};
+    if (i + 1 == batches.size()) continue;
+    for (const Trial& trial : mine) {
+      if (trial.choices == bands[i + 1].choices && trial.time_us <= kAsGood * mine.front().time_us) {
+        bands[i].choices = trial.choices;
+      }
+    }
+  }
+  return bands;
+}
+
+}  // namespace
+
+Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vector<int> batches, Edges edges,
+                  const std::function<void(const std::string&)>& tell) {
+  CudaBench cuda;
+  const plan::Target& target = cuda.target();
+  const core::Facts facts = plan::make(layout, "decode", target, plan::TuningTable::none()).kernel.facts;
+  std::sort(batches.begin(), batches.end());
+  batches.erase(std::unique(batches.begin(), batches.end()), batches.end());
+
+  std::vector<Candidate> all;
+  std::vector<std::vector<std::size_t>> of_batch;  // numbers in `all`
+  for (const int batch : batches) {
+    of_batch.emplace_back();
+    for (const plan::Choices& choices : plan::candidates(target, "decode", facts, batch)) {
+      const auto known = std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.choices == choices; });
+      of_batch.back().push_back(static_cast<std::size_t>(known - all.begin()));
+      if (known == all.end()) all.push_back(make_candidate(layout, target, choices));
+    }
+  }
+  tell(fmt::format("{}: compiling {} candidates", layout.spec, all.size()));
+  compile_all(cuda, all);
+  tell(fmt::format("{}: holding them against the oracle", layout.spec));
+  const Judge judge(spec, layout);
+  for (Candidate& candidate : all) {
+    candidate.kernel = cuda.load(candidate.planned, candidate.binary);
+    judge.judge(cuda, candidate);
+  }
+
+  Tuned tuned;
+  tuned.device = cuda.name();
+  tuned.target = target.name;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    tell(fmt::format("{}: batch {}, {} candidates", layout.spec, batches[i], of_batch[i].size()));
+    const CudaBench::Stage stage = cuda.stage(spec, layout, "decode", all.front().planned.kernel, batches[i]);
+    std::vector<Trial> trials;
+    for (const std::size_t number : of_batch[i]) {
+      trials.push_back({all[number].choices, cuda.launch_us(*all[number].kernel, stage, edges)});
+    }
+    std::sort(trials.begin(), trials.end(), [](const Trial& a, const Trial& b) { return a.time_us < b.time_us; });
+    tuned.trials.push_back(std::move(trials));
+  }
+  tuned.bands = bands_of_trials(batches, tuned.trials);
+  return tuned;
+}
+
+}  // namespace gdn::verify
