@@ -78,6 +78,16 @@ TEST_CASE("A stored as -exp(A_log) given for A_log") {
   replay(test::variant(kNext, "a_log: log ", "a_log: negative_exp "), test::load_spec(kNext), "a_log");
 }
 
+TEST_CASE("KDA: decays by channel and head given for decays by head and channel") {
+  const std::string ling = std::string(GDN_SOURCE_DIR) + "/specs/ling_3_0_tiny.yaml";
+  replay(test::variant(ling, "a: {dtype: bf16, dims: [token@launch, value_head, key_dim]}       # f_a_proj",
+                       "a: {dtype: bf16, dims: [token@launch, key_dim, value_head]}       # f_a_proj"),
+         test::load_spec(ling), "a");
+  replay(test::variant(ling, "[slot@launch, value_head, value_dim, key_dim]",
+                       "[slot@launch, value_head, key_dim, value_dim]"),
+         test::load_spec(ling), "state");
+}
+
 TEST_CASE("conv window: taps of the weight in the other order") {
   replay(test::variant(kNext, "taps: oldest_first", "taps: newest_first"), test::load_spec(kNext), "conv_weight");
 }

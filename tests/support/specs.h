@@ -55,8 +55,8 @@ inline bool overlay_fits(const spec::Spec& spec, const std::string& overlay) {
   const bool kda = *spec.rule == core::Rule::kKda;
   if (overlay.find("mtp") == 0 || overlay == "replay3" || overlay.find("fp8_") == 0) return false;
   if (overlay == "vllm_lora" || overlay == "vllm_quantised") return false;
-  // llama.cpp asserts K = V, and takes a kda layer for another where value heads outnumber key heads. Its converters and
-  // SGLang's windows differ by rule.
+  // llama.cpp asserts K = V, and takes a kda layer for another where value heads outnumber key heads. Its converters
+  // and SGLang's windows differ by rule.
   if (overlay == "llama_cpp_kda") return kda && *spec.heads.key == *spec.heads.value;
   if (overlay == "llama_cpp" || overlay == "llama_cpp_grouped") return !kda && *spec.dims.key == *spec.dims.value;
   if (overlay == "sglang" || overlay == "sglang_kda") return kda == (overlay == "sglang_kda");

@@ -165,8 +165,8 @@ TEST_CASE("gates that advance by head instead of by head and channel are caught"
   }
 }
 
-// Six heads, eight entries, two ranks: rank 1 has heads 3 to 5. Half of the stored entries in place of half of the heads'
-// would be entries 4 to 7, the last two of them zeros.
+// Six heads, eight entries, two ranks: rank 1 has heads 3 to 5. Half of the stored entries in place of half of the
+// heads' would be entries 4 to 7, the last two of them zeros.
 TEST_CASE("a padded A_log cut by its entries instead of by its heads is caught", "[oracle]") {
   const spec::Spec whole = test::fuzz("fuzz_kda_padded");
   Options options;

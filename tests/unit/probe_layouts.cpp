@@ -157,6 +157,38 @@ TEST_CASE("layouts of one shape are told apart, and the first difference has bot
   }
 }
 
+// A decay for each key channel, read as if channels were slower than heads, and the packed gates of kda.
+TEST_CASE("KDA's decays are told apart by head and channel") {
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/ling_3_0_tiny.yaml";
+  const core::KernelPlan kernel = plan_of(test::load_spec(file), "decode");
+  CHECK(Engine(kernel, kernel).difference() == "");
+  const std::vector<Accident> table = {
+      {"a by channel and head",
+       "a: {dtype: bf16, dims: [token@launch, value_head, key_dim]}       # f_a_proj",
+       "a: {dtype: bf16, dims: [token@launch, key_dim, value_head]}       # f_a_proj",
+       {"differ first at a[row 0, value_head 0, key_dim 1]",
+        "kernel: element 1 of row 0 of a, which the engine calls a[row 0, value_head 1, key_dim 0]"}},
+      {"dt_bias by channel and head",
+       "dt_bias: {dtype: fp32, dims: [value_head, key_dim]}",
+       "dt_bias: {dtype: fp32, dims: [key_dim, value_head]}",
+       {"dt_bias[value_head 0, key_dim 1]"}},
+      {"a (V, K) state read as (K, V)",
+       "state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}",
+       "state: {dtype: fp32, dims: [slot@launch, value_head, key_dim, value_dim]}",
+       {"state[slot 0, value_head 0, value_dim 0, key_dim 1]"}},
+      {"a window of q token by token",
+       "conv_state_q: {dtype: bf16, dims: [slot@launch, key_head, key_dim, tap]}",
+       "conv_state_q: {dtype: bf16, dims: [slot@launch, tap, key_head, key_dim]}",
+       {"conv_state.q[slot 0, key_head 0, key_dim 0, tap 1]"}}};
+  for (const Accident& accident : table) {
+    INFO(accident.what);
+    const std::string text =
+        Engine(kernel, plan_of(test::variant(file, accident.from, accident.to), "decode")).difference();
+    INFO(text);
+    for (const char* word : accident.words) CHECK_THAT(text, Catch::Contains(word));
+  }
+}
+
 TEST_CASE("a part that the engine does not read is not judged; what it never filled is a difference") {
   const spec::Spec spec = test::fuzz("fuzz_gdn");
   const core::KernelPlan plan = plan_of(spec, "decode");

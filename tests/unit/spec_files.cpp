@@ -48,12 +48,9 @@ std::string conv_order(const Spec& spec) {
 TEST_CASE("released models have the sizes of their configurations") {
   const std::vector<std::tuple<std::string, std::string, int>> models = {
       // key heads, value heads, K, V, taps; channels of the convolution
-      {"qwen3_next_80b", "16 32 128 128 4 ", 8192},
-      {"qwen3_5_35b_a3b", "16 32 128 128 4 ", 8192},
-      {"qwen3_5_27b", "16 48 128 128 4 ", 10240},
-      {"olmo_hybrid_7b", "30 30 96 192 4 ", 11520},
-      {"kimi_linear_48b", "32 32 128 128 4 ", 3 * 4096},
-      {"ling_3_0_tiny", "16 16 128 128 4 ", 3 * 2048},
+      {"qwen3_next_80b", "16 32 128 128 4 ", 8192},      {"qwen3_5_35b_a3b", "16 32 128 128 4 ", 8192},
+      {"qwen3_5_27b", "16 48 128 128 4 ", 10240},        {"olmo_hybrid_7b", "30 30 96 192 4 ", 11520},
+      {"kimi_linear_48b", "32 32 128 128 4 ", 3 * 4096}, {"ling_3_0_tiny", "16 16 128 128 4 ", 3 * 2048},
   };
   for (const auto& [name, sizes, channels] : models) {
     INFO(name);
