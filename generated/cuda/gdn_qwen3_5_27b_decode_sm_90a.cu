@@ -171,14 +171,14 @@ struct Decode : gdn::NoParts {
   };
 };
 struct DecodeTo1 : Decode {  // launches of up to 1 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 2;                                           // choice of the plan
-  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 0;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
 };
-struct DecodeTo5 : Decode {  // launches of up to 5 rows
+struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
@@ -186,13 +186,21 @@ struct DecodeTo5 : Decode {  // launches of up to 5 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
 };
-struct DecodeTo44 : Decode {  // launches of up to 44 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+struct DecodeTo8 : Decode {  // launches of up to 8 rows
+  static constexpr int kThreads = 128;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
+};
+struct DecodeTo16 : Decode {  // launches of up to 16 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -214,14 +222,17 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(512, 1, 6) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo1>(args);
 }
-GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_90a_to_5(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo5>(args);
+GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_90a_to_4(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo4>(args);
 }
-GDN_CLUSTER_KERNEL(256, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_44(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo44>(args);
+GDN_CLUSTER_KERNEL(128, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_8(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo8>(args);
+}
+GDN_RESIDENT_KERNEL(256, 2) gdn_qwen3_5_27b_decode_sm_90a_to_16(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo16>(args);
 }
 GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);

@@ -41,6 +41,7 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
   command += fmt::format(" --on {} --batch {}", options.on, fmt::join(options.batches, ","));
   if (options.operation != "decode") command += fmt::format(" --operation {}", options.operation);
   if (options.on == "cuda") command += fmt::format(" --edges {}", fmt::join(options.edges, ","));
+  if (!options.tuning.empty()) command += fmt::format(" --tuning {}", options.tuning);
   if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const verify::BenchRow& row : bench.rows) {

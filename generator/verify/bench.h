@@ -66,7 +66,7 @@ struct Tuned {
   std::vector<std::vector<Trial>> trials;  // of each batch size, fastest first
 };
 
-// Times sensible choices for decode at each batch size on the CUDA device, as bench_decode does, each after the oracle
+// Times sensible choices for decode at each batch size on the CUDA device, as bench_launch does, each after the oracle
 // has judged it. A band keeps the choices of the next larger batch where those are at most 1.5% behind the best.
 // Throws runtime::Error where there is no device, std::runtime_error for a candidate that computes wrong results.
 Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vector<int> batches, Edges edges,

@@ -60,7 +60,7 @@ def row_of(spec, batch, state_dtype, size, copy, ours, peer, norm):
     def rounded(value):
         return float(f"{value:.4g}")
     floor = size / copy / 1e3
-    row = {"spec": spec, "operation": "decode", "target": TARGET, "on": "cuda", "batch": batch, "state_dtype": state_dtype,
+    row = {"spec": spec, "operation": "decode", "target": TARGET, "on": "cuda", "edges": "plain", "batch": batch, "state_dtype": state_dtype,
            "time_us": rounded(ours), "bytes": size, "gb_per_s": rounded(size / ours / 1e3), "floor_us": rounded(floor),
            "ratio": rounded(ours / floor), "peer_us": rounded(peer), "peer_ratio": rounded(peer / floor), "peer_over_ours": rounded(peer / ours)}
     if norm is not None:
@@ -282,7 +282,7 @@ def main(arguments):
         return 4
     copy, rows, good = measure(peer, gdn_gen, specs, batches, torch)
     if options.json is not None and rows:
-        document = {"format": 1, "commit": options.commit, "command": " ".join(["tests/bench/peers.py", *arguments]),
+        document = {"format": 2, "commit": options.commit, "command": " ".join(["tests/bench/peers.py", *arguments]),
                     "device": torch.cuda.get_device_name(), "date": datetime.date.today().isoformat(), "gb_per_s": float(f"{copy:.4g}"),
                     "peer": name, "peer_commit": options.peer_commit, "rows": rows}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
