@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
-#include <map>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 
 #include "cpu/kernel.h"
@@ -29,23 +27,10 @@ cpu::Kernel generate(const core::KernelPlan& plan) {
   }
 }
 
-// Kernels of a model follow each other: they share one set of threads, which ends with the last of them.
-std::shared_ptr<WorkerPool> pool_of(int threads) {
-  static std::mutex mutex;
-  static std::map<int, std::weak_ptr<WorkerPool>> pools;
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::weak_ptr<WorkerPool>& known = pools[threads];
-  std::shared_ptr<WorkerPool> pool = known.lock();
-  if (pool == nullptr) {
-    pool = std::make_shared<WorkerPool>(threads);
-    known = pool;
-  }
-  return pool;
-}
-
 class CpuKernel final : public Kernel {
  public:
-  CpuKernel(const core::KernelPlan& plan, int threads) : Kernel(plan), code_(generate(plan)), pool_(pool_of(threads)) {}
+  CpuKernel(const core::KernelPlan& plan, int threads)
+      : Kernel(plan), code_(generate(plan)), pool_(shared_pool(threads)) {}
 
   bool on_host() const override { return true; }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -116,6 +117,19 @@ void WorkerPool::run(std::int64_t items, const std::function<void(std::int64_t, 
     std::unique_lock<std::mutex> lock(shared.sleep);
     shared.done.wait(lock, [&] { return shared.running.load(std::memory_order_acquire) == 0; });
   }
+}
+
+std::shared_ptr<WorkerPool> shared_pool(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<WorkerPool>> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::weak_ptr<WorkerPool>& known = pools[threads];
+  std::shared_ptr<WorkerPool> pool = known.lock();
+  if (pool == nullptr) {
+    pool = std::make_shared<WorkerPool>(threads);
+    known = pool;
+  }
+  return pool;
 }
 
 int allowed_processors() {

@@ -27,6 +27,10 @@ class WorkerPool {
   std::unique_ptr<Shared> shared_;
 };
 
+// The pool of this many threads that all who ask share: kernels of a model follow each other. It ends with the last who
+// holds it.
+std::shared_ptr<WorkerPool> shared_pool(int threads);
+
 // Processors that this process may run on.
 int allowed_processors();
 
