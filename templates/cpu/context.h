@@ -36,6 +36,9 @@ struct Frame {
     o = take(4 * facts.value_dim);
     const int heads = (facts.group + kLanes - 1) / kLanes * kLanes;
     for (int* const array : {&decay, &beta, &a, &dt_bias}) *array = take(4 * heads);
+    if (facts.rule == core::Rule::kKda) {
+      for (int* const array : {&decays, &decayed_k, &decayed_q}) *array = take(4 * facts.key_dim);
+    }
     staged = take(64);
     key_query = take(4);
     old_stack = take(8);
@@ -49,11 +52,14 @@ struct Frame {
   int v = 0, o = 0;         // [value_dim] of one value head
   int decay = 0, beta = 0;  // [group, up to whole vectors]: exp(g) and beta of the key head's value heads
   int a = 0, dt_bias = 0;   // [group, up to whole vectors]: inputs of the gates
-  int staged = 0;           // one vector on its way to or from memory that no vector instruction reaches
-  int key_query = 0;        // dot product of the normalised k and q
-  int old_stack = 0;        // the caller's stack pointer
-  int old_mxcsr = 0;        // the caller's floating-point control
-  int next_state = 0;       // address of the state that the next item begins with
+  int decays = 0;           // kda: [key_dim], exp(g) of one value head
+  int decayed_k = 0;        // kda: [key_dim], k times the decay of each channel; for q the same
+  int decayed_q = 0;
+  int staged = 0;      // one vector on its way to or from memory that no vector instruction reaches
+  int key_query = 0;   // dot product of the normalised k and q
+  int old_stack = 0;   // the caller's stack pointer
+  int old_mxcsr = 0;   // the caller's floating-point control
+  int next_state = 0;  // address of the state that the next item begins with
 
  private:
   int take(int bytes) {
@@ -69,6 +75,7 @@ struct Context {
   Frame frame;
 
   int key_vectors() const { return facts.key_dim / kLanes; }
+  bool by_channel() const { return facts.rule == core::Rule::kKda; }  // a decay for each key channel
   int value_vectors() const { return facts.value_dim / kLanes; }
 };
 

@@ -68,11 +68,13 @@ class RowsOfKeys {
   void emit() {
     if (held()) {
       for (int i = 0; i < n_; ++i) {
-        c_.e.vmovaps(zmm(kKeys + i), c_.e.at(reg::frame, c_.frame.k + 64 * i));
-        c_.e.vmovaps(zmm(kQueries + i), c_.e.at(reg::frame, c_.frame.q + 64 * i));
+        c_.e.vmovaps(zmm(kKeys + i), c_.e.at(reg::frame, keys() + 64 * i));
+        c_.e.vmovaps(zmm(kQueries + i), c_.e.at(reg::frame, queries() + 64 * i));
       }
     }
-    c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    if (!c_.by_channel()) {
+      c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    }
     c_.e.mov(kChannel, reg::frame);
     emit_repeat(c_, c_.facts.value_dim, "state_row", [&] { row(); });
   }
@@ -82,6 +84,10 @@ class RowsOfKeys {
   static constexpr int kP = 24, kR = 25, kP2 = 26, kR2 = 27, kDecay = 28;
 
   bool held() const { return n_ <= 8; }
+
+  // What the sums multiply the state with.
+  int keys() const { return c_.by_channel() ? c_.frame.decayed_k : c_.frame.k; }
+  int queries() const { return c_.by_channel() ? c_.frame.decayed_q : c_.frame.q; }
 
   void multiply_add(int sum, int state, int held_at, int frame_offset, int index) const {
     if (held()) {
@@ -96,8 +102,8 @@ class RowsOfKeys {
     for (const int sum : {kP, kR, kP2, kR2}) c_.e.vpxord(zmm(sum), zmm(sum), zmm(sum));
     for (int i = 0; i < n_; ++i) {
       row_.load_vector(i, i);
-      multiply_add(i % 2 == 0 ? kP : kP2, i, kKeys, c_.frame.k, i);
-      multiply_add(i % 2 == 0 ? kR : kR2, i, kQueries, c_.frame.q, i);
+      multiply_add(i % 2 == 0 ? kP : kP2, i, kKeys, keys(), i);
+      multiply_add(i % 2 == 0 ? kR : kR2, i, kQueries, queries(), i);
     }
     c_.e.vaddps(zmm(kP), zmm(kP), zmm(kP2));
     c_.e.vaddps(zmm(kR), zmm(kR), zmm(kR2));
@@ -105,17 +111,26 @@ class RowsOfKeys {
     // u in every lane; o in the lanes of the high half, where r is.
     c_.e.vshuff64x2(zmm(kP), zmm(kR), zmm(kR), imm8(0x00));
     c_.e.vbroadcastss(zmm(kP2), c_.e.at(kChannel, c_.frame.v));
-    c_.e.vfnmadd231ps(zmm(kP2), zmm(kP), zmm(kDecay));
+    if (c_.by_channel()) {
+      c_.e.vsubps(zmm(kP2), zmm(kP2), zmm(kP));
+    } else {
+      c_.e.vfnmadd231ps(zmm(kP2), zmm(kP), zmm(kDecay));
+      c_.e.vmulps(zmm(kR), zmm(kR), zmm(kDecay));
+    }
     c_.e.vbroadcastss(zmm(kR2), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
     c_.e.vmulps(zmm(kP2), zmm(kP2), zmm(kR2));
-    c_.e.vmulps(zmm(kR), zmm(kR), zmm(kDecay));
     c_.e.vfmadd231ps(zmm(kR), zmm(kP2), c_.e.broadcast(reg::frame, c_.frame.key_query));
     c_.e.vextractf32x4(xmm(kR), zmm(kR), imm8(2));
     c_.e.vmovss(c_.e.at(kChannel, c_.frame.o), xmm(kR));
     row_.prefetch(0, n_);
     for (int i = 0; i < n_; ++i) {
-      c_.e.vmulps(zmm(i), zmm(i), zmm(kDecay));
-      multiply_add(i, kP2, kKeys, c_.frame.k, i);
+      if (c_.by_channel()) {
+        c_.e.vmulps(zmm(i), zmm(i), c_.e.at(reg::frame, c_.frame.decays + 64 * i));
+        c_.e.vfmadd231ps(zmm(i), zmm(kP2), c_.e.at(reg::frame, c_.frame.k + 64 * i));
+      } else {
+        c_.e.vmulps(zmm(i), zmm(i), zmm(kDecay));
+        multiply_add(i, kP2, kKeys, c_.frame.k, i);
+      }
     }
     row_.store_vectors(0, n_, 0);
     const std::int64_t step = c_.facts.state.outer_stride * element_bytes(c_.facts.state);
@@ -161,21 +176,27 @@ class RowsOfValues {
       for (int i = 0; i < n; ++i) {
         const int value = kValue + i % kValues;
         row_.load_vector(value, begin + i);
-        c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, c_.frame.k));
-        c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, c_.frame.q));
+        const bool decayed = c_.by_channel();
+        c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_k : c_.frame.k));
+        c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_q : c_.frame.q));
       }
       emit_advance(c_, kState, row_bytes());
       c_.e.add(kChannel, 4);
     });
     c_.e.mov(kState, reg::rsi);
 
-    c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    // By channel the sums have the decay already.
+    if (c_.by_channel()) {
+      c_.e.vbroadcastss(zmm(kDecay), c_.e.scalar(1.0f));
+    } else {
+      c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
+    }
     c_.e.vbroadcastss(zmm(kValue), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
     for (int i = 0; i < n; ++i) {
       const int offset = 64 * (begin + i);
       c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(reg::frame, c_.frame.v + offset));
       c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue));
-      c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kDecay));
+      if (!c_.by_channel()) c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kDecay));
       c_.e.vfmadd231ps(zmm(kR + i), zmm(kP + i), c_.e.broadcast(reg::frame, c_.frame.key_query));
       c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.o + offset), zmm(kR + i));
     }
@@ -183,6 +204,7 @@ class RowsOfValues {
     c_.e.mov(kChannel, reg::frame);
     emit_repeat(c_, c_.facts.key_dim, "state_update", [&] {
       row_.prefetch(begin, end);
+      if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
       for (int first = 0; first < n; first += kValues) {
         const int last = std::min(n, first + kValues);
         for (int i = first; i < last; ++i) {
@@ -220,6 +242,15 @@ void emit_key_query(Context& c) {
 void emit_delta(Context& c) {
   c.e.comment("delta rule");
   const Map& state = c.facts.state;
+  if (c.by_channel()) {
+    for (int i = 0; i < c.key_vectors(); ++i) {
+      c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.decays + 64 * i));
+      c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.k + 64 * i));
+      c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_k + 64 * i), zmm(1));
+      c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.q + 64 * i));
+      c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_q + 64 * i), zmm(1));
+    }
+  }
   emit_pointer(c, kState, state, Row::kSlot);
   Mark& last = c.e.mark("last_head");
   c.e.mov(kNextState, c.e.at(reg::frame, c.frame.next_state));

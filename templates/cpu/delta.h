@@ -3,7 +3,9 @@
 //   S <- d S;  u = beta (v - S^T k);  S <- S + k u^T;  o = S^T q        S: [key channel][value channel], fp32
 //
 // is computed as p = S^T k and r = S^T q of the stored state in one sweep, u = beta (v - d p), o = d r + (k.q) u and
-// S <- d S + k u^T: the same numbers up to fp32 rounding. o reads the state before it is rounded to its stored type.
+// S <- d S + k u^T: the same numbers up to fp32 rounding. With a decay d_c of each key channel c (kda) the sums are
+// p = S^T (d k) and r = S^T (d q), and no d stands before them. o reads the state before it is rounded to its stored
+// type.
 #pragma once
 
 #include "cpu/context.h"
@@ -13,8 +15,8 @@ namespace gdn::cpu {
 // frame.key_query <- k.q of the vectors in the frame. Once an item, before the rule of its value heads.
 void emit_key_query(Context& c);
 
-// The rule for value head reg::group: v, q, k, decay and beta from the frame, o (rounded as the facts say) into it.
-// While the state streams through, the state of the next head is prefetched into L2.
+// The rule for value head reg::group: v, q, k, decay (kda: decays) and beta from the frame, o (rounded as the facts
+// say) into it. While the state streams through, the state of the next head is prefetched into L2.
 void emit_delta(Context& c);
 
 }  // namespace gdn::cpu

@@ -1,5 +1,6 @@
 #include "cpu/gates.h"
 
+#include "cpu/copy.h"
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
@@ -27,6 +28,45 @@ void for_each_head(Context& c, const char* name, const std::function<void()>& bo
 
 void for_each_vector_of_heads(Context& c, const std::function<void(int offset)>& body) {
   for (int first = 0; first < c.facts.group; first += kLanes) body(4 * first);
+}
+
+constexpr int kRate = 5;  // exp(A_log), with the sign that makes it the factor of the decay's form
+
+// zmm(kRate) <- the rates of 16 heads, whose A_log (where there is one) lies in frame.decay.
+void load_rate(Context& c, int offset) {
+  const core::Facts& f = c.facts;
+  const bool bounded = f.decay_form == core::DecayForm::kBounded;
+  if (f.a_stored == core::AStored::kAbsent) {
+    c.e.vbroadcastss(zmm(kRate), c.e.scalar(bounded ? 1.0f : -1.0f));
+    return;
+  }
+  c.e.vmovaps(zmm(kRate), c.e.at(reg::frame, c.frame.decay + offset));
+  const bool log = f.a_stored == core::AStored::kLog;
+  if (log) emit_exp(c, kRate, 1, 2);
+  if (log != bounded) c.e.vpxord(zmm(kRate), zmm(kRate), c.e.constant_bits(0x80000000u));
+}
+
+// zmm0 <- g in `domain`, of a + dt_bias there and the rate in zmm(kRate).
+void log_decay(Context& c, Domain domain) {
+  const core::Facts& f = c.facts;
+  if (f.decay_form == core::DecayForm::kBounded) {
+    c.e.vmulps(zmm(0), zmm(0), zmm(kRate));
+    emit_sigmoid(c, 0, 1, 2);
+    c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.decay_bound)));
+  } else {
+    emit_softplus(c, f.softplus_threshold, 0, 1, 2, 3, 4);
+    c.e.vmulps(zmm(0), zmm(0), zmm(kRate));
+  }
+  if (domain == Domain::kExp) emit_exp(c, 0, 1, 2);
+  if (domain == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLog2E));
+}
+
+// A vector of the frame from ln or log2 to the factor itself.
+void to_factor(Context& c, int frame_offset) {
+  c.e.vmovaps(zmm(0), c.e.at(reg::frame, frame_offset));
+  if (c.facts.g_handover == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLn2));
+  emit_exp(c, 0, 1, 2);
+  c.e.vmovaps(c.e.at(reg::frame, frame_offset), zmm(0));
 }
 
 const Position kFirstHead{reg::row, reg::slot, reg::key_head, true};
@@ -74,34 +114,26 @@ void emit_gates(Context& c, Domain domain) {
   c.e.comment("gates");
   const core::Facts& f = c.facts;
   emit_gather_heads(c, c.frame.beta, f.in_b, true);
-  emit_gather_heads(c, c.frame.a, f.in_a, true);
-  emit_gather_heads(c, c.frame.dt_bias, f.dt_bias, false);
-  emit_gather_heads(c, c.frame.decay, f.a_log, false);
+  if (f.a_log.present()) emit_gather_heads(c, c.frame.decay, f.a_log, false);
+  if (!c.by_channel()) {
+    emit_gather_heads(c, c.frame.a, f.in_a, true);
+    emit_gather_heads(c, c.frame.dt_bias, f.dt_bias, false);
+  }
   for_each_vector_of_heads(c, [&](int offset) {
     c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.beta + offset));
     emit_sigmoid(c, 0, 1, 2);
     if (f.beta_factor != 1) c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.beta_factor)));
     round_to(c, 0, f.round_beta);
     c.e.vmovaps(c.e.at(reg::frame, c.frame.beta + offset), zmm(0));
-
+    load_rate(c, offset);
+    if (c.by_channel()) {
+      // For emit_channel_gates().
+      c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(kRate));
+      return;
+    }
     c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.a + offset));
     c.e.vaddps(zmm(0), zmm(0), c.e.at(reg::frame, c.frame.dt_bias + offset));
-    // exp(A_log), with the sign that makes it the factor of the form.
-    c.e.vmovaps(zmm(5), c.e.at(reg::frame, c.frame.decay + offset));
-    const bool log = f.a_stored == core::AStored::kLog;
-    const bool bounded = f.decay_form == core::DecayForm::kBounded;
-    if (log) emit_exp(c, 5, 1, 2);
-    if (log != bounded) c.e.vpxord(zmm(5), zmm(5), c.e.constant_bits(0x80000000u));
-    if (bounded) {
-      c.e.vmulps(zmm(0), zmm(0), zmm(5));
-      emit_sigmoid(c, 0, 1, 2);
-      c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.decay_bound)));
-    } else {
-      emit_softplus(c, f.softplus_threshold, 0, 1, 2, 3, 4);
-      c.e.vmulps(zmm(0), zmm(0), zmm(5));
-    }
-    if (domain == Domain::kExp) emit_exp(c, 0, 1, 2);
-    if (domain == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLog2E));
+    log_decay(c, domain);
     c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(0));
   });
 }
@@ -109,14 +141,35 @@ void emit_gates(Context& c, Domain domain) {
 void emit_gates_handed_over(Context& c) {
   c.e.comment("gates handed over");
   emit_gather_heads(c, c.frame.beta, c.facts.in_beta, true);
+  if (c.by_channel()) return;
   emit_gather_heads(c, c.frame.decay, c.facts.in_g, true);
   if (c.facts.g_handover == Domain::kExp) return;
-  for_each_vector_of_heads(c, [&](int offset) {
-    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.decay + offset));
-    if (c.facts.g_handover == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLn2));
-    emit_exp(c, 0, 1, 2);
-    c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(0));
+  for_each_vector_of_heads(c, [&](int offset) { to_factor(c, c.frame.decay + offset); });
+}
+
+void emit_channel_gates(Context& c, Domain domain) {
+  c.e.comment("gates of the key channels");
+  const core::Facts& f = c.facts;
+  emit_pointer(c, reg::r8, f.in_a, Row::kToken);
+  emit_pointer(c, reg::r9, f.dt_bias, Row::kNone);
+  c.e.vbroadcastss(zmm(kRate), c.e.indexed(reg::frame, reg::group, 4, c.frame.decay));
+  c.e.mov(reg::rdx, reg::frame);
+  emit_repeat(c, c.key_vectors(), "channel_gates", [&] {
+    load(c, 0, {reg::r8, 0, f.in_a.dtype, f.in_a.inner_stride});
+    load(c, 1, {reg::r9, 0, f.dt_bias.dtype, f.dt_bias.inner_stride});
+    c.e.vaddps(zmm(0), zmm(0), zmm(1));
+    log_decay(c, domain);
+    c.e.vmovaps(c.e.at(reg::rdx, c.frame.decays), zmm(0));
+    emit_advance(c, reg::r8, kLanes * stride_bytes(f.in_a, f.in_a.inner_stride));
+    emit_advance(c, reg::r9, kLanes * stride_bytes(f.dt_bias, f.dt_bias.inner_stride));
+    c.e.add(reg::rdx, 4 * kLanes);
   });
+}
+
+void emit_channel_gates_handed_over(Context& c) {
+  emit_load_part(c, c.frame.decays, c.facts.in_g);
+  if (c.facts.g_handover == Domain::kExp) return;
+  for (int i = 0; i < c.key_vectors(); ++i) to_factor(c, c.frame.decays + 64 * i);
 }
 
 }  // namespace gdn::cpu

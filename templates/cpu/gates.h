@@ -1,4 +1,4 @@
-// Decay and beta of the value heads that read one key head, sixteen heads at a time.
+// Decay and beta of the value heads that read one key head, sixteen heads (or, for kda, key channels of one) at a time.
 #pragma once
 
 #include "cpu/context.h"
@@ -20,5 +20,11 @@ void emit_gates(Context& c, core::Domain domain);
 
 // frame.beta and frame.decay (as exp(g)) from the operands that hand beta and g over.
 void emit_gates_handed_over(Context& c);
+
+// kda, where the two functions above leave frame.decay alone: g of value head reg::group's key channels in `domain`
+// into frame.decays, from its projections (a and dt_bias by channel, A_log of the head or 1 for exp(A_log)), or as
+// exp(g) from the operand that hands g over. Needs emit_gates() of the item before it.
+void emit_channel_gates(Context& c, core::Domain domain);
+void emit_channel_gates_handed_over(Context& c);
 
 }  // namespace gdn::cpu

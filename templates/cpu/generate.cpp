@@ -65,8 +65,13 @@ std::vector<Need> conv_needs(const Facts& f) {
   return needs;
 }
 
+// Of a value head.
+int decays(const Facts& f) { return f.rule == core::Rule::kKda ? f.key_dim : 1; }
+
 std::vector<Need> gate_needs(const Facts& f) {
-  return {{"b", f.in_b, 1}, {"a", f.in_a, 1}, {"a_log", f.a_log, 1}, {"dt_bias", f.dt_bias, 1}};
+  std::vector<Need> needs = {{"b", f.in_b, 1}, {"a", f.in_a, decays(f)}, {"dt_bias", f.dt_bias, decays(f)}};
+  if (f.a_stored != core::AStored::kAbsent) needs.push_back({"a_log", f.a_log, 1});
+  return needs;
 }
 
 std::vector<Need> norm_needs(const Facts& f) {
@@ -82,7 +87,6 @@ std::vector<Need> operator+(std::vector<Need> a, const std::vector<Need>& b) {
 
 void check_facts(const core::KernelPlan& plan) {
   const Facts& f = plan.facts;
-  if (f.rule != core::Rule::kGdn) refuse(plan, "only the rule gdn is known, this layer's is kda");
   for (const int dim : {f.key_dim, f.value_dim}) {
     if (dim <= 0 || dim > kMaxHeadDim || dim % kLanes != 0) {
       refuse(plan, fmt::format("a head dimension of {}: multiples of {} up to {} are known", dim, kLanes, kMaxHeadDim));
@@ -130,6 +134,7 @@ void decode(Context& c) {
     emit_gates(c, core::Domain::kExp);
     emit_for_heads(c, [&] {
       emit_conv(c, conv_v(c.facts), c.frame.v);
+      if (c.by_channel()) emit_channel_gates(c, core::Domain::kExp);
       emit_delta(c);
       emit_gated_norm(c);
     });
@@ -144,9 +149,10 @@ void unpack(Context& c) {
     emit_for_heads(c, [&] {
       emit_copy_part(c, f.out_v, f.in_v);
       emit_copy_part(c, f.out_z, f.in_z);
+      if (c.by_channel()) emit_copy_part(c, f.out_a, f.in_a);
     });
     emit_copy_heads(c, f.out_b, f.in_b);
-    emit_copy_heads(c, f.out_a, f.in_a);
+    if (!c.by_channel()) emit_copy_heads(c, f.out_a, f.in_a);
   });
 }
 
@@ -170,8 +176,15 @@ void conv_update(Context& c) {
 void gating(Context& c) {
   emit_items(c, {}, [&] {
     emit_gates(c, c.facts.g_handover);
-    emit_scatter_heads(c, c.facts.out_g, c.frame.decay);
     emit_scatter_heads(c, c.facts.out_beta, c.frame.beta);
+    if (!c.by_channel()) {
+      emit_scatter_heads(c, c.facts.out_g, c.frame.decay);
+      return;
+    }
+    emit_for_heads(c, [&] {
+      emit_channel_gates(c, c.facts.g_handover);
+      emit_store_part(c, c.facts.out_g, c.frame.decays);
+    });
   });
 }
 
@@ -183,6 +196,7 @@ void delta_update(Context& c) {
     emit_gates_handed_over(c);
     emit_for_heads(c, [&] {
       emit_load_part(c, c.frame.v, c.facts.in_v);
+      if (c.by_channel()) emit_channel_gates_handed_over(c);
       emit_delta(c);
       emit_store_part(c, c.facts.out_o, c.frame.o);
     });
@@ -218,13 +232,13 @@ const Operation kOperations[] = {
                                 {"v", f.in_v, f.value_dim},
                                 {"z", f.in_z, f.value_dim},
                                 {"b", f.in_b, 1},
-                                {"a", f.in_a, 1},
+                                {"a", f.in_a, decays(f)},
                                 {"handover.q", f.out_q, f.key_dim},
                                 {"handover.k", f.out_k, f.key_dim},
                                 {"handover.v", f.out_v, f.value_dim},
                                 {"handover.z", f.out_z, f.value_dim},
                                 {"handover.b", f.out_b, 1},
-                                {"handover.a", f.out_a, 1}};
+                                {"handover.a", f.out_a, decays(f)}};
      },
      unpack},
     {"conv_update", true,
@@ -238,13 +252,13 @@ const Operation kOperations[] = {
      conv_update},
     {"gating", false,
      [](const Facts& f) {
-       return gate_needs(f) + std::vector<Need>{{"handover.g", f.out_g, 1}, {"handover.beta", f.out_beta, 1}};
+       return gate_needs(f) + std::vector<Need>{{"handover.g", f.out_g, decays(f)}, {"handover.beta", f.out_beta, 1}};
      },
      gating},
     {"delta_update", true,
      [](const Facts& f) {
        return std::vector<Need>{{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
-                                {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
+                                {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, decays(f)},
                                 {"handover.beta", f.in_beta, 1},     {"state", f.state, f.key_dim},
                                 {"handover.o", f.out_o, f.value_dim}};
      },
