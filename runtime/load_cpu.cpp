@@ -1,5 +1,8 @@
 #include <fmt/format.h>
+#include <sys/mman.h>
 
+#include <atomic>
+#include <cstddef>
 #include <memory>
 #include <stdexcept>
 
@@ -27,6 +30,44 @@ cpu::Kernel generate(const core::KernelPlan& plan) {
   }
 }
 
+// Memory that one thread's calls work in, kept from launch to launch: it grows to what the largest kernel wants. Large
+// pages where the system has them.
+class Scratch {
+ public:
+  ~Scratch() { release(); }
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  // Null for 0 bytes, and where the system has no memory.
+  void* of(std::int64_t bytes) {
+    constexpr std::size_t kLargePage = std::size_t{2} << 20;
+    const std::size_t wanted = (static_cast<std::size_t>(bytes) + kLargePage - 1) / kLargePage * kLargePage;
+    if (wanted <= size_) return bytes == 0 ? nullptr : begin_;
+    release();
+    void* const mapped =
+        ::mmap(nullptr, wanted + kLargePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return nullptr;
+    mapped_ = mapped;
+    size_ = wanted;
+    const auto address = reinterpret_cast<std::uintptr_t>(mapped);
+    begin_ = static_cast<std::byte*>(mapped) + (kLargePage - address % kLargePage) % kLargePage;
+    ::madvise(begin_, wanted, MADV_HUGEPAGE);
+    return begin_;
+  }
+
+ private:
+  void release() {
+    if (mapped_ != nullptr) ::munmap(mapped_, size_ + (std::size_t{2} << 20));
+    mapped_ = nullptr;
+    size_ = 0;
+  }
+
+  void* mapped_ = nullptr;
+  std::byte* begin_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 class CpuKernel final : public Kernel {
  public:
   CpuKernel(const core::KernelPlan& plan, int threads)
@@ -37,8 +78,21 @@ class CpuKernel final : public Kernel {
  private:
   void start(const Args& args, Stream, Edge) const override {
     const cpu::Kernel::Function function = code_.function();
-    pool_->run(std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row,
-               [function, &args](std::int64_t begin, std::int64_t end) { function(&args, begin, end); });
+    const std::int64_t bytes = code_.scratch_bytes();
+    const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
+    std::atomic<bool> starved{false};
+    pool_->run(items, [&](std::int64_t begin, std::int64_t end) {
+      thread_local Scratch scratch;
+      void* const memory = scratch.of(bytes);
+      if (bytes > 0 && memory == nullptr) {
+        starved = true;
+        return;
+      }
+      function(&args, begin, end, memory);
+    });
+    if (starved) {
+      throw Error(Code::kSystem, fmt::format("{}: no memory for {} bytes of scratch a thread", plan().symbol, bytes));
+    }
   }
 
   cpu::Kernel code_;

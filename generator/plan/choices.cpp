@@ -152,7 +152,11 @@ std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64
 }
 
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
-  if (target.family == Family::kCpu) return {{}};
+  if (target.family == Family::kCpu) {
+    // Whole tiles: dimensions and the last chunk are padded with zeros to them.
+    if (operation == "chunk_delta") return {{0, {{"tile_rows", 16}, {"tile_bytes", 64}}}};
+    return {{}};
+  }
   if (operation == "chunk_delta") return {{0, prefill_choices(facts)}};
   // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32.
   if (operation == "decode_spec" || operation == "state_commit") {

@@ -221,7 +221,9 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
   if (prefills(plan.operation)) {
     const auto columns = static_cast<int>(choice_of(choices, "columns", plan.facts.value_dim));
     rule.grid = core::Grid::kSequences;
-    rule.blocks_per_row = plan.facts.value_heads * ((plan.facts.value_dim + columns - 1) / columns);
+    if (target.family != Family::kCpu) {
+      rule.blocks_per_row = plan.facts.value_heads * ((plan.facts.value_dim + columns - 1) / columns);
+    }
   } else if (const std::int64_t heads = choice_of(choices, "heads_per_block", 0); heads > 0) {
     rule.blocks_per_row = plan.facts.value_heads / static_cast<int>(heads);
   } else {
@@ -266,11 +268,10 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
 std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
-  if ((prefills(operation) || drafts(operation)) && target.family == Family::kCpu) {
-    return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
-  }
-  if (layout.numbers.rule == core::Rule::kKda && target.family == Family::kCpu) {
-    return fmt::format("{} on {}: the CPU's generators know no decay by key channel (rule: kda) yet", operation,
+  if (target.family != Family::kCpu) return "";
+  if (drafts(operation)) return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
+  if (prefills(operation) && layout.numbers.rule == core::Rule::kKda) {
+    return fmt::format("{} has no kernel for the CPU ({}) with a decay by key channel (rule: kda) yet", operation,
                        target.name);
   }
   return "";

@@ -26,6 +26,8 @@ constexpr core::DType dtype_of() {
     return core::DType::kInt32;
   } else if constexpr (std::is_same_v<Element, long long>) {
     return core::DType::kInt64;
+  } else if constexpr (std::is_same_v<Element, unsigned char>) {
+    return core::DType::kUint8;
   } else {
     static_assert(std::is_same_v<Element, float>, "an element type that the CPU target doesn't know");
     return core::DType::kFp32;
@@ -142,14 +144,34 @@ core::Facts facts_of() {
   return f;
 }
 
-// The kernel for `target` that facts F describe.
+// What `target`'s generator takes for the operation that facts F describe.
 template <class F>
-Kernel kernel_of(std::string_view operation, std::string_view target) {
+core::KernelPlan plan_of(std::string_view operation, std::string_view target) {
   core::KernelPlan plan;
   plan.operation = operation;
   plan.target = target;
   plan.facts = facts_of<F>();
-  return generate(plan);
+  return plan;
+}
+
+template <class F>
+Kernel kernel_of(std::string_view operation, std::string_view target) {
+  return generate(plan_of<F>(operation, target));
+}
+
+// What only operations over sequences have: the facts, and the shape of tiles.
+template <class F>
+void add_prefill(core::KernelPlan& plan) {
+  core::Facts& f = plan.facts;
+  f.chunk = F::kChunk;
+  f.offset_dtype = dtype_of<typename F::Offset>();
+  f.offsets_operand = F::kOffsetsOperand;
+  f.initial_states = F::kInitialStates;
+  f.final_states = F::kFinalStates;
+  f.round_prefill_qk = dtype_of<typename F::RoundPrefillQk>();
+  f.flag_dtype = dtype_of<typename F::Flag>();
+  f.flags_operand = F::kFlagsOperand;
+  plan.choices = {{"tile_rows", F::kTileRows}, {"tile_bytes", F::kTileBytes}};
 }
 
 }  // namespace gdn::cpu

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/maps.h"
+#include "cpu/chunk.h"
 #include "cpu/conv.h"
 #include "cpu/copy.h"
 #include "cpu/delta.h"
@@ -267,12 +268,52 @@ const Operation kOperations[] = {
      [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant},
 };
 
+int choice(const core::KernelPlan& plan, std::string_view name) {
+  for (const auto& [key, value] : plan.choices) {
+    if (key == name) return static_cast<int>(value);
+  }
+  refuse(plan, fmt::format("the plan has no choice of {}", name));
+}
+
+std::string title(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  return fmt::format("{} on {}, heads {}/{}, dims {}/{}", plan.operation, plan.target, f.key_heads, f.value_heads,
+                     f.key_dim, f.value_dim);
+}
+
+// chunk_delta: sequences in chunks, by tiles where the target has them.
+Kernel generate_chunked(const core::KernelPlan& plan) {
+  check_facts(plan);
+  if (plan.facts.rule == core::Rule::kKda) refuse(plan, "chunks know no decay by key channel (rule: kda)");
+  if (plan.facts.offsets_operand < 0) refuse(plan, "the plan has no operand for the sequences' offsets");
+  check_slots(plan);
+  const Facts& f = plan.facts;
+  std::vector<Need> needs = {{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
+                             {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
+                             {"handover.beta", f.in_beta, 1},     {"handover.o", f.out_o, f.value_dim}};
+  if (f.state.present()) needs.push_back({"state", f.state, f.key_dim});
+  check_maps(plan, needs);
+  Facts facts = without_idle_strides(f);
+  facts.round_qk = facts.round_prefill_qk;
+  Emitter emitter;
+  Context context{emitter, facts, Frame(facts)};
+  const bool by_tiles = plan.target == "amx";
+  Palette palette;
+  if (by_tiles) palette.fill({choice(plan, "tile_rows"), choice(plan, "tile_bytes")});
+  Tiles tiles(emitter, palette);
+  ChunkContext chunks{context, Buffers(facts), by_tiles ? &tiles : nullptr};
+  emit_chunk_delta(chunks);
+  Emitter::Program program = emitter.finish(title(plan));
+  return Kernel(program.code, std::move(program.listing), chunks.at.size);
+}
+
 }  // namespace
 
 Kernel generate(const core::KernelPlan& plan) {
   if (plan.target != "avx512bf16" && plan.target != "amx") {
     refuse(plan, fmt::format("the target is {}: the CPU targets are avx512bf16 and amx", plan.target));
   }
+  if (plan.operation == "chunk_delta") return generate_chunked(plan);
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
     check_facts(plan);
@@ -282,12 +323,10 @@ Kernel generate(const core::KernelPlan& plan) {
     Emitter emitter;
     Context context{emitter, facts, Frame(facts)};
     operation.emit(context);
-    Emitter::Program program = emitter.finish(fmt::format("{} on {}, heads {}/{}, dims {}/{}", plan.operation,
-                                                          plan.target, plan.facts.key_heads, plan.facts.value_heads,
-                                                          plan.facts.key_dim, plan.facts.value_dim));
+    Emitter::Program program = emitter.finish(title(plan));
     return Kernel(program.code, std::move(program.listing));
   }
-  refuse(plan, "the operations are decode, unpack, conv_update, gating, delta_update and norm_quant");
+  refuse(plan, "the operations are decode, unpack, conv_update, gating, delta_update, norm_quant and chunk_delta");
 }
 
 }  // namespace gdn::cpu

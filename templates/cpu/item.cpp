@@ -45,27 +45,10 @@ void add_product(Context& c, const Reg64& target, const Reg64& index, std::int64
 
 // Zeros in every element that the item owns of an output.
 void zero_output(Context& c, const Map& map) {
-  const auto one_head = [&] {
-    emit_pointer(c, reg::r8, map, Row::kToken);
-    if (map.run == 1) {
-      c.e.xor_(reg::eax, reg::eax);
-      if (core::size_of(map.dtype) == 4) {
-        c.e.mov(c.e.at(reg::r8), reg::eax);
-      } else {
-        c.e.mov(c.e.at_bits(16, reg::r8), Xbyak::Reg16(0));
-      }
-      return;
-    }
-    c.e.vpxord(zmm(0), zmm(0), zmm(0));
-    emit_repeat(c, static_cast<int>(map.run) / kLanes, "zero", [&] {
-      store_raw(c, {reg::r8, 0, map.dtype, map.inner_stride}, 0);
-      emit_advance(c, reg::r8, kLanes * stride_bytes(map, map.inner_stride));
-    });
-  };
   if (map.heads == HeadKind::kValue) {
-    emit_for_heads(c, one_head);
+    emit_for_heads(c, [&] { emit_zero_head(c, map); });
   } else {
-    one_head();
+    emit_zero_head(c, map);
   }
 }
 
@@ -113,6 +96,24 @@ void emit_repeat(Context& c, int count, const char* name, const std::function<vo
   body();
   c.e.dec(reg::ecx);
   c.e.jnz(again);
+}
+
+void emit_zero_head(Context& c, const Map& map) {
+  emit_pointer(c, reg::r8, map, Row::kToken);
+  if (map.run == 1) {
+    c.e.xor_(reg::eax, reg::eax);
+    if (core::size_of(map.dtype) == 4) {
+      c.e.mov(c.e.at(reg::r8), reg::eax);
+    } else {
+      c.e.mov(c.e.at_bits(16, reg::r8), Xbyak::Reg16(0));
+    }
+    return;
+  }
+  c.e.vpxord(zmm(0), zmm(0), zmm(0));
+  emit_repeat(c, static_cast<int>(map.run) / kLanes, "zero", [&] {
+    store_raw(c, {reg::r8, 0, map.dtype, map.inner_stride}, 0);
+    emit_advance(c, reg::r8, kLanes * stride_bytes(map, map.inner_stride));
+  });
 }
 
 void emit_for_heads(Context& c, const std::function<void()>& body) {

@@ -35,6 +35,9 @@ void emit_repeat(Context& c, int count, const char* name, const std::function<vo
 // `body` once for each value head of the key head, with reg::group counting.
 void emit_for_heads(Context& c, const std::function<void()>& body);
 
+// Zeros in the elements of an output's head at hand (reg::group of value heads).
+void emit_zero_head(Context& c, const core::Map& map);
+
 // Leaves for `padding` unless `slot`, the slot of token `row`, lies inside the pools. A slot beyond them counts as
 // padding too, so that no index reaches foreign memory. Changes rax.
 void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padding);

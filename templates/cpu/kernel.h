@@ -15,16 +15,18 @@ namespace gdn::cpu {
 // ever both writable and executable. Movable, not copyable; an empty kernel has no code.
 class Kernel {
  public:
-  // Does items [begin, end) of rows * key_heads, item = row * key_heads + key_head. An item owns the q and k channels
-  // of its key head and everything of the value heads that read it, so calls with disjoint ranges may run at the same
-  // time. Reads and writes nothing but the operands of Args and its own stack. Sets its own floating-point modes (round
-  // to nearest even, subnormal fp32 numbers count as zero) and restores the caller's.
-  using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end);
+  // Does items [begin, end) of rows * key_heads, item = row * key_heads + key_head (prefill: of sequences * key_heads).
+  // An item owns the q and k channels of its key head and everything of the value heads that read it, so calls with
+  // disjoint ranges may run at the same time, each with scratch memory of its own: scratch_bytes() at a multiple of 64,
+  // null for a kernel that wants none. Reads and writes nothing but the operands of Args, that memory and its own
+  // stack. Sets its own floating-point modes (round to nearest even, subnormal fp32 numbers count as zero) and restores
+  // the caller's.
+  using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end, void* scratch);
 
   Kernel() = default;
   // `code` is position independent and starts with the function. Throws std::runtime_error when the system gives no
   // pages.
-  Kernel(const std::vector<std::uint8_t>& code, std::string listing);
+  Kernel(const std::vector<std::uint8_t>& code, std::string listing, std::int64_t scratch_bytes = 0);
   Kernel(Kernel&& other) noexcept;
   Kernel& operator=(Kernel&& other) noexcept;
   Kernel(const Kernel&) = delete;
@@ -35,6 +37,8 @@ class Kernel {
 
   // Null for an empty kernel.
   Function function() const;
+
+  std::int64_t scratch_bytes() const { return scratch_bytes_; }
 
   // The machine code, constants included; the same bytes for the same plan, on any machine.
   std::vector<std::uint8_t> code() const;
@@ -49,6 +53,7 @@ class Kernel {
   void* pages_ = nullptr;
   std::size_t size_ = 0;  // bytes of code; the mapping is rounded up to pages
   std::string listing_;
+  std::int64_t scratch_bytes_ = 0;
 };
 
 // Machine code for plan.operation on plan.target ("avx512bf16", "amx"). Needs no such CPU to generate. Throws

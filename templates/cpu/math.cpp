@@ -13,6 +13,15 @@ constexpr float kLog2E = 1.44269504f;
 constexpr float kExp[] = {
     1.3926926911630483e-3f, 8.363773874335872e-3f, 4.166655011032689e-2f, 1.666657338190147e-1f, 0.5f, 1.0f, 1.0f};
 
+// 2^r on [-1/2, 1/2]: the same polynomial with the powers of ln 2 in its coefficients.
+constexpr float kExp2[] = {0.00015445716621818715f,
+                           0.0013382263833244372f,
+                           0.009618102202334293f,
+                           0.05550379800355692f,
+                           0.2402265069591007f,
+                           0.6931471805599453f,
+                           1.0f};
+
 // atanh(s) / s as a polynomial of s^2 on [0, 1/9], interpolated at the Chebyshev nodes: relative error 1.6e-8.
 constexpr float kAtanh[] = {1.342574903181678e-1f, 1.4118309898128883e-1f, 2.0003780322769135e-1f,
                             3.333332016834303e-1f, 1.0f};
@@ -44,6 +53,33 @@ void bounded_exp(Context& c, int x, float low, float high, int t1, int t2) {
 }  // namespace
 
 void emit_exp(Context& c, int x, int t1, int t2) { bounded_exp(c, x, -104.0f, 88.72f, t1, t2); }
+
+void emit_exp2(Context& c, int x, int t1, int t2) {
+  // As in clamp(): a NaN passes.
+  c.e.vbroadcastss(zmm(t1), c.e.scalar(-200.0f));
+  c.e.vmaxps(zmm(x), zmm(t1), zmm(x));
+  c.e.vrndscaleps(zmm(t1), zmm(x), imm8(0));
+  c.e.vsubps(zmm(x), zmm(x), zmm(t1));
+  horner(c, kExp2, t2, x);
+  c.e.vscalefps(zmm(x), zmm(t2), zmm(t1));
+}
+
+void emit_log2(Context& c, int x, int t1, int t2, int t3) {
+  // x = m 2^n with m in [3/4, 3/2), ln m = 2 atanh((m - 1) / (m + 1)); n is the exponent of x / m, a power of two.
+  constexpr int kFrom3Quarters = 3;
+  c.e.vgetmantps(zmm(t1), zmm(x), imm8(kFrom3Quarters));
+  c.e.vdivps(zmm(x), zmm(x), zmm(t1));
+  c.e.vgetexpps(zmm(x), zmm(x));
+  c.e.vaddps(zmm(t2), zmm(t1), c.e.constant(1.0f));
+  c.e.vsubps(zmm(t1), zmm(t1), c.e.constant(1.0f));
+  c.e.vdivps(zmm(t1), zmm(t1), zmm(t2));
+  c.e.vmulps(zmm(t2), zmm(t1), zmm(t1));
+  horner(c, kAtanh, t3, t2);
+  c.e.vmulps(zmm(t3), zmm(t3), zmm(t1));
+  c.e.vfmadd231ps(zmm(x), zmm(t3), c.e.constant(2 * kLog2E));
+  c.e.vbroadcastss(zmm(t1), c.e.scalar(-200.0f));
+  c.e.vmaxps(zmm(x), zmm(t1), zmm(x));
+}
 
 void emit_sigmoid(Context& c, int x, int t1, int t2) {
   c.e.vpxord(zmm(x), zmm(x), c.e.constant_bits(0x80000000u));

@@ -10,6 +10,12 @@ namespace gdn::cpu {
 // x <- e^x. Saturates at e^-104 (zero) and at the largest finite power, about e^88.7.
 void emit_exp(Context& c, int x, int t1, int t2);
 
+// x <- 2^x for x at most 127; zero below -200.
+void emit_exp2(Context& c, int x, int t1, int t2);
+
+// x <- log2(x) for x from 0 to 1e38; at least -200, which is what zero and subnormal numbers give.
+void emit_log2(Context& c, int x, int t1, int t2, int t3);
+
 // x <- 1 / (1 + e^-x). Below -87 it stays at 1.6e-38.
 void emit_sigmoid(Context& c, int x, int t1, int t2);
 

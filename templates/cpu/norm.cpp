@@ -56,12 +56,9 @@ void load_weight(Context& c, int index) {
 
 }  // namespace
 
-void emit_qk_norm(Context& c, int frame_offset, double scale) {
+void emit_qk_norm_vectors(Context& c, double scale) {
   const core::Facts& f = c.facts;
-  if (!f.qk_norm && scale == 1 && f.round_qk == core::DType::kFp32) return;
-  c.e.comment("norm and scale of q or k");
   const int n = c.key_vectors();
-  for (int i = 0; i < n; ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, frame_offset + 64 * i));
   if (f.qk_norm) {
     sum_of_squares(c, n);
     switch (f.qk_eps_at) {
@@ -81,14 +78,23 @@ void emit_qk_norm(Context& c, int frame_offset, double scale) {
         break;
     }
     divide(c, scale);
-  } else {
+  } else if (scale != 1) {
     c.e.vbroadcastss(zmm(kFactor), c.e.scalar(static_cast<float>(scale)));
   }
   for (int i = 0; i < n; ++i) {
-    c.e.vmulps(zmm(i), zmm(i), zmm(kFactor));
+    if (f.qk_norm || scale != 1) c.e.vmulps(zmm(i), zmm(i), zmm(kFactor));
     round_to(c, i, f.round_qk);
-    c.e.vmovaps(c.e.at(reg::frame, frame_offset + 64 * i), zmm(i));
   }
+}
+
+void emit_qk_norm(Context& c, int frame_offset, double scale) {
+  const core::Facts& f = c.facts;
+  if (!f.qk_norm && scale == 1 && f.round_qk == core::DType::kFp32) return;
+  c.e.comment("norm and scale of q or k");
+  const int n = c.key_vectors();
+  for (int i = 0; i < n; ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, frame_offset + 64 * i));
+  emit_qk_norm_vectors(c, scale);
+  for (int i = 0; i < n; ++i) c.e.vmovaps(c.e.at(reg::frame, frame_offset + 64 * i), zmm(i));
 }
 
 void emit_gated_norm(Context& c) {

@@ -8,6 +8,9 @@ namespace gdn::cpu {
 // Normalises the [key_dim] vector at `frame_offset` where the facts want it, multiplies by `scale` and rounds.
 void emit_qk_norm(Context& c, int frame_offset, double scale);
 
+// The same of the vectors in zmm0 and the registers behind it. Changes zmm16 to zmm18 and what memory.h may.
+void emit_qk_norm_vectors(Context& c, double scale);
+
 // The gated norm of value head reg::group into facts.out: o from the frame, z and the weight from their operands.
 //   norm before gate: x = o / sqrt(mean(o^2) + eps), rounded; out = x w' act(z)
 //   gate before norm: y = o act(z); out = y / sqrt(mean(y^2) + eps), rounded, times w'

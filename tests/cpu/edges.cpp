@@ -87,6 +87,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
         oracle::Options options;
         options.rows = 2;
         options.slots = 3;
+        if (plan::prefills(operation)) options.lengths = {3, 70};
         oracle::Problem problem = oracle::make_problem(spec, operation, options);
         const oracle::Expectation expectation = oracle::expect(problem);
         Args args = test::args_of(problem, plan);
@@ -95,7 +96,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
           operands.emplace_back(problem.buffers()[i], at_end);
           args.operand[i] = operands.back().data();
         }
-        kernel.function()(&args, 0, test::items_of(args, plan));
+        test::call(kernel, args, 0, test::items_of(args, plan));
         for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
         const auto deviations = oracle::compare(expectation, problem);
         INFO(file << " " << operation << "\n" << oracle::describe(deviations));
@@ -116,23 +117,22 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
       options.rows = 5;
       if (has_slots(operation) && pads(spec)) options.padding_rows = 1;
       const oracle::Problem fresh = oracle::make_problem(spec, operation, options);
-      const std::int64_t items = static_cast<std::int64_t>(options.rows) * plan.facts.key_heads;
-
       oracle::Problem whole = fresh;
       const Args all = test::args_of(whole, plan);
-      kernel.function()(&all, 0, items);
+      const std::int64_t items = test::items_of(all, plan);
+      test::call(kernel, all, 0, items);
 
       oracle::Problem single = fresh;
       const Args one = test::args_of(single, plan);
-      for (std::int64_t item = items; item-- > 0;) kernel.function()(&one, item, item + 1);
-      kernel.function()(&one, items, items);  // nothing to do
-      kernel.function()(&one, 3, 3);
+      for (std::int64_t item = items; item-- > 0;) test::call(kernel, one, item, item + 1);
+      test::call(kernel, one, items, items);  // nothing to do
+      test::call(kernel, one, 3, 3);
 
       oracle::Problem split = fresh;
       const Args two = test::args_of(split, plan);
       const std::int64_t middle = items / 2 - 1;
-      std::thread other([&] { kernel.function()(&two, middle, items); });
-      kernel.function()(&two, 0, middle);
+      std::thread other([&] { test::call(kernel, two, middle, items); });
+      test::call(kernel, two, 0, middle);
       other.join();
 
       INFO(file << " " << operation);
@@ -170,7 +170,7 @@ TEST_CASE("a slot outside of the pools is a padding row") {
           if (run.padding(row)) set_slot(run, row, slot);
         }
         const Args args = test::args_of(run, plan);
-        kernel.function()(&args, 0, test::items_of(args, plan));
+        test::call(kernel, args, 0, test::items_of(args, plan));
         std::memcpy(run.buffer("slots").data(), slots.data(), slots.size());
         const auto deviations = oracle::compare(expectation, run);
         INFO(file << " " << operation << " slot " << slot << "\n" << oracle::describe(deviations));
@@ -199,7 +199,7 @@ TEST_CASE("operands at addresses that are multiples of their element only") {
       std::memcpy(data, buffer.data(), buffer.size_bytes());
       args.operand[i] = data;
     }
-    kernel.function()(&args, 0, test::items_of(args, plan));
+    test::call(kernel, args, 0, test::items_of(args, plan));
     for (std::size_t i = 0; i < moved.size(); ++i) {
       oracle::Buffer& buffer = problem.buffers()[i];
       std::memcpy(buffer.data(), args.operand[i], buffer.size_bytes());
@@ -248,7 +248,7 @@ TEST_CASE("a NaN in one row's input stays in that row and shows in its output") 
     const std::uint16_t nan = 0x7fc0;
     std::memcpy(problem.buffer(one.operand).row(1) + 2 * one.element, &nan, 2);
     const Args args = test::args_of(problem, plan);
-    kernel.function()(&args, 0, test::items_of(args, plan));
+    test::call(kernel, args, 0, test::items_of(args, plan));
     INFO(one.operand << " " << one.element);
     CHECK(nans(problem.buffer("out"), 0) == 0);
     CHECK(nans(problem.buffer("out"), 1) == one.touched);
@@ -264,12 +264,12 @@ TEST_CASE("the caller's floating-point modes come back, and don't matter") {
   const oracle::Problem fresh = oracle::make_problem(spec, "decode", {});
   oracle::Problem usual = fresh, odd = fresh;
   Args args = test::args_of(usual, plan);
-  kernel.function()(&args, 0, test::items_of(args, plan));
+  test::call(kernel, args, 0, test::items_of(args, plan));
   args = test::args_of(odd, plan);
   const unsigned before = __builtin_ia32_stmxcsr();
   const unsigned toward_zero = 0x1f80u | 0x6000u;
   __builtin_ia32_ldmxcsr(toward_zero);
-  kernel.function()(&args, 0, test::items_of(args, plan));
+  test::call(kernel, args, 0, test::items_of(args, plan));
   const unsigned after = __builtin_ia32_stmxcsr();
   __builtin_ia32_ldmxcsr(before);
   CHECK(after == toward_zero);

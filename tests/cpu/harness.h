@@ -30,8 +30,9 @@ inline bool runs_here() {
   return false;
 }
 
-inline core::KernelPlan plan_of(const spec::Spec& spec, std::string_view operation) {
-  return plan::make(layout::resolve(spec), operation, *plan::find_target(kCpuTarget)).kernel;
+inline core::KernelPlan plan_of(const spec::Spec& spec, std::string_view operation,
+                                std::string_view target = kCpuTarget) {
+  return plan::make(layout::resolve(spec), operation, *plan::find_target(target)).kernel;
 }
 
 // Every spec of the project, released models and fuzz geometries, that the target can hold; prints why not.
@@ -71,12 +72,21 @@ inline Args args_of(oracle::Problem& problem, const core::KernelPlan& plan) {
     args.stride[i] = buffer.stride;
   }
   args.rows = problem.rows();
+  args.sequences = problem.sequences().empty() ? problem.rows() : static_cast<int>(problem.sequences().size());
   args.slots = problem.slots();
   return args;
 }
 
 inline std::int64_t items_of(const Args& args, const core::KernelPlan& plan) {
-  return static_cast<std::int64_t>(args.rows) * plan.facts.key_heads;
+  return static_cast<std::int64_t>(core::grid_rows(plan.launch, args)) * plan.launch.blocks_per_row;
+}
+
+// Items [begin, end), with scratch memory that holds NaN in every place.
+inline void call(const cpu::Kernel& kernel, const Args& args, std::int64_t begin, std::int64_t end) {
+  const auto bytes = static_cast<std::size_t>(kernel.scratch_bytes());
+  std::vector<std::byte> memory(bytes == 0 ? 0 : bytes + 64, std::byte{0xff});
+  const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+  kernel.function()(&args, begin, end, bytes == 0 ? nullptr : memory.data() + (64 - address % 64) % 64);
 }
 
 // One launch, judged.
@@ -84,7 +94,7 @@ inline std::vector<oracle::Deviation> judge(const cpu::Kernel& kernel, const cor
                                             oracle::Problem& problem) {
   const oracle::Expectation expectation = oracle::expect(problem);
   const Args args = args_of(problem, plan);
-  kernel.function()(&args, 0, items_of(args, plan));
+  call(kernel, args, 0, items_of(args, plan));
   return oracle::compare(expectation, problem);
 }
 

@@ -143,8 +143,7 @@ TEST_CASE("what can't be generated is refused by name") {
   };
   contains(changed([](KernelPlan& p) { p.target = "sm_90a"; }), "the target is sm_90a");
   contains(changed([](KernelPlan& p) { p.operation = "prefill"; }), "the operations are decode,");
-  contains(changed([](KernelPlan& p) { p.facts.rule = core::Rule::kKda; }),
-           "a has 1 elements a head, 32 are needed");
+  contains(changed([](KernelPlan& p) { p.facts.rule = core::Rule::kKda; }), "a has 1 elements a head, 32 are needed");
   contains(changed([](KernelPlan& p) { p.facts.key_dim = 40; }), "a head dimension of 40");
   contains(changed([](KernelPlan& p) { p.facts.value_dim = 272; }), "a head dimension of 272");
   contains(changed([](KernelPlan& p) { p.facts.in_z.operand = -1; }), "no operand for z");

@@ -1,0 +1,161 @@
+// What the stages of a chunk share: the buffers of a thread's scratch memory and the registers with a role.
+//
+// The delta rule over a chunk of tokens of one value head, with k and q of its key head, D_ij = exp(G_i - G_j) and
+// G the running sum of g inside the chunk (S: state before the chunk; every product has bf16 operands and fp32 sums):
+//
+//   A_ij = beta_i D_ij (k_i . k_j), j < i      T = (I + A)^-1                 B_ij = D_ij (q_i . k_j), j <= i
+//   R = beta (V - exp(G) K S)                  U = T R
+//   O = exp(G) Q S + B U                       S <- exp(G_last) S + K^T (exp(G_last - G) U)
+//
+// exp(G) multiplies fp32 sums row by row, never q or k, so that these and their products serve all value heads of the
+// key head and are rounded once; T is kept as the sum of two bf16 matrices. D outside the diagonal blocks is an outer
+// product around the block's last token, so no exponent is positive.
+//
+// Tokens are rows of tiles. Both head dimensions are padded with zeros to whole blocks of 32, and so is the last chunk
+// of a sequence: its empty rows have k = q = v = 0, beta = 0 and g = 0.
+#pragma once
+
+#include "cpu/context.h"
+#include "cpu/tiles.h"
+
+namespace gdn::cpu {
+
+constexpr int kChunk = 64;  // tokens
+constexpr int kBlock = 32;  // rows and columns of a product's result
+constexpr int kSub = 16;    // tokens of the blocks of A and D
+
+namespace reg {
+inline const Reg64 work{5};     // rbp: scratch memory of the thread, 64-byte aligned
+inline const Reg64 tokens{12};  // r12: of the chunk, 1 to kChunk; reg::row is the chunk's first token
+}  // namespace reg
+
+// Byte offsets from reg::work. Rows are dense; "strips" are 32 columns wide and lie one after the other.
+struct Buffers {
+  explicit Buffers(const core::Facts& facts) {
+    key_dim = padded(facts.key_dim);
+    value_dim = padded(facts.value_dim);
+    const int group = facts.group;
+    k = take(2 * kChunk * key_dim);
+    q = take(2 * kChunk * key_dim);
+    k_pairs = take(2 * kChunk * key_dim);
+    k_rows = take(2 * kChunk * key_dim);
+    v = take(2 * kChunk * value_dim);
+    kk = take(4 * kChunk * kChunk);
+    qk = take(4 * kChunk * kChunk);
+    a = take(4 * kChunk * kChunk);
+    inverse = take(4 * kChunk * kChunk);
+    t_high = take(2 * kChunk * kChunk);
+    t_low = take(2 * kChunk * kChunk);
+    b = take(2 * kChunk * kChunk);
+    r = take(2 * kChunk * value_dim);
+    u = take(2 * kChunk * value_dim);
+    u_decayed = take(2 * kChunk * value_dim);
+    o = take(4 * kChunk * value_dim);
+    block = take(4 * kBlock * kBlock);
+    state_bytes = 4 * key_dim * value_dim;
+    state = take(static_cast<std::int64_t>(state_bytes) * group);
+    state_pairs_bytes = 2 * key_dim * value_dim;
+    state_pairs = take(static_cast<std::int64_t>(state_pairs_bytes) * group);
+    for (int* const array : {&g, &beta, &from_start, &beta_from_start, &to_end, &to_block_end}) {
+      *array = take(4 * kChunk);
+    }
+    from_block_end = take(4 * kChunk * (kChunk / kSub));
+    decay = take(4);
+    for (int* const variable :
+         {&blocks, &left, &sequence, &last_item, &item, &head_state, &head_pairs, &pending, &key_block}) {
+      *variable = take(8);
+    }
+    use = take(8 * kUsePointers);
+    ahead_left = take(8);
+    ahead = take(8 * kAheadOperands);
+    ahead_step = take(8 * kAheadOperands);
+  }
+
+  int key_dim = 0, value_dim = 0;  // whole blocks of 32
+
+  int k = 0, q = 0;    // [token][key_dim] bf16
+  int k_pairs = 0;     // [key_dim / 2][token]: pairs of channels, the right operand of k.k and q.k
+  int k_rows = 0;      // [key_dim][token] bf16, each 32 tokens as pairs (t, t + 16): the left operand of the update
+  int v = 0;           // [token][value_dim] bf16
+  int kk = 0, qk = 0;  // [token][token] fp32, blocks on and below the diagonal
+  int a = 0;           // [token][token] fp32
+  int inverse = 0;     // [token][token] fp32; blocks above the diagonal stay zero
+  int t_high = 0, t_low = 0, b = 0;            // [token][token] bf16
+  int r = 0, u = 0;                            // strips [token / 2][32] of pairs (t, t + 1)
+  int u_decayed = 0;                           // strips [token / 2][32], each 32 tokens as pairs (t, t + 16)
+  int o = 0;                                   // strips [token][32] fp32: Q S, then the output
+  int block = 0;                               // [32][32] fp32: a product on its way to its use
+  int state = 0, state_bytes = 0;              // per value head: strips [key_dim][32] fp32
+  int state_pairs = 0, state_pairs_bytes = 0;  // per value head: strips [key_dim / 2][32] of pairs of bf16
+
+  // [token] fp32 of the value head at hand; G and the exponents in the log2 domain.
+  int g = 0;                // log2 of the decay, then its running sum
+  int beta = 0;             // as handed over
+  int from_start = 0;       // exp(G) * q_scale
+  int beta_from_start = 0;  // beta exp(G) * k_scale
+  int to_end = 0;           // exp(G_last - G) * k_scale
+  int to_block_end = 0;     // exp(G_last of the token's block of 16 - G)
+  int from_block_end = 0;   // [block of 16][token]: exp(G - G_last of the block), of tokens behind it
+  int decay = 0;            // exp(G_last)
+
+  // Variables of 8 bytes.
+  int blocks = 0;  // blocks of 32 tokens that the chunk has
+  int left = 0;    // tokens of the sequence from the chunk's first one on
+  int sequence = 0, item = 0, last_item = 0;
+  int head_state = 0, head_pairs = 0;  // addresses of the value head's state and its pairs
+
+  int pending = 0;    // whether a product waits for its use
+  int key_block = 0;  // of 32 key channels, in the update of the state
+  static constexpr int kUsePointers = 4;
+  int use = 0;  // addresses that the use of a product takes
+  static constexpr int kAheadOperands = 8;
+  int ahead_left = 0;             // rows of the next chunk that are still to be fetched
+  int ahead = 0, ahead_step = 0;  // per operand: the next row's address, and bytes between rows
+
+  std::int64_t size = 0;
+
+  static int padded(int dim) { return (dim + kBlock - 1) / kBlock * kBlock; }
+  int strips() const { return value_dim / kBlock; }
+
+ private:
+  int take(std::int64_t bytes) {
+    const std::int64_t offset = size;
+    size += (bytes + 63) / 64 * 64;
+    return static_cast<int>(offset);
+  }
+};
+
+struct ChunkContext {
+  Context& c;
+  Buffers at;
+  Tiles* tiles;                 // null: products by AVX512-BF16
+  const Mark* ahead = nullptr;  // chunk_ahead.h
+};
+
+// The stages, in their order. Each leaves nothing in registers but those with a role.
+
+// k, q and k's other two forms; K K^T and Q K^T. Once a key head and chunk.
+void emit_keys(ChunkContext& cc);
+
+// v, G and the factors made from it, of value head reg::group.
+void emit_values(ChunkContext& cc);
+
+// A, B and the inverse in its two parts.
+void emit_solve(ChunkContext& cc);
+
+// R, U, the output into at.o, and the new state; the number of products that takes for a whole chunk.
+void emit_apply(ChunkContext& cc);
+int products_of_apply(const Buffers& at);
+
+// The state of value head reg::group between its slot and at.state; zeros where the sequence starts without one.
+void emit_take_state(ChunkContext& cc);
+void emit_zero_state(ChunkContext& cc);
+void emit_leave_state(ChunkContext& cc);
+
+// at.o, rounded as the facts say, to the operand out_o.
+void emit_leave_output(ChunkContext& cc);
+
+// The whole function.
+void emit_chunk_delta(ChunkContext& cc);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,115 @@
+#include "cpu/chunk_rows.h"
+
+#include <cstddef>
+
+#include "cpu/item.h"
+#include "cpu/memory.h"
+#include "gdn/args.h"
+
+namespace gdn::cpu {
+namespace {
+
+// `row` once for each token that the chunk lacks, with r9 at its row of `bytes` bytes at `buffer`. Changes rcx, rax.
+void for_missing_rows(ChunkContext& cc, int buffer, int bytes, const std::function<void()>& row) {
+  Emitter& e = cc.c.e;
+  Mark& none = e.mark("no_missing_rows");
+  Mark& again = e.mark("missing_row");
+  e.mov(reg::ecx, kChunk);
+  e.sub(reg::rcx, reg::tokens);
+  e.jz(none);
+  e.imul(reg::r9, reg::tokens, bytes);
+  e.lea(reg::r9, e.indexed(reg::work, reg::r9, 1, buffer));
+  e.bind(again);
+  row();
+  e.add(reg::r9, bytes);
+  e.dec(reg::ecx);
+  e.jnz(again);
+  e.bind(none);
+}
+
+}  // namespace
+
+void emit_row_step(ChunkContext& cc, const Reg64& target, const core::Map& map) {
+  Emitter& e = cc.c.e;
+  const auto offset = static_cast<std::int64_t>(offsetof(Args, stride)) + 8 * static_cast<std::int64_t>(map.operand);
+  e.mov(target, e.at(reg::args, offset));
+  e.imul(target, target, static_cast<int>(core::size_of(map.dtype)));
+}
+
+void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width,
+                    const std::function<void()>& change) {
+  constexpr int kZero = 20, kPacked = 21;
+  Context& c = cc.c;
+  Emitter& e = c.e;
+  const int vectors = static_cast<int>(map.run) / kLanes;
+  const int step = kLanes * stride_bytes(map, map.inner_stride);
+  Mark& again = e.mark("row");
+  emit_pointer(c, reg::r8, map, Row::kToken);
+  emit_row_step(cc, reg::r10, map);
+  e.lea(reg::r9, e.at(reg::work, buffer));
+  e.mov(reg::rcx, reg::tokens);
+  e.bind(again);
+  for (int i = 0; i < vectors; ++i) {
+    load(c, i, {reg::r8, static_cast<std::int64_t>(i) * step, map.dtype, map.inner_stride});
+  }
+  change();
+  if (vectors % 2 != 0) e.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
+  for (int i = 0; i < vectors; i += 2) {
+    e.vcvtne2ps2bf16(zmm(kPacked), zmm(i + 1 < vectors ? i + 1 : kZero), zmm(i));
+    e.vmovups(e.at(reg::r9, 32 * i), zmm(kPacked));
+  }
+  e.add(reg::r8, reg::r10);
+  e.add(reg::r9, 2 * width);
+  e.dec(reg::ecx);
+  e.jnz(again);
+  for_missing_rows(cc, buffer, 2 * width, [&] {
+    e.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
+    for (int byte = 0; byte < 2 * width; byte += 64) e.vmovups(e.at(reg::r9, byte), zmm(kZero));
+  });
+}
+
+void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float behind) {
+  constexpr int kValue = 0;
+  Context& c = cc.c;
+  Emitter& e = c.e;
+  Mark& again = e.mark("column");
+  emit_pointer(c, reg::r8, map, Row::kToken);
+  emit_row_step(cc, reg::r10, map);
+  e.lea(reg::r9, e.at(reg::work, buffer));
+  e.mov(reg::rcx, reg::tokens);
+  e.bind(again);
+  if (map.dtype == core::DType::kFp32) {
+    e.mov(reg::eax, e.at(reg::r8));
+  } else {
+    e.movzx(reg::eax, e.at_bits(16, reg::r8));
+  }
+  if (map.dtype == core::DType::kBf16) e.shl(reg::eax, 16);
+  if (map.dtype == core::DType::kFp16) {
+    e.vmovd(xmm(kValue), reg::eax);
+    e.vcvtph2ps(xmm(kValue), xmm(kValue));
+    e.vmovss(e.at(reg::r9), xmm(kValue));
+  } else {
+    e.mov(e.at(reg::r9), reg::eax);
+  }
+  e.add(reg::r8, reg::r10);
+  e.add(reg::r9, 4);
+  e.dec(reg::ecx);
+  e.jnz(again);
+  for_missing_rows(cc, buffer, 4, [&] {
+    e.mov(reg::eax, e.scalar(behind));
+    e.mov(e.at(reg::r9), reg::eax);
+  });
+}
+
+void emit_interleave(Emitter& e) {
+  std::array<std::uint16_t, 32> index{};
+  for (std::size_t i = 0; i < index.size(); ++i) index[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * kLanes);
+  e.vmovups(zmm(kInterleave), e.vector(index));
+}
+
+void emit_pair_up(Emitter& e, int target, int even, int odd) {
+  e.vcvtne2ps2bf16(zmm(target), zmm(odd), zmm(even));
+  e.vpermw(zmm(target), zmm(kInterleave), zmm(target));
+}
+
+}  // namespace gdn::cpu

@@ -1,0 +1,25 @@
+// Rows of a chunk's tokens between operands and bf16 rows in scratch memory.
+#pragma once
+
+#include <functional>
+
+#include "cpu/chunk.h"
+
+namespace gdn::cpu {
+
+// The head's elements of each of the chunk's tokens into rows of `width` bf16 at `buffer`, `change`d on the way while
+// they lie in zmm0 and the registers behind it; zeros right of them and in the rows of tokens that the chunk lacks.
+void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width, const std::function<void()>& change);
+
+// register <- bytes between the rows of a map's operand
+void emit_row_step(ChunkContext& cc, const Reg64& target, const core::Map& map);
+
+// One element of each of the chunk's tokens into [token] fp32 at `buffer`, `behind` in the places behind them.
+void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float behind);
+
+// zmm(target) <- the bf16 pairs (even, odd) of two fp32 vectors; zmm(kInterleave) as emit_interleave() leaves it.
+constexpr int kInterleave = 28;
+void emit_interleave(Emitter& e);
+void emit_pair_up(Emitter& e, int target, int even, int odd);
+
+}  // namespace gdn::cpu

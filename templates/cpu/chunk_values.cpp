@@ -1,0 +1,113 @@
+// v of a chunk, and the factors that the decay gives its tokens.
+#include "cpu/chunk.h"
+#include "cpu/chunk_rows.h"
+#include "cpu/math.h"
+
+namespace gdn::cpu {
+namespace {
+
+using core::Domain;
+
+constexpr int kX = 0, kT1 = 1, kT2 = 2, kT3 = 3, kG = 4, kLast = 5, kBeta = 6;
+
+Address vector_at(ChunkContext& cc, int buffer, int token) { return cc.c.e.at(reg::work, buffer + 4 * token); }
+
+// zmm(kX) <- 2^(value at `token` - zmm(kG)), or the other way round.
+void exponent_of(ChunkContext& cc, int last_token, bool forward) {
+  Emitter& e = cc.c.e;
+  e.vbroadcastss(zmm(kX), vector_at(cc, cc.at.g, last_token));
+  if (forward) {
+    e.vsubps(zmm(kX), zmm(kG), zmm(kX));
+  } else {
+    e.vsubps(zmm(kX), zmm(kX), zmm(kG));
+  }
+  emit_exp2(cc.c, kX, kT1, kT2);
+}
+
+void multiply(Emitter& e, int x, double factor) {
+  if (factor != 1) e.vmulps(zmm(x), zmm(x), e.constant(static_cast<float>(factor)));
+}
+
+// at.g from what is handed over to log2 of the decay. A factor of 0 becomes 2^-200, which is 0 in fp32 too.
+void to_log2(ChunkContext& cc) {
+  constexpr float kLog2E = 1.44269504f;
+  Emitter& e = cc.c.e;
+  const Domain domain = cc.c.facts.g_handover;
+  if (domain == Domain::kLog2) return;
+  for (int token = 0; token < kChunk; token += kLanes) {
+    e.vmovaps(zmm(kX), vector_at(cc, cc.at.g, token));
+    if (domain == Domain::kLn) {
+      e.vmulps(zmm(kX), zmm(kX), e.constant(kLog2E));
+    } else {
+      emit_log2(cc.c, kX, kT1, kT2, kT3);
+    }
+    e.vmovaps(vector_at(cc, cc.at.g, token), zmm(kX));
+  }
+}
+
+// In the order of the tokens, as the recurrence multiplies.
+void sum_up(ChunkContext& cc) {
+  constexpr int kUnrolled = 4;
+  Emitter& e = cc.c.e;
+  Mark& again = e.mark("running_sum");
+  e.vpxord(zmm(kX), zmm(kX), zmm(kX));
+  e.lea(reg::r8, e.at(reg::work, cc.at.g));
+  e.mov(reg::ecx, kChunk / kUnrolled);
+  e.bind(again);
+  for (int i = 0; i < kUnrolled; ++i) {
+    e.vaddss(xmm(kX), xmm(kX), e.at(reg::r8, 4 * i));
+    e.vmovss(e.at(reg::r8, 4 * i), xmm(kX));
+  }
+  e.add(reg::r8, 4 * kUnrolled);
+  e.dec(reg::ecx);
+  e.jnz(again);
+}
+
+void make_factors(ChunkContext& cc) {
+  Emitter& e = cc.c.e;
+  const core::Facts& f = cc.c.facts;
+  const Buffers& at = cc.at;
+  for (int token = 0; token < kChunk; token += kLanes) {
+    e.vmovaps(zmm(kG), vector_at(cc, at.g, token));
+    e.vmovaps(zmm(kX), zmm(kG));
+    emit_exp2(cc.c, kX, kT1, kT2);
+    e.vmovaps(zmm(kBeta), vector_at(cc, at.beta, token));
+    e.vmulps(zmm(kBeta), zmm(kBeta), zmm(kX));
+    multiply(e, kBeta, f.k_scale);
+    e.vmovaps(vector_at(cc, at.beta_from_start, token), zmm(kBeta));
+    if (token + kLanes == kChunk) {
+      // The last token's, before it gets q's scale.
+      e.vextractf64x4(ymm(kLast), zmm(kX), imm8(1));
+      e.vmovups(e.at(reg::frame, cc.c.frame.staged), ymm(kLast));
+      e.mov(reg::eax, e.at(reg::frame, cc.c.frame.staged + 28));
+      e.mov(e.at(reg::work, at.decay), reg::eax);
+    }
+    multiply(e, kX, f.q_scale);
+    e.vmovaps(vector_at(cc, at.from_start, token), zmm(kX));
+    exponent_of(cc, kChunk - 1, /*forward=*/false);
+    multiply(e, kX, f.k_scale);
+    e.vmovaps(vector_at(cc, at.to_end, token), zmm(kX));
+    exponent_of(cc, token + kSub - 1, /*forward=*/false);
+    e.vmovaps(vector_at(cc, at.to_block_end, token), zmm(kX));
+    for (int block = 0; block < token / kSub; ++block) {
+      exponent_of(cc, block * kSub + kSub - 1, /*forward=*/true);
+      e.vmovaps(vector_at(cc, at.from_block_end + 4 * kChunk * block, token), zmm(kX));
+    }
+  }
+}
+
+}  // namespace
+
+void emit_values(ChunkContext& cc) {
+  const core::Facts& f = cc.c.facts;
+  cc.c.e.comment("v and the gates of the chunk");
+  emit_pack_rows(cc, f.in_v, cc.at.v, cc.at.value_dim, [] {});
+  // Places of no token decay by nothing.
+  emit_pack_column(cc, f.in_g, cc.at.g, f.g_handover == Domain::kExp ? 1.0f : 0.0f);
+  emit_pack_column(cc, f.in_beta, cc.at.beta, 0.0f);
+  to_log2(cc);
+  sum_up(cc);
+  make_factors(cc);
+}
+
+}  // namespace gdn::cpu
