@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "core/prefill.h"
 #include "error.h"
 
 namespace gdn::runtime {
@@ -171,6 +172,21 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
   }
 }
 
+// As many bytes as the launch needs, or more.
+void check_workspace(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
+  const std::int64_t needed = core::workspace_bytes(plan, extents.rows, extents.sequences);
+  if (view.sizes.size() != 1 || view.strides.size() != 1 || view.strides[0] != 1) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("a workspace is one run of bytes: sizes {}, strides {}", list(view.sizes), list(view.strides)));
+  }
+  if (view.sizes[0] < needed) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("{} bytes; a launch of {} rows in {} sequences needs {}: ask workspace_bytes, or leave it out for "
+                     "the slower kernel",
+                     view.sizes[0], extents.rows, extents.sequences, needed));
+  }
+}
+
 void check_alignment(const KernelPlan& plan, const Operand& operand, const View& view) {
   const std::int64_t align = std::max<std::int64_t>(operand.align, 1);
   const auto address = reinterpret_cast<std::uintptr_t>(view.data);
@@ -195,8 +211,9 @@ struct Span {
 
 Span span(const Operand& operand, const View& view, const Extents& extents) {
   const std::int64_t bytes = static_cast<std::int64_t>(core::size_of(operand.dtype));
-  return {reinterpret_cast<std::uintptr_t>(view.data), run_of(operand, extents) * bytes,
-          leading_stride(operand, view) * bytes, extent(operand, extents)};
+  const std::int64_t run = operand.role == core::Role::kWorkspace ? view.sizes[0] : run_of(operand, extents) * bytes;
+  return {reinterpret_cast<std::uintptr_t>(view.data), run, leading_stride(operand, view) * bytes,
+          extent(operand, extents)};
 }
 
 // Engines cut several operands out of one buffer (parts of a packed row, both states of a slot): their ranges
@@ -265,7 +282,10 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
   if (slots < 1 && uses_slots(plan)) {
     fail(Code::kBadArgument, plan, fmt::format("pools of {} slots: there must be at least 1", slots));
   }
-  if (views.size() != plan.operands.size() || views.size() > static_cast<std::size_t>(kMaxOperands)) {
+  // The workspace stands last and may be left out, view and all.
+  const std::size_t least = plan.operands.size() - (core::workspace_operand(plan) >= 0 ? 1 : 0);
+  if (views.size() < least || views.size() > plan.operands.size() ||
+      views.size() > static_cast<std::size_t>(kMaxOperands)) {
     std::vector<std::string> names;
     for (const Operand& operand : plan.operands) names.push_back(operand.name);
     fail(Code::kBadArgument, plan,
@@ -300,7 +320,11 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
                        operand.layout.text, core::id_text(operand.layout.id),
                        view.layout.text.empty() ? "not stated" : view.layout.text, core::id_text(view.layout.id)));
     }
-    check_shape(plan, operand, view, extents);
+    if (operand.role == core::Role::kWorkspace) {
+      check_workspace(plan, operand, view, extents);
+    } else {
+      check_shape(plan, operand, view, extents);
+    }
     check_alignment(plan, operand, view);
   }
   check_overlaps(plan, extents, views);

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <utility>
 #include <vector>
 
 #include "check.h"
+#include "core/prefill.h"
 #include "device/gpu_api.h"
 #include "error.h"
 #include "kernel.h"
@@ -25,6 +27,15 @@ class GpuKernel final : public Kernel {
       : Kernel(plan), device_(device), module_(device.load(binary.bytes)) {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
+    if (core::workspace_operand(plan) >= 0) {
+      for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
+        const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
+        LaunchShape shape;
+        shape.block[0] = static_cast<unsigned>(kernel.threads);
+        shape.shared_bytes = static_cast<unsigned>(kernel.shared_bytes);
+        prefill_.push_back({kernel.name, module_->function(symbol, kernel.shared_bytes), shape});
+      }
+    }
   }
 
   bool on_host() const override { return false; }
@@ -45,6 +56,11 @@ class GpuKernel final : public Kernel {
     return std::make_unique<DeviceReader>(device_, stream);
   }
   void start(const Args& args, Stream stream, Edge edge) const override {
+    const int workspace = core::workspace_operand(plan());
+    if (workspace >= 0 && args.operand[workspace] != nullptr) {
+      start_prefill(args, workspace, stream);
+      return;
+    }
     const Entry& entry = entries_[core::variant_of(plan(), args)];
     LaunchShape shape = entry.shape;
     shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
@@ -68,9 +84,36 @@ class GpuKernel final : public Kernel {
     entries_.push_back(entry);
   }
 
+  void start_prefill(Args args, int workspace, Stream stream) const {
+    const core::PrefillChoice choice = core::prefill_choice(plan(), args.rows, args.sequences);
+    args.stride[workspace] = choice.segments;
+    void* parameters[] = {&args};
+    const core::PrefillLaunches launches =
+        core::prefill_launches(core::prefill_work(plan(), args.rows, args.sequences), choice);
+    for (int i = 0; i < launches.count; ++i) {
+      const core::PrefillLaunch& launch = launches.list[static_cast<std::size_t>(i)];
+      for (const PrefillFunction& kernel : prefill_) {
+        if (kernel.name != launch.kernel) continue;
+        LaunchShape shape = kernel.shape;
+        shape.grid[0] = launch.grid_x;
+        shape.grid[1] = launch.grid_y;
+        // The chain's blocks begin as prep's last ones end; they wait for its records themselves.
+        shape.programmatic = i == 1 && launches.count == 2;
+        module_->launch(kernel.function, shape, stream, parameters);
+      }
+    }
+  }
+
+  struct PrefillFunction {
+    std::string_view name;
+    void* function;
+    LaunchShape shape;
+  };
+
   Device device_;
   std::unique_ptr<Module> module_;
-  std::vector<Entry> entries_;  // of the variants, then of the plan
+  std::vector<Entry> entries_;            // of the variants, then of the plan
+  std::vector<PrefillFunction> prefill_;  // of a plan that takes a workspace
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/maps.h"
+#include "core/prefill.h"
 
 namespace gdn::emit {
 namespace {
@@ -251,6 +252,9 @@ std::string facts_type(const plan::Planned& planned) {
     text += alias("RoundPrefillQk", element(f.round_prefill_qk), "prefill.qk");
     text += alias("Flag", element(f.flag_dtype), "prefill.flags");
     text += integer("kFlagsOperand", f.flags_operand, "where has_initial_state stands; -1: the operation takes none");
+    if (const int workspace = core::workspace_operand(plan); workspace >= 0) {
+      text += integer("kWorkspaceOperand", workspace, "where the workspace stands");
+    }
   }
   for (const auto& [name, value] : plan.choices) {
     text += integer(choice_name(name), value, "choice of the plan");

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/maps.h"
+#include "core/prefill.h"
 #include "gdn/args.h"
 #include "layout/map.h"
 #include "plan/choices.h"
@@ -189,6 +190,19 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   return core::make_identity(std::move(text));
 }
 
+// Memory that a launch may be given, for kernels that hand something to each other.
+core::Operand workspace() {
+  core::Operand operand;
+  operand.name = "workspace";
+  operand.role = core::Role::kWorkspace;
+  operand.access = Access::kReadWrite;
+  operand.dtype = core::DType::kUint8;
+  operand.align = 128;
+  operand.optional = true;
+  operand.layout = core::make_identity("uint8 [byte] workspace");
+  return operand;
+}
+
 // What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const Facts& f) {
   const bool replays = f.rollback == core::Rollback::kReplay;
@@ -262,6 +276,18 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
   return fmt::format(
       "{} on {}: groups of {} channels over heads of {} need {} bytes of shared memory a block, and there are {}",
       operation, target.name, f.quant_group, f.value_dim, bytes, target.static_shared);
+}
+
+// A form that a tuning row asks for must have its kernel at the spec's sizes.
+void check_form(const core::KernelPlan& plan) {
+  if (core::workspace_operand(plan) < 0) return;
+  const core::PrefillChoice choice = core::prefill_choice(plan, 1, 1);
+  const std::string_view needed =
+      choice.form == core::PrefillForm::kSegments ? "segment" : core::to_string(choice.form);
+  const std::vector<core::PrefillKernel> kernels = core::prefill_kernels(plan.facts);
+  if (std::any_of(kernels.begin(), kernels.end(), [&](const auto& kernel) { return kernel.name == needed; })) return;
+  throw Unplannable(fmt::format("{} on {}: the form {} needs other sizes than K = {} and V = {}", plan.operation,
+                                plan.target, core::to_string(choice.form), plan.facts.key_dim, plan.facts.value_dim));
 }
 
 // Why a target has no kernel for an operation of a spec; empty: it has.
@@ -338,6 +364,9 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     }
     plan.operands.push_back(std::move(operand));
   }
+  if (prefills(operation) && target.name == "sm_90a" && core::holds_hopper_prefill(plan.facts)) {
+    plan.operands.push_back(workspace());
+  }
   if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
     throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
                                   plan.operands.size(), kMaxOperands));
@@ -353,6 +382,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     }
   }
   if (!plan.facts.out_scale.present()) forget_quantisation(plan.facts);
+  check_form(plan);
   plan.identity = kernel_identity(plan);
   return planned;
 }

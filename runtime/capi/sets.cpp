@@ -10,6 +10,7 @@
 #include "capi/handles.h"
 #include "check.h"
 #include "core/plan.h"
+#include "core/prefill.h"
 
 namespace gdn::capi {
 namespace {
@@ -193,7 +194,11 @@ gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const ch
     need(bytes, "bytes");
     if (rows < 1 || slots < 0) throw Error(Code::kBadArgument, fmt::format("{} rows, {} slots", rows, slots));
     std::uint64_t sum = 0;
-    for (const gdn::core::Operand& operand : set->set->find(operation, where).plan.operands) {
+    const gdn::core::KernelPlan& plan = set->set->find(operation, where).plan;
+    // As many sequences as there are slots for, or rows; never more than rows.
+    const int sequences = slots > 0 ? std::min(rows, slots) : rows;
+    sum += static_cast<std::uint64_t>(gdn::core::most_workspace_bytes(plan, rows, sequences));
+    for (const gdn::core::Operand& operand : plan.operands) {
       if (operand.role != gdn::core::Role::kWorkspace) continue;
       const std::int64_t count = operand.leading == gdn::core::Leading::kNone   ? 1
                                  : operand.leading == gdn::core::Leading::kSlot ? slots

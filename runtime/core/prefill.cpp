@@ -115,4 +115,99 @@ std::int64_t prefill_workspace_bytes(const PrefillWork& work, int segments) {
   return prefill_records_bytes(work) + ends;
 }
 
+int workspace_operand(const KernelPlan& plan) {
+  const bool last = !plan.operands.empty() && plan.operands.back().role == Role::kWorkspace;
+  return last ? static_cast<int>(plan.operands.size()) - 1 : -1;
+}
+
+bool holds_hopper_prefill(const Facts& facts) {
+  const auto in_pieces = [](const Map& map) {
+    return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
+  };
+  const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
+  return facts.rule == Rule::kGdn && facts.chunk == sm90::kChunk && facts.key_dim <= 128 && facts.key_dim % 8 == 0 &&
+         facts.value_dim % 8 == 0 && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
+         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype && per_head(facts.in_g) &&
+         per_head(facts.in_beta);
+}
+
+PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
+  const Facts& f = plan.facts;
+  return {f.key_heads, f.value_heads, f.key_dim, f.value_dim, rows, sequences, 0};
+}
+
+PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
+  const PrefillWork work = prefill_work(plan, rows, sequences);
+  for (const auto& [name, value] : plan.choices) {
+    if (name != "form" || value == 0) continue;
+    PrefillChoice choice;
+    choice.form = value == 1   ? PrefillForm::kOne
+                  : value == 2 ? PrefillForm::kTwo
+                  : value == 3 ? PrefillForm::kPair
+                               : PrefillForm::kSegments;
+    if (value >= 4) choice.segments = static_cast<int>(value) - 1;
+    return choice;
+  }
+  return choose_prefill(work, prefill_costs_h200());
+}
+
+std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
+  if (workspace_operand(plan) < 0) return 0;
+  return prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
+}
+
+std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences) {
+  // Records grow with the sequences; segments take room as well, and there are at least three of a sequence.
+  std::int64_t most = workspace_bytes(plan, rows, most_sequences);
+  const int cut = std::min(most_sequences, prefill_costs_h200().multiprocessors / 3);
+  for (int sequences = 1; sequences <= cut; ++sequences) {
+    most = std::max(most, workspace_bytes(plan, rows, sequences));
+  }
+  return most;
+}
+
+std::vector<PrefillKernel> prefill_kernels(const Facts& facts) {
+  const int k = facts.key_dim;
+  const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out); };
+  std::vector<PrefillKernel> kernels = {{"prep", "chunk_prep<{}>", 128, facts.group <= 2 ? 4 : 3, 1,
+                                         sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
+                                        {"one", "chunk_chain<{}, 1>", 256, 1, 1, chain(1, true)},
+                                        {"pair", "chunk_pair<{}>", 256, 1, 2, sm90::pair_shared(k)}};
+  if ((facts.value_dim + 63) / 64 % 2 == 0) kernels.push_back({"two", "chunk_chain<{}, 2>", 384, 1, 1, chain(2, true)});
+  if (facts.value_dim % 128 == 0 && k % 128 == 0) {
+    kernels.push_back({"carry", "chunk_carry<{}>", 384, 1, 1, chain(2, false)});
+    kernels.push_back(
+        {"combine", "chunk_combine<{}>", sm90::kCombineThreads, 1, 1, sm90::combine_shared(k, sm90::kCombineRows)});
+    kernels.push_back({"segment", "chunk_segment<{}>", 256, 1, 1, chain(1, true)});
+  }
+  return kernels;
+}
+
+PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& choice) {
+  const auto u = [](std::int64_t n) { return static_cast<unsigned>(n); };
+  const std::int64_t heads = work.sequences * work.value_heads, of_head = slices_of_head(work);
+  PrefillLaunches launches;
+  const auto add = [&](std::string_view kernel, std::int64_t x, std::int64_t y) {
+    launches.list[static_cast<std::size_t>(launches.count++)] = {kernel, u(x), u(y)};
+  };
+  add("prep", sm90::chunk_numbers(work.tokens, work.sequences) * work.key_heads, 1);
+  switch (choice.form) {
+    case PrefillForm::kOne:
+      add("one", heads * of_head, 1);
+      break;
+    case PrefillForm::kTwo:
+      add("two", heads * of_head / 2, 1);
+      break;
+    case PrefillForm::kPair:
+      add("pair", 2 * heads * of_head, 1);
+      break;
+    case PrefillForm::kSegments:
+      add("carry", heads, work.value_dim / 128 * (choice.segments - 1) + work.key_dim / 128 * (choice.segments - 2));
+      add("combine", heads, work.value_dim / sm90::kCombineRows);
+      add("segment", heads * of_head, choice.segments);
+      break;
+  }
+  return launches;
+}
+
 }  // namespace gdn::core

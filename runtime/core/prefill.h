@@ -4,8 +4,12 @@
 // A slice is 64 value columns of one value head of one sequence: a chain of chunks that only its own state connects.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
+#include <vector>
+
+#include "core/plan.h"
 
 namespace gdn::core {
 
@@ -55,5 +59,51 @@ double prefill_chain_us(const PrefillWork& work, const PrefillCosts& costs, Pref
 // Bytes of the workspace; its start is a multiple of 128. Records of all chunks, then the ends of the segments.
 std::int64_t prefill_workspace_bytes(const PrefillWork& work, int segments = 1);
 std::int64_t prefill_records_bytes(const PrefillWork& work);
+
+// ---- of a plan that takes a workspace
+//
+// Its last operand has the role kWorkspace and may be left out: the launch is then the one kernel of the plan's symbol.
+// With it the launch is several kernels, whose symbols begin with the plan's.
+
+// Index of that operand; -1: the plan takes none.
+int workspace_operand(const KernelPlan& plan);
+
+// Whether the kernels can hold an operation of these facts: GDN in chunks of 64, K up to 128, q, k, v and o in 16 bits
+// and 16-byte pieces.
+bool holds_hopper_prefill(const Facts& facts);
+
+PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
+
+// What a launch does: choose_prefill with the costs of an H200, or what the plan's choice "form" says: 1 one, 2 two,
+// 3 pair, 4 and more that many less 1 segments. It depends on the numbers of rows and sequences alone, so a workspace
+// can be kept for the largest launch.
+PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences);
+
+// Bytes of the workspace operand for a launch; 0 where the plan takes none.
+std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences);
+
+// The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`.
+std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences);
+
+// A kernel of the module: its symbol is the plan's, an underscore and this name; its body gdn::sm90::<body>.
+struct PrefillKernel {
+  std::string_view name, body;
+  int threads, blocks_per_processor, cluster, shared_bytes;
+};
+
+// All that a spec's sizes allow.
+std::vector<PrefillKernel> prefill_kernels(const Facts& facts);
+
+struct PrefillLaunch {
+  std::string_view kernel;
+  unsigned grid_x, grid_y;
+};
+
+// In order. Allocates nothing.
+struct PrefillLaunches {
+  std::array<PrefillLaunch, 4> list;
+  int count = 0;
+};
+PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& choice);
 
 }  // namespace gdn::core

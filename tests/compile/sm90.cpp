@@ -1,6 +1,7 @@
 // The kernels of templates/gdn/sm90 through NVRTC: they compile, keep to their registers, and their machine code holds
 // the matrix instructions that were planned, with none of them serialised by ptxas.
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -58,7 +59,7 @@ struct Row {
 // Of K = 128, 8 k-steps, and a chunk of 64 tokens, 4: S K 8, S Q 8, X M 2 + 4, X R 4, Y K 4 of N = 128 or 8 of N = 64.
 constexpr const char* kBf16 = "16, 2, 128, 128, false, false, float, gdn::Bf16";
 const Row kRows[] = {
-    {kBf16, {"prep<F>", "128, 3"}, 16, 58, 0},
+    {kBf16, {"prep<F>", "128, 4"}, 16, 58, 16},
     {kBf16, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
     {kBf16, {"chain<F, 2>", "384, 1"}, 30, 0, 0},
     {kBf16, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 22 + 12, 0, 0},
@@ -71,21 +72,24 @@ const Row kRows[] = {
     {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"chain<F, 1>", "256, 1"}, 30, 0, 0},
     {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
     // One tile of K.
-    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"prep<F>", "128, 3"}, 8, 29, 0},
+    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"prep<F>", "128, 4"}, 8, 29, 0},
     {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"chain<F, 1>", "256, 1"}, 22, 0, 0},
 };
 
 TEST_CASE("the kernels of a prefill on Hopper hold the planned matrix instructions") {
   for (const Row& row : kRows) {
     INFO(row.kernel.call << " of " << row.facts);
+    const std::clock_t start = std::clock();
     const Binary binary = compile(row.facts, row.kernel);
+    // Of the processor, not of the wall: other tests may run beside this one.
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     CHECK(count(binary, kHgmma) + count(binary, kHgmmaShared) == row.hgmma);
     CHECK(count(binary, kHmma) == row.hmma);
     // C7510 to C7517: products that wait for each other, for one of several reasons. Information to ptxas.
     CHECK(binary.log.find("C75") == std::string::npos);
     const Resources resources = resources_of(binary, "kernel");
     CHECK(resources.spill_bytes <= row.spills);
-    CHECK(binary.seconds < 5.0);
+    CHECK(seconds < 5.0);
   }
 }
 

@@ -1,5 +1,8 @@
 // Every operation of every spec on the CUDA GPU of this machine, compiled by NVRTC, against the oracle: fuzz geometries
 // over several steps, released models at their true sizes.
+#include <fmt/format.h>
+
+#include "core/prefill.h"
 #include "layout/resolve.h"
 #include "plan/operation.h"
 #include "skip.h"
@@ -85,4 +88,48 @@ TEST_CASE("the same launch twice gives the same bits") {
       CHECK(std::equal(a.data(), a.data() + a.size_bytes(), b.data()));
     }
   }
+}
+
+// Each way of spreading chunk_delta over the GPU, whatever the plan would choose for so small a problem.
+TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
+  if (test::no_cuda()) return;
+  const auto executor = verify::open_executor("cuda");
+  if (executor->target().name != "sm_90a") return;
+  std::vector<std::string> files = test::fuzz_specs();
+  for (const std::string& file : test::released_specs()) files.push_back(file);
+  const oracle::Keys all_keys[] = {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated};
+  int checked = 0;
+  for (const std::string& file : files) {
+    const spec::Spec spec = test::load_spec(file);
+    const layout::Layout layout = layout::resolve(spec);
+    // One, two, pair, 3 segments, 5 segments: as the choice "form" numbers them.
+    for (const int form : {1, 2, 3, 4, 6}) {
+      const auto tuning = plan::TuningTable::parse(
+          fmt::format("gdn-gen tuning 1\nsm_90a chunk_delta * threads=128 columns=32 form={}\n", form));
+      plan::Planned planned;
+      try {
+        planned = plan::make(layout, "chunk_delta", executor->target(), tuning);
+      } catch (const plan::Unplannable&) {
+        continue;
+      }
+      if (core::workspace_operand(planned.kernel) < 0) continue;
+      const auto kernel = executor->load(planned);
+      for (const oracle::Keys keys : all_keys) {
+        oracle::Options options;
+        options.keys = keys;
+        options.padding_rows = planned.kernel.facts.padding == core::Padding::kNone ? 0 : 1;
+        options.extra_stride = 64;
+        if (keys != oracle::Keys::kRandom) options.lengths = {700, 64, 63};
+        oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
+        const oracle::Expectation expectation = oracle::expect(problem);
+        kernel->run(problem, verify::views_of(problem, layout));
+        const auto deviations = oracle::compare(expectation, problem);
+        INFO(*spec.name << " form " << form << " keys " << static_cast<int>(keys) << "\n"
+                        << oracle::describe(deviations));
+        CHECK(oracle::all_good(deviations));
+        ++checked;
+      }
+    }
+  }
+  CHECK(checked > 0);
 }

@@ -1,6 +1,7 @@
 // The form that a prefill takes on a Hopper GPU, and its workspace.
 #include "core/prefill.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -79,6 +80,83 @@ TEST_CASE("the workspace is at most 1.2 times the input") {
   CHECK(prefill_workspace_bytes(sizes) == prefill_records_bytes(sizes));
   CHECK(prefill_workspace_bytes(work(2, 8, 3, 32768), 8) - prefill_records_bytes(work(2, 8, 3, 32768)) ==
         3 * 8 * 8 * 4 * (256 * 128));
+}
+
+KernelPlan plan_of(int key_heads, int value_heads, int dim) {
+  KernelPlan plan;
+  Facts& f = plan.facts;
+  f.key_heads = key_heads, f.value_heads = value_heads, f.group = value_heads / key_heads;
+  f.key_dim = f.value_dim = dim, f.chunk = 64;
+  int operand = 0;
+  for (Map* map : {&f.in_q, &f.in_k, &f.in_v, &f.out_o}) {
+    map->operand = operand++;
+    map->dtype = DType::kBf16;
+    map->inner_stride = 1, map->align = dim, map->run = dim;
+  }
+  for (Map* map : {&f.in_g, &f.in_beta}) map->operand = operand++;
+  plan.operands.resize(1);
+  plan.operands[0].role = Role::kWorkspace;
+  return plan;
+}
+
+TEST_CASE("what the kernels can't hold stays with the plain body") {
+  const Facts good = plan_of(2, 4, 128).facts;
+  CHECK(holds_hopper_prefill(good));
+  const auto without = [&](auto change) {
+    Facts facts = good;
+    change(facts);
+    return !holds_hopper_prefill(facts);
+  };
+  CHECK(without([](Facts& f) { f.rule = Rule::kKda; }));
+  CHECK(without([](Facts& f) { f.chunk = 32; }));
+  CHECK(without([](Facts& f) { f.key_dim = 256; }));
+  CHECK(without([](Facts& f) { f.value_dim = 100; }));
+  CHECK(without([](Facts& f) { f.in_v.dtype = DType::kFp32; }));
+  CHECK(without([](Facts& f) { f.in_k.align = 4; }));
+  CHECK(without([](Facts& f) { f.out_o.inner_stride = 2; }));
+  CHECK(without([](Facts& f) { f.in_g.run = 128; }));
+}
+
+TEST_CASE("a launch is the kernels of its form, and the plan can say which") {
+  KernelPlan plan = plan_of(2, 8, 128);
+  struct Form {
+    int choice;
+    const char* last;
+    unsigned x, y;
+  };
+  // 8 value heads, 2 slices each, 3 sequences of 4096 tokens in all: 67 chunk numbers.
+  for (const Form& form : {Form{1, "one", 48, 1}, {2, "two", 24, 1}, {3, "pair", 96, 1}, {7, "segment", 48, 6}}) {
+    INFO(form.last);
+    plan.choices = {{"form", form.choice}};
+    const PrefillChoice choice = prefill_choice(plan, 4096, 3);
+    CHECK(choice.segments == (form.choice >= 4 ? form.choice - 1 : 1));
+    const PrefillLaunches launches = prefill_launches(prefill_work(plan, 4096, 3), choice);
+    REQUIRE(launches.count == (form.choice >= 4 ? 4 : 2));
+    CHECK(launches.list[0].kernel == "prep");
+    CHECK(launches.list[0].grid_x == 67 * 2);
+    const PrefillLaunch& last = launches.list[static_cast<std::size_t>(launches.count - 1)];
+    CHECK(last.kernel == form.last);
+    CHECK(last.grid_x == form.x);
+    CHECK(last.grid_y == form.y);
+    int known = 0;
+    for (const PrefillKernel& kernel : prefill_kernels(plan.facts)) {
+      for (int i = 0; i < launches.count; ++i)
+        known += kernel.name == launches.list[static_cast<std::size_t>(i)].kernel;
+      CHECK(kernel.shared_bytes <= 227 * 1024);
+    }
+    CHECK(known == launches.count);
+  }
+  plan.choices.clear();
+  std::int64_t most = 0;
+  for (int sequences = 1; sequences <= 500; ++sequences) {
+    most = std::max(most, workspace_bytes(plan, 32768, sequences));
+  }
+  CHECK(most_workspace_bytes(plan, 32768, 500) == most);
+  CHECK(most_workspace_bytes(plan, 32768, 1) == workspace_bytes(plan, 32768, 1));
+  plan.choices = {{"form", 7}};
+  CHECK(workspace_bytes(plan, 4096, 3) == prefill_workspace_bytes(prefill_work(plan, 4096, 3), 6));
+  plan.operands.clear();
+  CHECK(workspace_bytes(plan, 4096, 3) == 0);
 }
 
 }  // namespace

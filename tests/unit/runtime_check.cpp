@@ -105,6 +105,59 @@ TEST_CASE("views that agree pass, and become the kernel's block") {
   CHECK(args.operand[5] == nullptr);
 }
 
+// A plan that takes a workspace behind its other operands, and a launch of 3 rows in 3 sequences: of 2/4 heads, K = 64,
+// a record is 2 * 16384 + 4 * (16384 + 1088) bytes, and there are 3 / 64 + 3 of them.
+struct WithWorkspace : Case {
+  static constexpr std::int64_t kNeeded = 3 * (2 * 16384 + 4 * (16384 + 1088));
+  std::vector<unsigned char> bytes = std::vector<unsigned char>(kNeeded + 256);
+  View workspace;
+
+  WithWorkspace() {
+    plan.facts.key_heads = 2, plan.facts.value_heads = 4, plan.facts.key_dim = plan.facts.value_dim = 64;
+    core::Operand made = operand("workspace", core::Role::kWorkspace, core::Access::kReadWrite, DType::kUint8,
+                                 core::Leading::kNone, false, 0, 128, "uint8 [byte] workspace");
+    made.optional = true;
+    plan.operands.push_back(made);
+    const auto behind = reinterpret_cast<std::uintptr_t>(bytes.data()) % 128;
+    workspace = {bytes.data() + (128 - behind) % 128, DType::kUint8, {kNeeded}, {1}, made.layout};
+  }
+};
+
+TEST_CASE("a workspace is large enough, or left out") {
+  WithWorkspace none;
+  CHECK_FALSE(none.check().code);
+  CHECK(runtime::make_args(none.plan, none.rows, none.slots, none.views).operand[5] == nullptr);
+  WithWorkspace null;
+  null.views.push_back(null.workspace);
+  null.views.back().data = nullptr;
+  CHECK_FALSE(null.check().code);
+  WithWorkspace good;
+  good.views.push_back(good.workspace);
+  CHECK_FALSE(good.check().code);
+  CHECK(runtime::make_args(good.plan, good.rows, good.slots, good.views).operand[5] == good.workspace.data);
+
+  WithWorkspace small;
+  small.views.push_back(small.workspace);
+  small.views.back().sizes[0] -= 1;
+  CHECK(small.check().code == Code::kSizeMismatch);
+  CHECK(small.check().has("307968"));
+  WithWorkspace askew;
+  askew.views.push_back(askew.workspace);
+  askew.views.back().data = static_cast<unsigned char*>(askew.workspace.data) + 16;
+  CHECK(askew.check().code == Code::kAlignment);
+  WithWorkspace shared;  // the state lies in it
+  shared.views.push_back(shared.workspace);
+  shared.state().data = static_cast<unsigned char*>(shared.workspace.data) + WithWorkspace::kNeeded / 128 * 64;
+  CHECK(shared.check().code == Code::kOverlap);
+  WithWorkspace two;
+  two.views.push_back(two.workspace);
+  two.views.push_back(two.workspace);
+  CHECK(two.check().code == Code::kBadArgument);
+  WithWorkspace missing;  // only the workspace may be
+  missing.views.pop_back();
+  CHECK(missing.check().code == Code::kBadArgument);
+}
+
 TEST_CASE("what a framework may hand over in good faith passes") {
   Case fewer;  // the buffers are longer than the batch
   fewer.rows = 1;

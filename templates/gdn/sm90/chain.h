@@ -47,6 +47,7 @@ struct ChainShape {
   static constexpr int kOutput = kStages * kStageBytes;  // [warps][64 tokens][16 value columns]
   static constexpr int kBarriers = kOutput + (kOut ? kSlices * 4 * 2048 : 0);
   static constexpr int kShared = kBarriers + kStages * 16;
+  static_assert(kShared == chain_shared(F::kKeyDim, kSlices, kOut), "as the launch will have it");
 
   GDN_HD static constexpr unsigned full(unsigned stage) { return kBarriers + 8 * stage; }
   GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }

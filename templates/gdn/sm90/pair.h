@@ -32,6 +32,7 @@ struct PairShape {
   static constexpr int kOutput = kHandover + 2 * kSent;
   static constexpr int kBarriers = kOutput + 4 * 2048;  // full, empty [kStages]; sent, free [2]
   static constexpr int kShared = kBarriers + kStages * 16 + 32;
+  static_assert(kShared == pair_shared(F::kKeyDim), "as the launch will have it");
 
   GDN_HD static constexpr unsigned full(unsigned stage) { return kBarriers + 8 * stage; }
   GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }

@@ -30,8 +30,8 @@ struct PrepShape {
   static constexpr int kThreads = 128;
   static constexpr int kHeads = smaller(2, F::kGroup);  // value heads at a time
   static constexpr int kTurns = ceil_div(F::kGroup, kHeads);
-  // Blocks an SM that the compiler leaves registers for; four, with fewer, were no faster (tests/bench/NOTES.md).
-  static constexpr int kBlocks = 3;
+  // Blocks an SM that the compiler leaves registers for: three where the products' 64 accumulators outlive a turn.
+  static constexpr int kBlocks = kTurns == 1 ? 4 : 3;
 
   // Tiles of k and q, then, in the same place, M and L (later R) of each head of the turn.
   static constexpr int kOperands = 0;
@@ -43,6 +43,7 @@ struct PrepShape {
   static constexpr int kBeta = kGateSums + F::kGroup * kChunk * 4;              // fp32 [kGroup][64]
   static constexpr int kGates = kBeta + F::kGroup * kChunk * 4;                 // [kHeads] Gates
   static constexpr int kShared = kGates + kHeads * Gates::kBytes;
+  static_assert(kShared == prep_shared(F::kKeyDim, F::kGroup, kHeads), "as the launch will have it");
 };
 
 template <class F>

@@ -45,4 +45,26 @@ GDN_HD constexpr long long chunk_numbers(long long tokens, long long sequences) 
 
 GDN_HD constexpr int end_floats(int key_dim, int value_dim) { return (value_dim + key_dim) * key_dim; }
 
+// ---- dynamic shared memory of the kernels, in bytes; their headers say what lies there
+// --------------------------------
+
+// `heads`: value heads at a time.
+GDN_HD constexpr int prep_shared(int key_dim, int group, int heads) {
+  const int operands = 2 * key_tiles(key_dim) * kTileBytes, matrices = heads * 2 * kTileBytes;
+  return (operands > matrices ? operands : matrices) + 4 * heads * (256 + 16) * 4 + 2 * group * kChunk * 4 +
+         heads * Gates::kBytes;
+}
+GDN_HD constexpr int chain_shared(int key_dim, int slices, bool out) {
+  const int of_out = out ? 2 : 1;
+  return 3 * (of_out * (key_tiles(key_dim) + 1) * kTileBytes + slices * kTileBytes + 2048 + 16) +
+         (out ? slices * 4 * 2048 : 0);
+}
+GDN_HD constexpr int pair_shared(int key_dim) {
+  const int tiles = key_tiles(key_dim);
+  return 4 * ((tiles + 2) * kTileBytes + 2048 + 16) + 2 * (4 * (tiles + 1) * 2048 + 1024) + 4 * 2048 + 32;
+}
+GDN_HD constexpr int combine_shared(int key_dim, int rows) { return key_dim * (2 * key_dim + rows) * 4 + 16; }
+
+constexpr int kCombineThreads = 256, kCombineRows = 8;
+
 }  // namespace gdn::sm90

@@ -74,14 +74,13 @@ GDN_DEVICE void carry(const Args& args, const SlotUse& use, const Place& whole, 
 
 // A block of kCombineThreads takes kCombineRows rows of S^T of one value head through the segments. The transitions
 // come by bulk copies, one ahead: they wait for no state.
-constexpr int kCombineThreads = 256, kCombineRows = 8;
-
 template <class F>
 struct CombineShape {
   static constexpr int kTransitionBytes = F::kKeyDim * F::kKeyDim * 4;  // two of them
   static constexpr int kRows = 2 * kTransitionBytes;  // fp32 [key channel][kCombineRows]: the segment's first state
   static constexpr int kBarriers = kRows + F::kKeyDim * kCombineRows * 4;
   static constexpr int kShared = kBarriers + 16;
+  static_assert(kShared == combine_shared(F::kKeyDim, kCombineRows), "as the launch will have it");
 };
 
 template <class F>
