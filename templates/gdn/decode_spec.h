@@ -27,28 +27,69 @@ struct TokensToShared {
   }
 };
 
+// A number of each of the first `tokens` tokens, kTapStride apart in M, to `to`, kStride apart. The loads go out
+// together: one wait for all tokens.
+template <class F, class M, int kStride>
+GDN_DEVICE void fetch_steps(MapElements<M> from, int tokens, float* to) {
+  float x[F::kTokens];
+  GDN_UNROLL
+  for (int t = 0; t < F::kTokens; ++t)
+    x[t] = t < tokens ? load_one<typename M::Element>(from + t * M::kTapStride) : 0.0f;
+  GDN_UNROLL
+  for (int t = 0; t < F::kTokens; ++t) to[t * kStride] = x[t];
+}
+
 // The records of the accepted tokens to shared memory: those of the key head, and of the value heads of a turn.
 template <class F>
 GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, TokensShared<F>& shared) {
   using K = typename F::RecordK;
   using U = typename F::RecordU;
   using D = typename F::RecordDecay;
-  for (int t = 0; t < draft.accepted; ++t) {
-    if (turn.first_head == 0) {
-      const auto from = part<K>(args, draft.slot) + K::base(turn.key_head) + t * K::kTapStride;
-      for (int i = thread_id(); i < F::kKeyDim; i += F::kThreads) {
-        shared.old_k[t][i] = load_one<float>(from + i * K::kInnerStride);
+  constexpr int kHeads = TokensShared<F>::kHeads, kDecays = decays_of_head<F>();
+  if (draft.accepted == 0) return;
+  for (int i = thread_id(); i < turn.heads * F::kValueDim; i += F::kThreads) {
+    const int head = value_head<F>(turn.key_head, turn.first_head + i / F::kValueDim);
+    fetch_steps<F, U, kHeads * F::kValueDim>(
+        part<U>(args, draft.slot) + U::base(head) + i % F::kValueDim * U::kInnerStride, draft.accepted,
+        shared.old_u[0] + i);
+  }
+  for (int i = thread_id(); i < turn.heads * kDecays; i += F::kThreads) {
+    const int head = value_head<F>(turn.key_head, turn.first_head + i / kDecays);
+    fetch_steps<F, D, kHeads * kDecays>(part<D>(args, draft.slot) + D::base(head) + i % kDecays * D::kInnerStride,
+                                        draft.accepted, shared.old_decay[0] + i);
+  }
+  if (turn.first_head != 0) return;
+  for (int i = thread_id(); i < F::kKeyDim; i += F::kThreads) {
+    fetch_steps<F, K, F::kKeyDim>(part<K>(args, draft.slot) + K::base(turn.key_head) + i * K::kInnerStride,
+                                  draft.accepted, shared.old_k[0] + i);
+  }
+}
+
+// act(z) of all tokens of a turn's value heads to shared memory, the loads of all tokens together.
+template <class F>
+GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const DeltaTurn& turn,
+                                  TokensShared<F>& shared) {
+  using Z = typename F::InputZ;
+  if constexpr (F::kNormGate != Activation::kNone) {
+    constexpr int kHeads = TokensShared<F>::kHeads;
+    constexpr int kWidth = smaller(inner_width<Z>(), power_of_two_above(larger(1, kHeads * Z::kRun / F::kThreads)));
+    // From the last threads on: the deal of channels favours the first.
+    for (int i = (F::kThreads - 1 - thread_id()) * kWidth; i < turn.heads * Z::kRun; i += F::kThreads * kWidth) {
+      const int head = value_head<F>(turn.key_head, turn.first_head + i / Z::kRun);
+      float z[F::kTokens][kWidth];
+      GDN_UNROLL
+      for (int t = 0; t < F::kTokens; ++t) {
+        GDN_UNROLL
+        for (int j = 0; j < kWidth; ++j) z[t][j] = 0.0f;
+        if (t < draft.tokens) {
+          load_run<typename Z::Element, kWidth, kWidth>(
+              part<Z>(args, draft.first + t) + Z::base(head) + i % Z::kRun * Z::kInnerStride, z[t]);
+        }
       }
-    }
-    for (int g = 0; g < turn.heads; ++g) {
-      const int head = value_head<F>(turn.key_head, turn.first_head + g);
-      const auto from = part<U>(args, draft.slot) + U::base(head) + t * U::kTapStride;
-      for (int i = thread_id(); i < F::kValueDim; i += F::kThreads) {
-        shared.old_u[t][g * F::kValueDim + i] = load_one<float>(from + i * U::kInnerStride);
-      }
-      const auto decays = part<D>(args, draft.slot) + D::base(head) + t * D::kTapStride;
-      for (int i = thread_id(); i < decays_of_head<F>(); i += F::kThreads) {
-        shared.old_decay[t][g * decays_of_head<F>() + i] = load_one<float>(decays + i * D::kInnerStride);
+      GDN_UNROLL
+      for (int t = 0; t < F::kTokens; ++t) {
+        GDN_UNROLL
+        for (int j = 0; j < kWidth; ++j) shared.gates[t][i + j] = activate<F::kNormGate>(z[t][j]);
       }
     }
   }
@@ -114,6 +155,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, F::kGroup - first_head)};
     DeltaTokens<F> delta(args, sequence, draft, turn);
 
+    if constexpr (replays<F>()) fetch_records(args, draft, turn, shared);
     Deal<F::kThreads> deal;
     if (first_head == 0) {
       convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
@@ -126,12 +168,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
           args, draft, value_head<F>(key_head, first_head + g), deal,
           TokensToShared<kValues>{shared.vo[0] + g * F::kValueDim});
     }
-    for (int t = 0; t < draft.tokens; ++t) {
-      for (int g = 0; g < turn.heads; ++g) {
-        fetch_gates<F>(args, draft.first + t, value_head<F>(key_head, first_head + g), deal,
-                       shared.gates[t] + g * F::kValueDim);
-      }
-    }
+    fetch_token_gates(args, draft, turn, shared);
     if constexpr (decays_by_channel<F>()) {
       for (int t = 0; t < draft.tokens; ++t) {
         for (int g = 0; g < turn.heads; ++g) {
@@ -140,18 +177,16 @@ GDN_DEVICE void decode_spec(const Args& args) {
         }
       }
     }
-    // A number of each token and head: to the last threads, since the deal of channels favours the first.
-    for (int t = 0; t < draft.tokens; ++t) {
-      for (int g = F::kThreads - 1 - thread_id() - t * turn.heads; g < turn.heads; g += F::kThreads) {
-        if (g < 0) continue;
-        const int head = value_head<F>(key_head, first_head + g);
-        shared.beta[t][g] = beta_of<F>(args, draft.first + t, head);
-        if constexpr (!decays_by_channel<F>()) {
-          shared.decay[t][g] = exponential(log_decay_of<F>(args, draft.first + t, head));
-        }
+    // A number of each token and head.
+    for (int i = F::kThreads - 1 - thread_id(); i < draft.tokens * Shared::kHeads; i += F::kThreads) {
+      const int token = i / Shared::kHeads, g = i % Shared::kHeads;
+      if (g >= turn.heads) continue;
+      const int head = value_head<F>(key_head, first_head + g);
+      shared.beta[token][g] = beta_of<F>(args, draft.first + token, head);
+      if constexpr (!decays_by_channel<F>()) {
+        shared.decay[token][g] = exponential(log_decay_of<F>(args, draft.first + token, head));
       }
     }
-    if constexpr (replays<F>()) fetch_records(args, draft, turn, shared);
     barrier();
     if (first_head == 0) {
       normalise_tokens<F>(shared, draft.tokens);

@@ -221,14 +221,15 @@ class DeltaRows {
       const float v = row_inside ? shared.v[head * kValueDim + turn_.first_value + value_channel] : 0.0f;
       const float u = beta * (v - decay * sums[2 * r]);
       if (row_inside && lane_ == r % kLanes) {
-        put_o<F>(shared, turn_, head, turn_.first_value + value_channel, decay * sums[2 * r + 1] + u * product);
+        put_o<F>(shared, turn_, head, turn_.first_value + value_channel,
+                 plus_product(decay * sums[2 * r + 1], u, product));
       }
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         float updated[kWidth];
         GDN_UNROLL
         for (int i = 0; i < kWidth; ++i) {
-          updated[i] = decay * (channel_decay[p][i] * pass.piece[r][p].get(i)) + u * k[p][i];
+          updated[i] = plus_product(decay * (channel_decay[p][i] * pass.piece[r][p].get(i)), u, k[p][i]);
         }
         pass.piece[r][p].set(updated);
         if (inside(value_channel, p)) {
@@ -403,7 +404,8 @@ class DeltaColumns {
     if (team_ == 0) {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
-        put_o<F>(shared, turn_, head, turn_.first_value + first + i, decay * sums[kWidth + i] + u[i] * factors.product);
+        put_o<F>(shared, turn_, head, turn_.first_value + first + i,
+                 plus_product(decay * sums[kWidth + i], u[i], factors.product));
       }
     }
     const Elements<Element> to = column(slab);
@@ -411,7 +413,9 @@ class DeltaColumns {
     for (int r = 0; r < kRows; ++r) {
       float updated[kWidth];
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) updated[i] = decay * (channel_decay[r] * now.piece[r].get(i)) + u[i] * k[r];
+      for (int i = 0; i < kWidth; ++i) {
+        updated[i] = plus_product(decay * (channel_decay[r] * now.piece[r].get(i)), u[i], k[r]);
+      }
       now.piece[r].set(updated);
       if (key_inside(r)) store_stream<Piece::kBytes>(to + key_channel(r) * State::kInnerStride, now.piece[r].raw);
     }

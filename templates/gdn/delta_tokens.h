@@ -227,7 +227,8 @@ class TokenRows {
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) s[r][p][i] = decay * (channel_decay[p][i] * s[r][p][i]) + u * k[p][i];
+        for (int i = 0; i < kWidth; ++i)
+          s[r][p][i] = plus_product(decay * (channel_decay[p][i] * s[r][p][i]), u, k[p][i]);
       }
     }
   }
@@ -266,11 +267,12 @@ class TokenRows {
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) s[r][p][i] = decay * (channel_decay[p][i] * s[r][p][i]) + u * k[p][i];
+        for (int i = 0; i < kWidth; ++i)
+          s[r][p][i] = plus_product(decay * (channel_decay[p][i] * s[r][p][i]), u, k[p][i]);
       }
       if (row_inside(row(first, r)) && lane_ == r % kLanes) {
         shared.vo[t][head * kValueDim + row(first, r)] =
-            rounded<typename F::RoundO>(decay * sums[2 * r + 1] + u * shared.product[t]);
+            rounded<typename F::RoundO>(plus_product(decay * sums[2 * r + 1], u, shared.product[t]));
         keep_u(t, head, row(first, r), u);
       }
     }
@@ -401,7 +403,7 @@ class TokenColumns {
       const float channel_decay =
           key_inside(r) ? shared.channel_decay(shared.old_decay[t], head_, key_channel(r)) : 0.0f;
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) s[r][i] = decay * (channel_decay * s[r][i]) + u[i] * k;
+      for (int i = 0; i < kWidth; ++i) s[r][i] = plus_product(decay * (channel_decay * s[r][i]), u[i], k);
     }
   }
 
@@ -437,13 +439,13 @@ class TokenColumns {
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) s[r][i] = decay * (channel_decay[r] * s[r][i]) + u[i] * k[r];
+      for (int i = 0; i < kWidth; ++i) s[r][i] = plus_product(decay * (channel_decay[r] * s[r][i]), u[i], k[r]);
     }
     if (team_ == 0 && column_inside()) {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
         shared.vo[t][head_ * kValueDim + value_channel() + i] =
-            rounded<typename F::RoundO>(decay * sums[kWidth + i] + u[i] * shared.product[t]);
+            rounded<typename F::RoundO>(plus_product(decay * sums[kWidth + i], u[i], shared.product[t]));
         if constexpr (replays<F>()) {
           using Record = typename F::RecordU;
           store_one<float>(part<Record>(args_, draft_.slot) + Record::base(head_of()) + t * Record::kTapStride +

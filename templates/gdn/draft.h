@@ -81,11 +81,11 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
   mistaken = mistaken || accepted > F::kTokens;
   draft.accepted = mistaken ? 0 : static_cast<int>(accepted);
   if constexpr (F::kRollback == Rollback::kSlots) {
-    const int used = larger(draft.tokens, draft.accepted);
-    for (int step = 1; !mistaken && draft.fate.computed && step < used; ++step) {
-      if (step < draft.tokens || step + 1 == draft.accepted) {
-        mistaken = !in_pools(args, slot_of_step<F>(args, sequence, step));
-      }
+    GDN_UNROLL
+    for (int step = 1; step < F::kTokens; ++step) {
+      const bool used = step < draft.tokens || step + 1 == draft.accepted;
+      const long long slot = slot_of_step<F>(args, sequence, step);
+      mistaken = mistaken || (used && !in_pools(args, slot));
     }
   }
   if (mistaken && draft.fate.computed) draft.fate = {false, true, float_of(0x7fc00000u)};

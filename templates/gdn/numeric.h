@@ -198,6 +198,12 @@ GDN_DEVICE void largest_over_lanes(float (&x)[kCount]) {
   }
 }
 
+// ---- sums of products -----------------------------------------------------------------------------------------------
+
+// rest + x * y, rounded once. Of a sum of two products a compiler fuses either one: where two kernels must agree to the
+// bit, this says which.
+GDN_DEVICE float plus_product(float rest, float x, float y) { return fused(x, y, rest); }
+
 // ---- scalar functions -----------------------------------------------------------------------------------------------
 
 constexpr float kLog2E = 1.442695041f;        // log2(e) rounded to fp32

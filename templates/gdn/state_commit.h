@@ -62,7 +62,7 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
                                           value_channel * U::kInnerStride);
           const float decay = load_one<float>(part<D>(args, draft.slot) + D::base(head) + t * D::kTapStride +
                                               (decays_by_channel<F>() ? key_channel * D::kInnerStride : 0));
-          s = decay * s + u * k;
+          s = plus_product(decay * s, u, k);
         }
       }
       store_one<typename State::Element>(to + state_offset<State>(key_channel, value_channel), s);

@@ -39,9 +39,9 @@ class Rollback {
   Rollback(verify::Executor& executor, const spec::Spec& spec, std::uint64_t seed, int sequences = 5)
       : spec_(spec),
         random_(seed),
-        drafts_(executor, spec, "decode_spec", options(seed, sequences)),
-        commit_(executor, spec, "state_commit", options(seed, sequences)),
-        plain_(executor, spec, "decode", options(seed, sequences)),
+        drafts_(executor, spec, "decode_spec", options(spec, seed, sequences)),
+        commit_(executor, spec, "state_commit", options(spec, seed, sequences)),
+        plain_(executor, spec, "decode", options(spec, seed, sequences)),
         pending_(static_cast<std::size_t>(sequences)),
         plain_slot_(static_cast<std::size_t>(sequences)) {
     for (std::size_t i = 0; i < pending_.size(); ++i) {
@@ -122,11 +122,11 @@ class Rollback {
     Bytes out;
   };
 
-  static oracle::Options options(std::uint64_t seed, int sequences) {
+  static oracle::Options options(const spec::Spec& spec, std::uint64_t seed, int sequences) {
     oracle::Options options;
     options.seed = seed;
     options.rows = sequences;
-    options.padding_rows = 1;
+    options.padding_rows = *spec.slots.padding == core::Padding::kNone ? 0 : 1;
     return options;
   }
 
