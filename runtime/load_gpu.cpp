@@ -27,6 +27,7 @@ class GpuKernel final : public Kernel {
       : Kernel(plan), device_(device), module_(device.load(binary.bytes)) {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
+    for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
     if (core::workspace_operand(plan) >= 0) {
       for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
         const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
@@ -68,6 +69,12 @@ class GpuKernel final : public Kernel {
     shape.programmatic = edge == Edge::kProgrammatic && plan().operation == "decode";
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(entry.function, shape, stream, parameters);
+    for (std::size_t i = 0; i < plan().stages.size(); ++i) {
+      const Entry& stage = entries_[plan().variants.size() + 1 + i];
+      shape = stage.shape;
+      shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().stages[i].launch, args));
+      module_->launch(stage.function, shape, stream, parameters);
+    }
   }
 
   struct Entry {
@@ -112,7 +119,7 @@ class GpuKernel final : public Kernel {
 
   Device device_;
   std::unique_ptr<Module> module_;
-  std::vector<Entry> entries_;            // of the variants, then of the plan
+  std::vector<Entry> entries_;            // of the variants, then of the plan and of its stages
   std::vector<PrefillFunction> prefill_;  // of a plan that takes a workspace
 };
 

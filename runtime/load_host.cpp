@@ -41,6 +41,7 @@ class HostKernel final : public Kernel {
     if (launch_ == nullptr) fail_missing("gdn_host_launch");
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
+    for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
   }
   ~HostKernel() override { dlclose(library_); }
 
@@ -67,8 +68,12 @@ class HostKernel final : public Kernel {
 
   void start(const Args& args, Stream, Edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
+    run(entries_[core::variant_of(plan(), args)], args);
+    for (std::size_t i = plan().variants.size() + 1; i < entries_.size(); ++i) run(entries_[i], args);
+  }
+
+  void run(const Entry& entry, const Args& args) const {
     char message[512] = {};
-    const Entry& entry = entries_[core::variant_of(plan(), args)];
     const core::LaunchRule& rule = entry.rule;
     const int rows = core::grid_rows(rule, args);
     if (launch_(entry.kernel, &args, rule.one_dimension ? rows * rule.blocks_per_row : rows,
@@ -81,7 +86,7 @@ class HostKernel final : public Kernel {
   unsigned order_ = 0;
   void* library_ = nullptr;
   HostLaunchFunction launch_ = nullptr;
-  std::vector<Entry> entries_;  // of the variants, then of the plan
+  std::vector<Entry> entries_;  // of the variants, then of the plan and of its stages
   mutable std::mutex mutex_;
 };
 

@@ -28,8 +28,11 @@ std::string manifest(std::vector<ManifestEntry> entries) {
     for (const core::Variant& variant : entry.plan.variants) {
       variants.push_back({{"symbol", variant.symbol}, {"max_rows", variant.max_rows}});
     }
+    nlohmann::ordered_json stages = nlohmann::ordered_json::array();
+    for (const core::Stage& stage : entry.plan.stages) stages.push_back(stage.symbol);
     kernels.push_back({{"path", entry.path},
                        {"symbol", entry.plan.symbol},
+                       {"stages", std::move(stages)},
                        {"spec", entry.plan.spec_file},
                        {"operation", entry.plan.operation},
                        {"target", entry.plan.target},

@@ -12,7 +12,7 @@ namespace gdn::emit {
 namespace {
 
 std::string gpu_entry(const core::KernelPlan& plan, const std::string& type, const std::string& symbol,
-                      const core::LaunchRule& rule, const core::Choices& choices) {
+                      const core::LaunchRule& rule, const core::Choices& choices, std::string_view body = "") {
   const std::int64_t resident = plan::choice_of(choices, "resident", 0);
   std::string kernel = fmt::format("GDN_KERNEL({})", rule.threads);
   if (rule.cluster > 1) {
@@ -22,7 +22,7 @@ std::string gpu_entry(const core::KernelPlan& plan, const std::string& type, con
     kernel = fmt::format("GDN_RESIDENT_KERNEL({}, {})", rule.threads, resident);
   }
   return fmt::format("{} {}(const gdn::Args args) {{\n  gdn::{}<gdn::generated::{}::{}>(args);\n}}\n", kernel, symbol,
-                     plan.operation, plan.spec, type);
+                     body.empty() ? std::string_view(plan.operation) : body, plan.spec, type);
 }
 
 // The kernels of a launch that is given a workspace.
@@ -51,6 +51,9 @@ std::string entry(const core::KernelPlan& plan, plan::Family family) {
     text += gpu_entry(plan, variant_type(plan, variant), variant.symbol, variant.launch, variant.choices);
   }
   text += gpu_entry(plan, type, plan.symbol, plan.launch, plan.choices);
+  for (const core::Stage& stage : plan.stages) {
+    text += gpu_entry(plan, type, stage.symbol, stage.launch, {}, stage.body);
+  }
   if (core::workspace_operand(plan) >= 0) {
     text += hopper_entries(plan, fmt::format("gdn::generated::{}::{}", plan.spec, type));
   }

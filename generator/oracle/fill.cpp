@@ -207,17 +207,23 @@ void avoid_conv_ties(Problem& problem) {
   for (const char* name : {"q", "k", "v"}) {
     const std::string part = name;
     const BoundPart input = operands.at("in." + part);
-    const BoundPart window = operands.at("conv_state." + part);
+    const BoundPart window = operands.find("conv_state." + part);  // not in a prefill that starts from zeros
+    const core::DType window_dtype =
+        window.operand >= 0 ? buffer_of(problem, window).dtype : buffer_of(problem, input).dtype;
     const std::vector<double> weights = load_constant(problem, "conv_weight." + part);
     const std::vector<double> biases = load_constant(problem, "conv_bias." + part);
     Buffer& inputs = buffer_of(problem, input);
-    Buffer& windows = buffer_of(problem, window);
+    const bool pooled = window.operand >= 0;
     std::vector<double> past;
     for (int row = 0; row < problem.rows(); ++row) {
       if (problem.padding(row)) continue;
-      if (const TokenRun* sequence = problem.sequence_of(row); !sequence || sequence->first == row) {
-        past = load_part(windows.dtype, windows.row(problem.row_slot(row)), *window.map);
-        if (sequence) discard_oldest(spec, problem.window_offset(*sequence), past);
+      // A sequence's later tokens find what its earlier ones left.
+      const TokenRun* sequence = problem.sequence_of(row);
+      if (sequence == nullptr || row == sequence->first) {
+        past.assign(input.map->offset.size() * static_cast<std::size_t>(*spec.conv.window), 0.0);
+        const bool read = pooled && (sequence == nullptr || sequence->initial);
+        if (read) past = load_part(window_dtype, buffer_of(problem, window).row(problem.row_slot(row)), *window.map);
+        if (sequence != nullptr) discard_oldest(spec, problem.window_offset(*sequence), past);
       }
       std::vector<double> current = load_part(inputs.dtype, inputs.row(row), *input.map);
       Random random(problem.options().seed, "ties." + part, row, problem.step());
@@ -232,7 +238,7 @@ void avoid_conv_ties(Problem& problem) {
           if (distance_from_tie(rounding, y) * place > std::max(kTieMargin * place, kSumMargin * terms)) break;
           current[c] = round_to(inputs.dtype, amplitude(problem, part, head_of(*input.map, c)) * random.bell());
         }
-        shift_window(spec.conv, u, round_to(windows.dtype, current[c]));
+        shift_window(spec.conv, u, round_to(window_dtype, current[c]));
       }
       store_part(inputs.dtype, inputs.row(row), *input.map, current);
     }

@@ -85,18 +85,8 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
     add_handover({"o"}, Kind::kOutput);
-  } else if (operation == "chunk_delta") {
-    if (!*spec_.prefill.enabled) throw std::invalid_argument(fmt::format("{}: prefill is none", *spec_.name));
-    add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
-    const bool starts = *spec_.prefill.initial_states != core::InitialStates::kNone;
-    const bool ends = *spec_.prefill.final_states;
-    if (starts || ends) add_named(spec_.pools, "state", Kind::kPool, ends);
-    add_slots(Leading::kSequence);
-    add_indices("cu_seqlens", *spec_.prefill.offsets, offsets_);
-    if (*spec_.prefill.initial_states == core::InitialStates::kFlagged) {
-      add_indices("has_initial_state", *spec_.prefill.flags, flags_);
-    }
-    add_handover({"o"}, Kind::kOutput);
+  } else if (prefills()) {
+    add_prefill();
   } else if (operation == "norm_quant") {
     add_handover({"o", "z"}, Kind::kInput);
     norm_parameters();
@@ -104,10 +94,49 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
   } else {
     throw std::invalid_argument(
         fmt::format("the oracle has no operation '{}': decode, decode_spec, state_commit, unpack, conv_update, gating, "
-                    "delta_update, norm_quant, chunk_delta",
+                    "delta_update, norm_quant, conv_prefill, chunk_delta, prefill",
                     operation));
   }
   bind();
+}
+
+void Operands::add_prefill() {
+  if (!*spec_.prefill.enabled) throw std::invalid_argument(fmt::format("{}: prefill is none", *spec_.name));
+  const bool conv = operation_ != "chunk_delta", rule = operation_ != "conv_prefill", whole = conv && rule;
+  const bool ends = *spec_.prefill.final_states;
+  const bool pools = ends || *spec_.prefill.initial_states != core::InitialStates::kNone;
+  if (whole) {
+    add_inputs({"q", "k", "v", "z", "b", "a"});
+  } else if (conv) {
+    add_inputs({"q", "k", "v", "z"});
+  } else {
+    add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
+  }
+  if (conv) add_named(spec_.parameters, "conv_weight", Kind::kParameter);
+  if (conv && *spec_.conv.bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
+  if (whole) {
+    if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
+    add_named(spec_.parameters, "dt_bias", Kind::kParameter);
+    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+    if (spec::find_tensor(spec_.parameters, "norm_bias") != nullptr) {
+      add_named(spec_.parameters, "norm_bias", Kind::kParameter);
+    }
+  }
+  if (conv && pools) add_named(spec_.pools, "conv_state", Kind::kPool, ends);
+  if (rule && pools) add_named(spec_.pools, "state", Kind::kPool, ends);
+  add_slots(Leading::kSequence);
+  add_indices("cu_seqlens", *spec_.prefill.offsets, offsets_);
+  if (*spec_.prefill.initial_states == core::InitialStates::kFlagged) {
+    add_indices("has_initial_state", *spec_.prefill.flags, flags_);
+  }
+  if (whole) {
+    add_named(spec_.outputs, "out", Kind::kOutput);
+  } else if (conv) {
+    add_handover({"q", "k", "v"}, Kind::kOutput);
+    add_handover({"z"}, Kind::kOutput, true);
+  } else {
+    add_handover({"o"}, Kind::kOutput);
+  }
 }
 
 void Operands::add(const std::string& name, Kind kind, const spec::Tensor& tensor, bool written, bool copies) {
@@ -171,7 +200,9 @@ void Operands::add_indices(const char* name, core::DType dtype, int& index) {
   maps_.push_back(map);
 }
 
-bool Operands::prefills() const { return operation_ == "chunk_delta"; }
+bool Operands::prefills() const {
+  return operation_ == "conv_prefill" || operation_ == "chunk_delta" || operation_ == "prefill";
+}
 bool Operands::drafts() const { return operation_ == "decode_spec" || operation_ == "state_commit"; }
 
 void Operands::bind() {

@@ -31,7 +31,7 @@ struct BoundPart {
 };
 
 // The operands of `operation` (decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update,
-// norm_quant, chunk_delta) of a spec. Keeps its own copy of the spec.
+// norm_quant, conv_prefill, chunk_delta, prefill) of a spec. Keeps its own copy of the spec.
 class Operands {
  public:
   // Throws std::invalid_argument for an unknown operation or a spec without a tensor that the operation needs.
@@ -68,6 +68,7 @@ class Operands {
   void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
   void add_slots(Leading leading = Leading::kToken);
   void add_indices(const char* name, core::DType dtype, int& index);
+  void add_prefill();
   void bind();
 
   spec::Spec spec_;

@@ -67,19 +67,67 @@ class Reference {
     }
   }
 
-  // A sequence of prefill, token by token. The state is rounded once, when it is stored.
+  // A sequence of prefill, token by token. The state is rounded once, when it is stored; a conv's older input as a
+  // window would keep it.
   void compute(const TokenRun& sequence) {
+    const std::string& operation = operands_.operation();
+    const bool ends = *spec_.prefill.final_states;
+    std::map<std::string, Values> windows;
+    for (const std::string part : {"q", "k", "v"}) {
+      if (operation == "chunk_delta") break;
+      if (sequence.initial) windows[part] = get("conv_state." + part, sequence.slot);
+    }
     Values state(static_cast<std::size_t>(*spec_.heads.value) * static_cast<std::size_t>(*spec_.dims.key) *
                  static_cast<std::size_t>(*spec_.dims.value));
-    if (sequence.initial) state = get("state", sequence.slot);
+    if (sequence.initial && operation != "conv_prefill") state = get("state", sequence.slot);
     for (int row = sequence.first; row < sequence.first + sequence.tokens; ++row) {
-      Values g = get("in.g", row);
-      for (double& x : g) x = to_ln(*spec_.decay.handover, x);
-      const Values q = prefill_normalised(get("in.q", row), *spec_.qk_scale.q);
-      const Values k = prefill_normalised(get("in.k", row), *spec_.qk_scale.k);
-      put("out.o", row, step(q, k, get("in.v", row), g, get("in.beta", row), state));
+      if (operation == "conv_prefill") {
+        for (const std::string part : {"q", "k", "v"}) put("out." + part, row, conv_token(part, row, windows[part]));
+        put("out.z", row, get("in.z", row));
+      } else if (operation == "chunk_delta") {
+        Values g = get("in.g", row);
+        for (double& x : g) x = to_ln(*spec_.decay.handover, x);
+        put("out.o", row,
+            prefill_step(get("in.q", row), get("in.k", row), get("in.v", row), g, get("in.beta", row), state));
+      } else {
+        const Values q = conv_token("q", row, windows["q"]), k = conv_token("k", row, windows["k"]);
+        const Values v = conv_token("v", row, windows["v"]);
+        const Values o = prefill_step(q, k, v, decay(row), betas(row), state);
+        put("out.out", row, gated_norm(o, get("in.z", row)));
+      }
     }
-    if (*spec_.prefill.final_states) put("state", sequence.slot, state);
+    if (!ends) return;
+    for (const auto& [part, window] : windows) {
+      put("conv_state." + part, sequence.slot, window, shifted_rows(spec_.conv));
+    }
+    if (operation != "conv_prefill") put("state", sequence.slot, state);
+  }
+
+  Values prefill_step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta,
+                      Values& state) const {
+    return step(prefill_normalised(q, *spec_.qk_scale.q), prefill_normalised(k, *spec_.qk_scale.k), v, g, beta, state);
+  }
+
+  // The conv's output of one part of a row of prefill. Moves `windows` on, which is made of zeros where it is empty.
+  Values conv_token(const std::string& part, int row, Values& windows) {
+    const Values current = get("in." + part, row);
+    const Values& weights = constant("conv_weight." + part);
+    const std::size_t width = static_cast<std::size_t>(*spec_.conv.width);
+    const std::size_t window = static_cast<std::size_t>(*spec_.conv.window);
+    const BoundPart pool = operands_.find("conv_state." + part);
+    windows.resize(current.size() * window);
+    Values out(current.size());
+    for (std::size_t c = 0; c < current.size(); ++c) {
+      double* rows = windows.data() + c * window;
+      const double bias = *spec_.conv.bias ? constant("conv_bias." + part)[c] : 0;
+      const double y = conv_channel(spec_.conv, weights.data() + c * width, rows, current[c], bias);
+      out[c] = round_to_point(*spec_.rounding.conv, activate(*spec_.conv.activation, y));
+      const bool kept = pool.operand >= 0;
+      const double stored =
+          kept ? round_to(problem_.buffers()[static_cast<std::size_t>(pool.operand)].dtype, current[c]) : current[c];
+      shift_window(spec_.conv, rows, stored);
+    }
+    return out;
   }
 
   void compute(int row) {

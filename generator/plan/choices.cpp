@@ -117,10 +117,17 @@ std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
 
 // The plain bodies of prefill: a few lanes share a value channel's state, each so many key channels of it as registers
 // hold; the rest of a block goes to neighbouring value channels.
-Choices prefill_choices(const core::Facts& facts) {
+Choices prefill_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   constexpr std::int64_t kThreads = 128;
   const std::int64_t lanes = facts.key_dim >= 160 && facts.key_dim % 32 == 0 ? 8 : 4;
-  return {{"threads", kThreads}, {"columns", kThreads / lanes}};
+  Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}};
+  if (operation == "prefill") {
+    // Heads of a block of the norm behind it: one a wave, and a number that divides the row.
+    std::int64_t heads = kThreads / target.wave;
+    while (facts.value_heads % heads != 0) --heads;
+    choices.emplace_back("heads_per_block", heads);
+  }
+  return choices;
 }
 
 constexpr int kNormThreads = 256;
@@ -157,7 +164,9 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
     if (operation == "chunk_delta") return {{0, {{"tile_rows", 16}, {"tile_bytes", 64}}}};
     return {{}};
   }
-  if (operation == "chunk_delta") return {{0, prefill_choices(facts)}};
+  if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};
+  // Rows of a block: what it reads of the tile before is little, and there are blocks enough.
+  if (operation == "conv_prefill") return {{0, {{"threads", 128}, {"tile_rows", 16}}}};
   // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32.
   if (operation == "decode_spec" || operation == "state_commit") {
     return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};

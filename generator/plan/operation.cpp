@@ -85,6 +85,14 @@ class Collector {
     }
     return *this;
   }
+  Collector& prefill_windows() {
+    for (const layout::TensorLayout& tensor : layout_.pools) {
+      if (!starts_with(tensor.name, "conv_state")) continue;
+      add(tensor, prefill_access(), tensor.domain);
+      optional();
+    }
+    return *this;
+  }
   // Pools that prefill reads where sequences start from them, and writes where their last states are wanted.
   bool prefill_uses_pools() const {
     return layout_.numbers.final_states || layout_.numbers.initial_states != core::InitialStates::kNone;
@@ -131,13 +139,15 @@ constexpr std::string_view kConvolved = "convolved";
 }  // namespace
 
 const std::vector<std::string_view>& operations() {
-  static const std::vector<std::string_view> names = {"decode",       "decode_spec", "state_commit",
-                                                      "unpack",       "conv_update", "gating",
-                                                      "delta_update", "norm_quant",  "chunk_delta"};
+  static const std::vector<std::string_view> names = {"decode",       "decode_spec", "state_commit", "unpack",
+                                                      "conv_update",  "gating",      "delta_update", "norm_quant",
+                                                      "conv_prefill", "chunk_delta", "prefill"};
   return names;
 }
 
-bool prefills(std::string_view operation) { return operation == "chunk_delta"; }
+bool prefills(std::string_view operation) {
+  return operation == "conv_prefill" || operation == "chunk_delta" || operation == "prefill";
+}
 
 bool drafts(std::string_view operation) { return operation == "decode_spec" || operation == "state_commit"; }
 
@@ -195,6 +205,16 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);
     collect.state().slots().handover("o", Access::kWrite);
+  } else if (operation == "conv_prefill") {
+    collect.inputs("qkvz").conv_parameters();
+    if (collect.prefill_uses_pools()) collect.prefill_windows();
+    collect.sequences();
+    for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kConvolved);
+    collect.handover("z", Access::kWrite);
+  } else if (operation == "prefill") {
+    collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
+    if (collect.prefill_uses_pools()) collect.prefill_windows().state(collect.prefill_access()).optional();
+    collect.sequences().output();
   } else if (operation == "chunk_delta") {
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);

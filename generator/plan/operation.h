@@ -11,16 +11,18 @@
 
 namespace gdn::plan {
 
-// decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, chunk_delta
+// decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, conv_prefill, chunk_delta,
+// prefill
 const std::vector<std::string_view>& operations();
 
-// Those that a spec asks for: chunk_delta only where it prefills, decode_spec and state_commit only where it drafts.
+// Those that a spec asks for: those of prefill only where it prefills, decode_spec and state_commit only where it
+// drafts.
 std::vector<std::string_view> operations_of(const layout::Layout& layout);
 
 // Why a spec has no such operation; empty: it has.
 std::string why_not(const layout::Layout& layout, std::string_view operation);
 
-// Whether an operation takes sequences of any length: chunk_delta.
+// Whether an operation takes sequences of any length: conv_prefill, chunk_delta and prefill.
 bool prefills(std::string_view operation);
 
 // Whether it takes a few tokens of a sequence with roll-back, or commits them: decode_spec, state_commit.

@@ -203,6 +203,32 @@ core::Operand workspace() {
   return operand;
 }
 
+// The launches of the plain bodies of prefill: templates/gdn/<operation>.h says what each block does.
+void lay_out_prefill(core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  const auto chosen = [&](std::string_view name) {
+    const std::int64_t value = choice_of(plan.choices, name, 0);
+    if (value > 0) return static_cast<int>(value);
+    throw Unplannable(fmt::format("{} on {}: the tuning table's row has no {}", plan.operation, plan.target, name));
+  };
+  const auto stage = [&](const char* body, core::Grid grid, int blocks) {
+    plan.stages.push_back({body, fmt::format("{}_{}", plan.symbol, body), {plan.launch.threads, blocks, 0, grid}});
+  };
+  if (plan.operation == "conv_prefill") {
+    plan.launch.rows_per_block = chosen("tile_rows");
+  } else {
+    const int columns = chosen("columns");
+    plan.launch.grid = core::Grid::kSequences;
+    plan.launch.blocks_per_row = f.value_heads * ((f.value_dim + columns - 1) / columns);
+  }
+  if (plan.operation == "prefill") {
+    stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
+  }
+  if (plan.operation != "chunk_delta" && f.final_states) {
+    stage("prefill_windows", core::Grid::kSequences, f.key_heads);
+  }
+}
+
 // What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const Facts& f) {
   const bool replays = f.rollback == core::Rollback::kReplay;
@@ -231,13 +257,9 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
   rule.threads = static_cast<int>(choice_of(choices, "threads", 1));
   rule.blocks_per_row = plan.facts.key_heads * parts;
   rule.cluster = plan.operation == "decode" ? parts : 1;
-  // Prefill shares the value channels of a head over blocks, norm_quant takes whole heads.
+  // norm_quant takes whole heads; lay_out_prefill has the last word about prefill.
   if (prefills(plan.operation)) {
-    const auto columns = static_cast<int>(choice_of(choices, "columns", plan.facts.value_dim));
-    rule.grid = core::Grid::kSequences;
-    if (target.family != Family::kCpu) {
-      rule.blocks_per_row = plan.facts.value_heads * ((plan.facts.value_dim + columns - 1) / columns);
-    }
+    if (target.family == Family::kCpu) rule.grid = core::Grid::kSequences;
   } else if (const std::int64_t heads = choice_of(choices, "heads_per_block", 0); heads > 0) {
     rule.blocks_per_row = plan.facts.value_heads / static_cast<int>(heads);
   } else {
@@ -294,8 +316,19 @@ void check_form(const core::KernelPlan& plan) {
 std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
+  if (operation == "prefill" && layout.numbers.quant_group > 0) {
+    return fmt::format("prefill on {}: output_quant is not quantised by this kernel yet: use its parts", target.name);
+  }
+  // The plain body keeps o in out until the norm: whatever rounding.o says must survive there.
+  const core::DType out = layout.outputs.front().dtype, o = layout.numbers.round_o;
+  if (operation == "prefill" && out != core::DType::kFp32 && out != o) {
+    return fmt::format("prefill on {}: out = {} can't hold o, which rounding.o = {} keeps wider: use its parts",
+                       target.name, core::to_string(out), core::to_string(o));
+  }
   if (target.family != Family::kCpu) return "";
-  if (drafts(operation)) return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
+  if (drafts(operation) || operation == "conv_prefill" || operation == "prefill") {
+    return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
+  }
   if (prefills(operation) && layout.numbers.rule == core::Rule::kKda) {
     return fmt::format("{} has no kernel for the CPU ({}) with a decay by key channel (rule: kda) yet", operation,
                        target.name);
@@ -381,6 +414,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
       plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
     }
   }
+  if (prefills(operation) && target.family != Family::kCpu) lay_out_prefill(plan);
   if (!plan.facts.out_scale.present()) forget_quantisation(plan.facts);
   check_form(plan);
   plan.identity = kernel_identity(plan);

@@ -1,5 +1,6 @@
 // gdn-gen bench: the time of decode launches beside the floor.
 #include "verify/bench.h"
+#include "verify/bench_prefill.h"
 
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 
 #include "emit/tree.h"
 #include "error.h"
+#include "plan/operation.h"
 #include "tool/command.h"
 
 namespace gdn::tool {
@@ -21,6 +23,7 @@ struct Options {
   std::vector<std::string> edges = {"plain"};
   int ranks = 1;
   std::string on = "cuda", operation = "decode", tuning, json, commit = "not given";
+  std::vector<std::string> lengths = {"1024x8", "8192", "8192x4", "32768"};
 };
 
 std::string today() {
@@ -67,21 +70,91 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
           {"rows", std::move(rows)}};
 }
 
+nlohmann::ordered_json document(const verify::PrefillBench& bench, const Options& options) {
+  std::string command = "gdn-gen bench";
+  for (const std::string& spec : options.specs) command += " " + spec;
+  command += fmt::format(" --on {} --operation {} --lengths {}", options.on, options.operation,
+                         fmt::join(options.lengths, ","));
+  if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const verify::PrefillRow& row : bench.rows) {
+    rows.push_back({{"spec", row.spec},
+                    {"operation", row.operation},
+                    {"target", row.target},
+                    {"on", row.on},
+                    {"lengths", verify::to_string(row.lengths)},
+                    {"time_us", rounded(row.time_us)},
+                    {"bytes", row.bytes},
+                    {"gb_per_s", rounded(row.gb_per_s)},
+                    {"floor_us", rounded(row.floor_us)},
+                    {"ratio", rounded(row.ratio)}});
+  }
+  return {{"format", 1},
+          {"commit", options.commit},
+          {"command", command},
+          {"device", bench.device},
+          {"date", today()},
+          {"gb_per_s", rounded(bench.copy_gb_per_s)},
+          {"rows", std::move(rows)}};
+}
+
+// Launches over whole sequences.
+void time_prefill(const Options& options) {
+  std::vector<verify::Lengths> lengths;
+  try {
+    for (const std::string& text : options.lengths) lengths.push_back(verify::parse_lengths(text));
+  } catch (const std::invalid_argument& error) {
+    throw Failure(kBadUsage, error.what());
+  }
+  const plan::TuningTable tuning = load_tuning(options.tuning);
+  verify::PrefillBench all;
+  fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11} {:>10} {:>10} {:>7}\n", "spec", "operation", "target", "lengths",
+             "time us", "GB/s", "floor us", "ratio");
+  try {
+    for (const std::string& name : options.specs) {
+      const Loaded loaded = load(name, options.ranks);
+      const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
+      verify::PrefillBench bench =
+          verify::bench_prefill(loaded.spec, loaded.layout, options.operation, options.on, lengths, tell, tuning);
+      for (const verify::PrefillRow& row : bench.rows) {
+        fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.operation,
+                   row.target, verify::to_string(row.lengths), row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+      }
+      std::fflush(stdout);
+      if (all.rows.empty()) {
+        all = std::move(bench);
+      } else {
+        all.rows.insert(all.rows.end(), bench.rows.begin(), bench.rows.end());
+      }
+    }
+  } catch (const runtime::Error& error) {
+    throw Failure(kCannotJudge, error.what());
+  } catch (const plan::Unplannable& error) {
+    throw Failure(kFinding, error.what());
+  }
+  fmt::print("{}; copy {:.0f} GB/s counting bytes read and written\n", all.device, all.copy_gb_per_s);
+  if (!options.json.empty()) emit::write_file(options.json, document(all, options).dump(1) + "\n");
+}
+
 }  // namespace
 
 void add_bench(CLI::App& program, int&) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("bench", "Time launches with cold states and print them beside the floor");
+  CLI::App* command = program.add_subcommand(
+      "bench", "Time launches and print them beside the floor: decode with cold states, prefill");
   command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
   command->add_option("--on", options->on, "cuda (graph replay) or cpu")
       ->check(CLI::IsMember({"cuda", "cpu"}))
       ->capture_default_str();
-  command->add_option("--batch", options->batches, "batch sizes")
+  command->add_option("--lengths", options->lengths, "of prefill: TOKENS or TOKENSxSEQUENCES of a launch")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--batch", options->batches, "batch sizes of decode")
       ->delimiter(',')
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--operation", options->operation, "decode, or with --on cuda decode_spec or state_commit")
-      ->check(CLI::IsMember({"decode", "decode_spec", "state_commit"}))
+  command->add_option("--operation", options->operation, "what is timed; decode_spec and state_commit with --on cuda")
+      ->check(CLI::IsMember({"decode", "decode_spec", "state_commit", "conv_prefill", "chunk_delta", "prefill"}))
       ->capture_default_str();
   command
       ->add_option(
@@ -96,6 +169,10 @@ void add_bench(CLI::App& program, int&) {
   command->add_option("--commit", options->commit, "the commit that is measured, for the JSON file");
   add_ranks(*command, options->ranks);
   command->callback([options] {
+    if (plan::prefills(options->operation)) {
+      time_prefill(*options);
+      return;
+    }
     const plan::TuningTable tuning = load_tuning(options->tuning);
     if (options->on == "cpu" && options->operation != "decode") {
       throw Failure(kBadUsage, fmt::format("{} has no kernel for the CPU yet: --on cuda", options->operation));

@@ -464,6 +464,7 @@ void visit_launch(Visitor& visitor, Value& launch) {
   visitor.field("grid", launch.grid);
   visitor.field("one_dimension", launch.one_dimension);
   visitor.field("cluster", launch.cluster);
+  visitor.field("rows_per_block", launch.rows_per_block);
 }
 
 template <class Visitor, class Value>
@@ -495,6 +496,16 @@ void visit_plan(Visitor& visitor, Value& plan) {
   visitor.field("identity", plan.identity);
   visitor.open("launch");
   visit_launch(visitor, plan.launch);
+  visitor.close();
+  visit_count(visitor, "stages", plan.stages);
+  visitor.nest();
+  for (auto& stage : plan.stages) {
+    visitor.field("stage", stage.symbol);
+    visitor.nest();
+    visitor.field("body", stage.body);
+    visit_launch(visitor, stage.launch);
+    visitor.close();
+  }
   visitor.close();
   visit_count(visitor, "operands", plan.operands);
   visitor.nest();

@@ -73,6 +73,7 @@ struct LaunchRule {
   Grid grid = Grid::kTokens;
   bool one_dimension = false;  // all blocks in grid.x
   int cluster = 1;             // neighbouring blocks in grid.x that run at the same time
+  int rows_per_block = 1;      // of grid.x
 };
 
 using Choices = std::vector<std::pair<std::string, std::int64_t>>;
@@ -88,8 +89,16 @@ struct Variant {
 
 // grid.x of a launch.
 inline int grid_rows(const LaunchRule& rule, const Args& args) {
-  return rule.grid == Grid::kTokens ? args.rows : args.sequences;
+  const int rows = rule.grid == Grid::kTokens ? args.rows : args.sequences;
+  return (rows + rule.rows_per_block - 1) / rule.rows_per_block;
 }
+
+// A kernel of a launch behind its first one: another body over the same facts and the same block of arguments.
+struct Stage {
+  std::string body;    // function template: gdn::<body><Facts>(args)
+  std::string symbol;  // <plan's symbol>_<body>
+  LaunchRule launch;
+};
 
 struct KernelPlan {
   std::string symbol;     // gdn_<spec>_<operation>_<target>
@@ -102,6 +111,7 @@ struct KernelPlan {
   LaunchRule launch;
   Choices choices;                // tuning: ("threads", 256), ...; in the emitted facts too
   std::vector<Variant> variants;  // by max_rows, increasing; a launch takes the first that it fits, or the plan's own
+  std::vector<Stage> stages;      // run behind the kernel of `symbol`, in this order
   Facts facts;
 };
 

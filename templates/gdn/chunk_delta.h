@@ -8,22 +8,20 @@
 //   grid       x = sequences, y = value heads * slices of value channels
 #pragma once
 
-#include "gdn/gates.h"
-#include "gdn/norm.h"
-#include "gdn/prefill/chunk.h"
+#include "gdn/prefill/tokens.h"
 
 namespace gdn {
 
-// log2 of the decay out of a number that was handed over. A decay that is 0 to fp32 is as good as any below 2^-256:
-// sums of it stay finite, and differences of the sums numbers.
+// log2 of the decay out of a number that was handed over.
 template <class F>
 GDN_DEVICE float log2_decay_of_handover(float g) {
   if constexpr (F::kGHandover == Domain::kExp) {
-    g = log2(g);
+    return bounded_log2(log2(g));
   } else if constexpr (F::kGHandover == Domain::kLn) {
-    g = g * kLog2E;
+    return bounded_log2(g * kLog2E);
+  } else {
+    return bounded_log2(g);
   }
-  return g < -256.0f ? -256.0f : g;
 }
 
 // A chunk's numbers from the tensors that are handed over, and o back to them.
@@ -34,77 +32,45 @@ class HandedTokens {
 
  public:
   GDN_DEVICE HandedTokens(const Args& args, int head, int first_column)
-      : args_(args),
-        head_(head),
-        key_head_(F::kPairing == Pairing::kGrouped ? head / F::kGroup : head % F::kKeyHeads),
-        first_column_(first_column) {}
+      : args_(args), head_(head), key_head_(key_head_of<F>(head)), first_column_(first_column) {}
 
   GDN_DEVICE void fetch(int row, int n, ChunkShared<F>& shared) const {
     for (int i = wave_id(); i < kTokens; i += F::kThreads / kWaveSize) {
-      unit_row<typename F::InputQ>(row + i, i < n, F::kQScale, shared.q + i * kStride);
-      unit_row<typename F::InputK>(row + i, i < n, F::kKScale, shared.k + i * kStride);
+      put_unit_row<F>(shared.q + i * kStride, F::kQScale,
+                      [&](int c) { return i < n ? number<typename F::InputQ>(row + i, key_head_, c) : 0.0f; });
+      put_unit_row<F>(shared.k + i * kStride, F::kKScale,
+                      [&](int c) { return i < n ? number<typename F::InputK>(row + i, key_head_, c) : 0.0f; });
     }
-    using V = typename F::InputV;
     for (int at = thread_id(); at < kTokens * kColumns; at += F::kThreads) {
       const int i = at / kColumns;
       const int channel = first_column_ + at % kColumns;
       const bool inside = i < n && channel < F::kValueDim;
-      shared.v[at] = inside ? load_one<typename V::Element>(part<V>(args_, row + i) + V::base(head_) +
-                                                            channel * V::kInnerStride)
-                            : 0.0f;
+      shared.v[at] = inside ? number<typename F::InputV>(row + i, head_, channel) : 0.0f;
     }
     using G = typename F::InputG;
     if constexpr (Shape::kByChannel) {
-      for (int at = thread_id(); at < kTokens * F::kKeyDim; at += F::kThreads) {
+      for (int at = thread_id(); at < n * F::kKeyDim; at += F::kThreads) {
         const int i = at / F::kKeyDim;
         const int c = at % F::kKeyDim;
-        if (i < n) {
-          const auto from = part<G>(args_, row + i) + G::base(head_) + c * G::kInnerStride;
-          shared.u[i * kStride + c] = log2_decay_of_handover<F>(load_one<typename G::Element>(from));
-        }
+        shared.u[i * kStride + c] = log2_decay_of_handover<F>(number<G>(row + i, head_, c));
       }
     }
     for (int i = thread_id(); i < kTokens; i += F::kThreads) {
-      using Beta = typename F::InputBeta;
-      shared.beta[i] = i < n ? head_number<Beta>(part<Beta>(args_, row + i), head_) : 0.0f;
+      shared.beta[i] = i < n ? number<typename F::InputBeta>(row + i, head_, 0) : 0.0f;
       if constexpr (!Shape::kByChannel) {
-        shared.g[i] = i < n ? log2_decay_of_handover<F>(head_number<G>(part<G>(args_, row + i), head_)) : 0.0f;
+        shared.g[i] = i < n ? log2_decay_of_handover<F>(number<G>(row + i, head_, 0)) : 0.0f;
       }
     }
   }
 
   GDN_DEVICE void put(int row, int n, const ChunkShared<F>& shared) const {
-    using O = typename F::OutputO;
-    for (int at = thread_id(); at < n * kColumns; at += F::kThreads) {
-      const int i = at / kColumns;
-      const int channel = first_column_ + at % kColumns;
-      if (channel >= F::kValueDim) continue;
-      store_one<typename O::Element>(part<O>(args_, row + i) + O::base(head_) + channel * O::kInnerStride,
-                                     rounded<typename F::RoundO>(shared.o[at]));
-    }
+    put_columns<F, typename F::OutputO>(args_, row, n, head_, first_column_, shared.o);
   }
 
  private:
-  // A row of q or k of this block's key head, by one wave. A row of no token is zeros: nothing of it is read.
   template <class M>
-  GDN_DEVICE void unit_row(int row, bool inside, float scale, float* to) const {
-    constexpr int kEach = ceil_div(F::kKeyDim, kWaveSize);
-    const auto from = part<M>(args_, row) + M::base(key_head_);
-    float x[kEach];
-    float squares[1] = {0.0f};
-    GDN_UNROLL
-    for (int i = 0; i < kEach; ++i) {
-      const int c = i * kWaveSize + lane_id();
-      x[i] = inside && c < F::kKeyDim ? load_one<typename M::Element>(from + c * M::kInnerStride) : 0.0f;
-      squares[0] += x[i] * x[i];
-    }
-    if constexpr (F::kQkNorm) sum_over_lanes<kWaveSize>(squares);
-    const float factor = inverse_norm<F>(squares[0]);
-    GDN_UNROLL
-    for (int i = 0; i < kEach; ++i) {
-      const int c = i * kWaveSize + lane_id();
-      if (c < F::kKeyDim) to[c] = rounded<typename F::RoundPrefillQk>(x[i] * factor) * scale;
-    }
+  GDN_DEVICE float number(int row, int head, int channel) const {
+    return load_one<typename M::Element>(part<M>(args_, row) + M::base(head) + channel * M::kInnerStride);
   }
 
   const Args& args_;
@@ -116,36 +82,10 @@ class HandedTokens {
 template <class F>
 GDN_DEVICE void chunk_delta(const Args& args) {
   using Shape = ChunkShape<F>;
-  using Output = typename F::OutputO;
-  using State = typename F::State;
-  const int sequence = block_row();
   const int head = block_head() / Shape::kSlices;
   const int first_column = block_head() % Shape::kSlices * Shape::kColumns;
-  const SequenceRows rows = sequence_rows<F>(args, sequence);
-  if (rows.first >= rows.end) return;
-
-  const bool pooled = State::kPresent && args.operand[State::kOperand] != nullptr;
-  const long long slot = sequence_slot<F>(args, sequence);
-  const RowFate fate = sequence_fate<F>(args, slot, pooled);
-  if (!fate.computed) {
-    for (int row = rows.first; fate.filled && first_column == 0 && row < rows.end; ++row) {
-      fill_head<F, Output>(part<Output>(args, row), head, fate.filler);
-    }
-    return;
-  }
-
-  using Shared = ChunkShared<F>;
-  GDN_SHARED(Shared, shared);
-  static_assert(sizeof(Shared) <= 48 * 1024, "static shared memory of a block");
-  Chunks<F, HandedTokens<F>> chunks(shared, HandedTokens<F>(args, head, first_column), first_column);
-  if constexpr (State::kPresent) {
-    const bool starts = has_initial_state<F>(args, sequence);
-    if (pooled && starts) chunks.template load_state<State>(part<State>(args, slot) + State::base(head));
-  }
-  chunks.run(rows);
-  if constexpr (State::kPresent && F::kFinalStates) {
-    if (pooled) chunks.template store_state<State>(part<State>(args, slot) + State::base(head));
-  }
+  walk_sequence<F, typename F::OutputO>(args, block_row(), head, first_column, false,
+                                        [&](const Sequence&) { return HandedTokens<F>(args, head, first_column); });
 }
 
 }  // namespace gdn

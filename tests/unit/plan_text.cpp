@@ -12,7 +12,7 @@ using namespace gdn::core;
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
 static_assert(sizeof(Facts) == 208 + 38 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
-static_assert(sizeof(LaunchRule) == 20, "LaunchRule has another field: see plan.cpp and this test");
+static_assert(sizeof(LaunchRule) == 28, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
   return {&f.in_q,     &f.in_k,         &f.in_v,     &f.in_z,     &f.in_b,         &f.in_a,     &f.in_g,
@@ -32,7 +32,9 @@ KernelPlan full_plan() {
   plan.operation = "decode";
   plan.target = "sm_90a";
   plan.identity = make_identity("decode\nwith a second line, a \\ and a\rreturn");
-  plan.launch = {256, 16, 4096, Grid::kSequences, true, 8};
+  plan.launch = {256, 16, 4096, Grid::kSequences, true, 8, 16};
+  plan.stages = {{"norm", "gdn_a_norm", {64, 2, 0, Grid::kTokens, true, 1, 4}},
+                 {"last", "gdn_a_last", {128, 3, 16, Grid::kSequences, false, 2, 1}}};
   plan.choices = {{"threads", 256}, {"rows_per_pass", -4}};
   plan.variants = {{3, "gdn_small_decode_sm_90a_to_3", {64, 32, 128, Grid::kTokens, false, 2}, {{"threads", 64}}},
                    {9, "gdn_small_decode_sm_90a_to_9", {128, 8, 0, Grid::kSequences, true, 1}, {}}};
@@ -141,6 +143,17 @@ TEST_CASE("a plan comes back from its text with every field") {
   CHECK(back.launch.grid == plan.launch.grid);
   CHECK(back.launch.one_dimension == plan.launch.one_dimension);
   CHECK(back.launch.cluster == plan.launch.cluster);
+  CHECK(back.launch.rows_per_block == plan.launch.rows_per_block);
+  REQUIRE(back.stages.size() == 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    CHECK(back.stages[i].body == plan.stages[i].body);
+    CHECK(back.stages[i].symbol == plan.stages[i].symbol);
+    CHECK(back.stages[i].launch.threads == plan.stages[i].launch.threads);
+    CHECK(back.stages[i].launch.blocks_per_row == plan.stages[i].launch.blocks_per_row);
+    CHECK(back.stages[i].launch.shared_bytes == plan.stages[i].launch.shared_bytes);
+    CHECK(back.stages[i].launch.grid == plan.stages[i].launch.grid);
+    CHECK(back.stages[i].launch.rows_per_block == plan.stages[i].launch.rows_per_block);
+  }
   CHECK(back.choices == plan.choices);
   REQUIRE(back.variants.size() == plan.variants.size());
   for (std::size_t i = 0; i < plan.variants.size(); ++i) {

@@ -40,10 +40,10 @@ struct ChunkShared {
   using Shape = ChunkShape<F>;
   static constexpr int kTokens = Shape::kTokens;
   static constexpr int kUpdateTokens = Shape::kByChannel ? kTokens : 0;
-  alignas(16) float q[kTokens * Shape::kStride];  // kda: later q 2^G
-  alignas(16) float k[kTokens * Shape::kStride];  // kda: later k 2^G
-  alignas(16) float u[larger(4, kUpdateTokens * Shape::kStride)];  // kda: G, later k 2^(G_last - G)
-  alignas(16) float last[Shape::kByChannel ? F::kKeyDim : 4];      // kda: 2^G_last
+  alignas(16) float q[kTokens * Shape::kStride];                  // kda: later q 2^G
+  alignas(16) float k[kTokens * Shape::kStride];                  // kda: later k 2^G
+  alignas(16) float u[larger(4, kUpdateTokens* Shape::kStride)];  // kda: G, later k 2^(G_last - G)
+  alignas(16) float last[Shape::kByChannel ? F::kKeyDim : 4];     // kda: 2^G_last
   float v[kTokens * Shape::kColumns];
   float o[kTokens * Shape::kColumns];
   float a[kTokens * kTokens];  // A, with beta

@@ -31,7 +31,8 @@ GDN_DEVICE long long sequence_slot(const Args& args, int sequence) {
   return args.operand[F::kSlotsOperand] == nullptr ? sequence : slot_of<F>(args, sequence);
 }
 
-// What becomes of a sequence's rows. Without slot indices no sequence is padding; without pools no slot is outside them.
+// What becomes of a sequence's rows. Without slot indices no sequence is padding; without pools no slot is outside
+// them.
 template <class F>
 GDN_DEVICE RowFate sequence_fate(const Args& args, long long slot, bool pooled) {
   const bool indexed = args.operand[F::kSlotsOperand] != nullptr;
@@ -51,6 +52,50 @@ GDN_DEVICE bool has_initial_state(const Args& args, int sequence) {
   } else {
     return F::kInitialStates == InitialStates::kAll;
   }
+}
+
+// Whether the launch has a pool: the spec's prefill uses it, and the caller gave it.
+template <class M>
+GDN_DEVICE bool has_pool(const Args& args) {
+  return M::kPresent && args.operand[M::kOperand] != nullptr;
+}
+
+// A sequence of the launch and what becomes of its rows.
+struct Sequence {
+  int number = 0;
+  SequenceRows rows = {0, 0};
+  long long slot = 0;
+  RowFate fate = {false, false, 0.0f};
+  bool initial = false;  // starts from what its slot holds; false without pools
+};
+
+// `pooled`: the launch has the pools that the caller is after.
+template <class F>
+GDN_DEVICE Sequence sequence_of_launch(const Args& args, int number, bool pooled) {
+  Sequence sequence;
+  sequence.number = number;
+  sequence.rows = sequence_rows<F>(args, number);
+  sequence.slot = sequence_slot<F>(args, number);
+  sequence.fate = sequence_fate<F>(args, sequence.slot, pooled);
+  sequence.initial = pooled && sequence.fate.computed && has_initial_state<F>(args, number);
+  return sequence;
+}
+
+// The number of the sequence that a row belongs to; args.sequences for a row behind the last one.
+template <class F>
+GDN_DEVICE int sequence_at(const Args& args, int row) {
+  const auto offsets = to_global<typename F::Offset>(args.operand[F::kOffsetsOperand]);
+  int low = 0;
+  int high = args.sequences;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (offsets[middle + 1] > row) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
 }
 
 }  // namespace gdn

@@ -1,0 +1,289 @@
+#include "verify/bench_prefill.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+
+#include "check.h"
+#include "compile/compiler.h"
+#include "compile/headers.h"
+#include "device/device.h"
+#include "emit/source.h"
+#include "error.h"
+#include "kernel.h"
+#include "oracle/convert.h"
+#include "oracle/problem.h"
+#include "verify/executor.h"
+
+namespace gdn::verify {
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+constexpr std::size_t kColdBytes = 256 * kMiB;  // more than twice the largest L2 of a current GPU
+constexpr int kReplays = 11;
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int rows_of(const Lengths& lengths) { return lengths.tokens * lengths.sequences; }
+
+std::int64_t floor_bytes(const core::KernelPlan& plan, const Lengths& lengths) {
+  std::int64_t bytes = 0;
+  for (const core::Operand& operand : plan.operands) {
+    const std::int64_t row = operand.inner * static_cast<std::int64_t>(core::size_of(operand.dtype));
+    const int times = operand.access == core::Access::kReadWrite ? 2 : 1;
+    switch (operand.leading) {
+      case core::Leading::kNone:
+        bytes += row;
+        break;
+      case core::Leading::kToken:
+        bytes += row * rows_of(lengths);
+        break;
+      case core::Leading::kSlot:
+      case core::Leading::kSequence:
+        bytes += row * lengths.sequences * times;
+        break;
+    }
+  }
+  return bytes;
+}
+
+// A small problem whose rows and slots are repeated: realistic numbers at the price of a few rows.
+class Tile {
+ public:
+  Tile(const spec::Spec& spec, const std::string& operation) : problem_(make(spec, operation)) {}
+  oracle::Problem& problem() { return problem_; }
+
+  // Bytes of an operand of a launch.
+  static std::int64_t count(const oracle::Problem& problem, std::size_t operand, const Lengths& lengths) {
+    const oracle::Buffer& small = problem.buffers()[operand];
+    switch (small.leading) {
+      case oracle::Leading::kToken:
+        return rows_of(lengths);
+      case oracle::Leading::kSlot:
+        return lengths.sequences + 1;  // slot 0 may be padding
+      case oracle::Leading::kSequence:
+        return lengths.sequences + (static_cast<int>(operand) == problem.operands().offsets() ? 1 : 0);
+      default:
+        return 1;
+    }
+  }
+
+  // The operand's bytes for a launch: rows of the small problem over and over, and true indices.
+  std::vector<std::byte> bytes(std::size_t operand, const Lengths& lengths) const {
+    const oracle::Buffer& small = problem_.buffers()[operand];
+    const std::int64_t rows = count(problem_, operand, lengths);
+    const std::size_t row = static_cast<std::size_t>(small.stride) * core::size_of(small.dtype);
+    std::vector<std::byte> all(row * static_cast<std::size_t>(rows));
+    const oracle::Operands& operands = problem_.operands();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::byte* to = all.data() + static_cast<std::size_t>(i) * row;
+      if (static_cast<int>(operand) == operands.slots()) {
+        oracle::store(small.dtype, to, static_cast<double>(i + 1));
+      } else if (static_cast<int>(operand) == operands.offsets()) {
+        oracle::store(small.dtype, to, static_cast<double>(i * lengths.tokens));
+      } else if (static_cast<int>(operand) == operands.flags()) {
+        oracle::store(small.dtype, to, 1);
+      } else {
+        const std::int64_t usable =
+            small.leading == oracle::Leading::kToken ? small.rows - oracle::Problem::kExcessRows : small.rows;
+        std::memcpy(to, small.row(i % usable), row);
+      }
+    }
+    return all;
+  }
+
+ private:
+  static oracle::Problem make(const spec::Spec& spec, const std::string& operation) {
+    oracle::Options options;
+    options.lengths = {128, 0};
+    options.slots = 4;
+    return oracle::make_problem(spec, operation, options);
+  }
+  oracle::Problem problem_;
+};
+
+runtime::View view_of(const runtime::View& small, void* data, std::int64_t leading, bool has_leading) {
+  runtime::View view = small;
+  view.data = data;
+  if (has_leading) view.sizes[0] = leading;
+  return view;
+}
+
+PrefillRow row_of(const core::KernelPlan& plan, std::string_view place, const Lengths& lengths, double time_us,
+                  double copy_gb_per_s) {
+  PrefillRow row;
+  row.spec = plan.spec;
+  row.operation = plan.operation;
+  row.target = plan.target;
+  row.on = place;
+  row.lengths = lengths;
+  row.time_us = time_us;
+  row.bytes = floor_bytes(plan, lengths);
+  row.gb_per_s = static_cast<double>(row.bytes) / time_us / 1e3;
+  row.floor_us = static_cast<double>(row.bytes) / copy_gb_per_s / 1e3;
+  row.ratio = time_us / row.floor_us;
+  return row;
+}
+
+class CudaPrefill {
+ public:
+  CudaPrefill() : device_(runtime::open_cuda()), executor_(open_executor("cuda")) {}
+
+  std::string name() const { return device_.info().name; }
+  const plan::Target& target() const { return executor_->target(); }
+
+  double copy_gb_per_s() const {
+    const runtime::Buffer from = device_.alloc(2048 * kMiB), to = device_.alloc(2048 * kMiB);
+    const runtime::OwnedStream stream = device_.stream();
+    const double us = time_us(stream, [&] { device_.copy(to.data(), from.data(), from.size(), stream.get()); });
+    return 2.0 * static_cast<double>(from.size()) / us / 1e3;
+  }
+
+  double launch_us(const plan::Planned& planned, const layout::Layout& layout, Tile& tile, const Lengths& lengths) {
+    const emit::EmittedFile file = emit::source(planned);
+    const runtime::Source source{file.path, file.text, runtime::template_headers()};
+    const auto kernel =
+        runtime::load_gpu(device_, planned.kernel, runtime::make_nvrtc()->compile(source, planned.kernel.target));
+    const std::vector<runtime::View> small = views_of(tile.problem(), layout);
+    const auto bytes = static_cast<std::size_t>(floor_bytes(planned.kernel, lengths));
+    const std::size_t copies = std::clamp<std::size_t>(kColdBytes / bytes + 1, 1, 16);
+    std::vector<runtime::Buffer> memory;
+    std::vector<Args> launches;
+    for (std::size_t copy = 0; copy < copies; ++copy) {
+      std::vector<runtime::View> views;
+      for (std::size_t i = 0; i < small.size(); ++i) {
+        const std::vector<std::byte> content = tile.bytes(i, lengths);
+        memory.push_back(device_.alloc(content.size()));
+        device_.copy_in(memory.back().data(), content.data(), content.size());
+        const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
+        views.push_back(view_of(small[i], memory.back().data(), Tile::count(tile.problem(), i, lengths), leading));
+      }
+      runtime::check(planned.kernel, rows_of(lengths), lengths.sequences + 1, views);
+      launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), lengths.sequences + 1, views));
+    }
+    const runtime::Graph graph = device_.graph([&](runtime::Stream stream) {
+      for (const Args& args : launches) kernel->launch_prepared(args, stream);
+    });
+    const runtime::OwnedStream stream = device_.stream();
+    return time_us(stream, [&] { graph.launch(stream.get()); }) / static_cast<double>(copies);
+  }
+
+ private:
+  template <class Work>
+  double time_us(const runtime::OwnedStream& stream, Work work) const {
+    for (int i = 0; i < 3; ++i) work();
+    device_.synchronize(stream.get());
+    std::vector<double> times;
+    for (int i = 0; i < kReplays; ++i) {
+      runtime::Event before = device_.event(), after = device_.event();
+      before.record(stream.get());
+      work();
+      after.record(stream.get());
+      after.wait();
+      times.push_back(runtime::Event::milliseconds(before, after) * 1e3);
+    }
+    return median(times);
+  }
+
+  runtime::Device device_;
+  std::unique_ptr<Executor> executor_;
+};
+
+template <class Work>
+double host_us(Work work) {
+  work();
+  std::vector<double> times;
+  for (int i = 0; i < kReplays; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+  }
+  return median(times);
+}
+
+double cpu_copy_gb_per_s() {
+  const std::vector<std::byte> from(512 * kMiB, std::byte{0x5a});
+  std::vector<std::byte> to(from.size());
+  const double us = host_us([&] { std::memcpy(to.data(), from.data(), from.size()); });
+  return 2.0 * static_cast<double>(from.size()) / us / 1e3;
+}
+
+double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout, Tile& tile, const Lengths& lengths) {
+  const auto kernel = runtime::load_cpu(planned.kernel);
+  const std::vector<runtime::View> small = views_of(tile.problem(), layout);
+  std::vector<oracle::AlignedBytes> memory;
+  std::vector<runtime::View> views;
+  for (std::size_t i = 0; i < small.size(); ++i) {
+    const std::vector<std::byte> content = tile.bytes(i, lengths);
+    memory.emplace_back(content.size());
+    std::memcpy(memory.back().data(), content.data(), content.size());
+    const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
+    views.push_back(view_of(small[i], memory.back().data(), Tile::count(tile.problem(), i, lengths), leading));
+  }
+  return host_us([&] { kernel->launch(rows_of(lengths), lengths.sequences + 1, views); });
+}
+
+}  // namespace
+
+Lengths parse_lengths(std::string_view text) {
+  const auto refuse = [&] {
+    throw std::invalid_argument(
+        fmt::format("{}: lengths are TOKENS or TOKENSxSEQUENCES, such as 32768 or 8192x4", text));
+  };
+  Lengths lengths;
+  const char* end = text.data() + text.size();
+  const auto tokens = std::from_chars(text.data(), end, lengths.tokens);
+  auto rest = tokens;
+  if (tokens.ec == std::errc() && tokens.ptr != end) {
+    if (*tokens.ptr != 'x') refuse();
+    rest = std::from_chars(tokens.ptr + 1, end, lengths.sequences);
+  }
+  if (rest.ec != std::errc() || rest.ptr != end || lengths.tokens < 1 || lengths.sequences < 1) refuse();
+  if (lengths.tokens > std::numeric_limits<int>::max() / lengths.sequences) refuse();
+  return lengths;
+}
+
+std::string to_string(const Lengths& lengths) {
+  return lengths.sequences == 1 ? fmt::format("{}", lengths.tokens)
+                                : fmt::format("{}x{}", lengths.tokens, lengths.sequences);
+}
+
+PrefillBench bench_prefill(const spec::Spec& spec, const layout::Layout& layout, const std::string& operation,
+                           std::string_view place, const std::vector<Lengths>& lengths,
+                           const std::function<void(const std::string&)>& tell, const plan::TuningTable& tuning) {
+  PrefillBench bench;
+  Tile tile(spec, operation);
+  const auto measure = [&](const plan::Target& target, auto launch) {
+    const plan::Planned planned = plan::make(layout, operation, target, tuning);
+    for (const Lengths& of : lengths) {
+      tell(fmt::format("{} {} {}", planned.kernel.spec, operation, to_string(of)));
+      bench.rows.push_back(row_of(planned.kernel, place, of, launch(planned, of), bench.copy_gb_per_s));
+    }
+  };
+  if (place == "cuda") {
+    CudaPrefill cuda;
+    bench.device = cuda.name();
+    bench.copy_gb_per_s = cuda.copy_gb_per_s();
+    measure(cuda.target(),
+            [&](const plan::Planned& planned, const Lengths& of) { return cuda.launch_us(planned, layout, tile, of); });
+  } else {
+    const auto executor = open_executor("cpu");
+    bench.device = executor->where();
+    bench.copy_gb_per_s = cpu_copy_gb_per_s();
+    measure(executor->target(),
+            [&](const plan::Planned& planned, const Lengths& of) { return cpu_launch_us(planned, layout, tile, of); });
+  }
+  return bench;
+}
+
+}  // namespace gdn::verify

@@ -1,0 +1,106 @@
+// prefill: whole sequences through the whole layer between the projections: conv, gates, q and k norm, the delta rule
+// in chunks, gated norm. Three kernels of one launch:
+//
+//   prefill           a block a sequence, value head and slice of value channels: convolves what it needs, walks the
+//                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be
+//   prefill_norm      a block a row and key head: o becomes out, in place
+//   prefill_windows   a block a sequence and key head: the last windows, once every block has read the first ones
+//
+// States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
+// rounding in between: the plan sees to that.
+#pragma once
+
+#include "gdn/chunk_delta.h"
+#include "gdn/norm_quant.h"
+#include "gdn/prefill/conv.h"
+
+namespace gdn {
+
+// A chunk's numbers from the rows of the projections, and o to the rows of `out`.
+template <class F>
+class ProjectedTokens {
+  using Shape = ChunkShape<F>;
+  static constexpr int kTokens = Shape::kTokens, kStride = Shape::kStride, kColumns = Shape::kColumns;
+  using ConvQ = ConvChannel<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>;
+  using ConvK = ConvChannel<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>;
+  using ConvV = ConvChannel<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>;
+
+ public:
+  // `sequence.initial` says whether its window is read.
+  GDN_DEVICE ProjectedTokens(const Args& args, const Sequence& sequence, int head, int first_column)
+      : args_(args), sequence_(sequence), head_(head), key_head_(key_head_of<F>(head)), first_column_(first_column) {}
+
+  GDN_DEVICE void fetch(int row, int n, ChunkShared<F>& shared) const {
+    for (int i = wave_id(); i < kTokens; i += F::kThreads / kWaveSize) {
+      put_unit_row<F>(shared.q + i * kStride, F::kQScale,
+                      [&](int c) { return i < n ? ConvQ{args_, key_head_, c}.at(sequence_, row + i) : 0.0f; });
+      put_unit_row<F>(shared.k + i * kStride, F::kKScale,
+                      [&](int c) { return i < n ? ConvK{args_, key_head_, c}.at(sequence_, row + i) : 0.0f; });
+    }
+    for (int at = thread_id(); at < kTokens * kColumns; at += F::kThreads) {
+      const int i = at / kColumns;
+      const int channel = first_column_ + at % kColumns;
+      const bool inside = i < n && channel < F::kValueDim;
+      shared.v[at] = inside ? ConvV{args_, head_, channel}.at(sequence_, row + i) : 0.0f;
+    }
+    if constexpr (Shape::kByChannel) {
+      using A = typename F::InputA;
+      using Bias = typename F::DtBias;
+      const float negative_rate = negative_rate_of<F>(args_, head_);
+      for (int at = thread_id(); at < n * F::kKeyDim; at += F::kThreads) {
+        const int i = at / F::kKeyDim;
+        const int c = at % F::kKeyDim;
+        const float a = load_one<typename A::Element>(part<A>(args_, row + i) + A::base(head_) + c * A::kInnerStride);
+        const float bias =
+            load_one<typename Bias::Element>(part<Bias>(args_) + Bias::base(head_) + c * Bias::kInnerStride);
+        shared.u[i * kStride + c] = bounded_log2(log_decay<F>(negative_rate, a + bias) * kLog2E);
+      }
+    }
+    for (int i = thread_id(); i < kTokens; i += F::kThreads) {
+      shared.beta[i] = i < n ? beta_of<F>(args_, row + i, head_) : 0.0f;
+      if constexpr (!Shape::kByChannel) {
+        shared.g[i] = i < n ? bounded_log2(log_decay_of<F>(args_, row + i, head_) * kLog2E) : 0.0f;
+      }
+    }
+  }
+
+  GDN_DEVICE void put(int row, int n, const ChunkShared<F>& shared) const {
+    put_columns<F, typename F::Out>(args_, row, n, head_, first_column_, shared.o);
+  }
+
+ private:
+  const Args& args_;
+  Sequence sequence_;
+  int head_;
+  int key_head_;
+  int first_column_;
+};
+
+template <class F>
+GDN_DEVICE void prefill(const Args& args) {
+  using Shape = ChunkShape<F>;
+  const int head = block_head() / Shape::kSlices;
+  const int first_column = block_head() % Shape::kSlices * Shape::kColumns;
+  const bool windows = has_pool<typename F::WindowQ>(args);
+  walk_sequence<F, typename F::Out>(args, block_row(), head, first_column, windows, [&](Sequence sequence) {
+    sequence.initial = windows && has_initial_state<F>(args, sequence.number);
+    return ProjectedTokens<F>(args, sequence, head, first_column);
+  });
+}
+
+// o is read where `out` is written.
+template <class F>
+struct PrefillNorm : F {
+  using InputO = typename F::Out;
+};
+
+template <class F>
+GDN_DEVICE void prefill_norm(const Args& args) {
+  const int number = sequence_at<F>(args, block_row());
+  if (number >= args.sequences) return;
+  const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
+  if (!sequence_of_launch<F>(args, number, pooled).fate.computed) return;
+  norm_quant<PrefillNorm<F>>(args);
+}
+
+}  // namespace gdn

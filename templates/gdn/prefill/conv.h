@@ -1,0 +1,165 @@
+// The depthwise causal convolution over whole sequences, and the windows that it leaves (conv.h is that of one token).
+//
+// The inputs before a sequence's first token lie in its slot's window, or are zeros where the sequence starts from
+// nothing. Inputs of the launch itself are read where they are, rounded as a window would keep them: a sequence comes
+// out the same however it is cut into launches.
+#pragma once
+
+#include "gdn/conv.h"
+#include "gdn/prefill/sequence.h"
+
+namespace gdn {
+
+// One channel of one head of a part.
+template <class F, class Input, class Weight, class Bias, class Window>
+struct ConvChannel {
+  static constexpr int kWidth = F::kConvWidth, kHistory = F::kConvWidth - 1;
+  // Where the input before a sequence's first token lies in a window.
+  static constexpr int kNewest = F::kAnchor == Anchor::kLast ? F::kWindow - 1 : kHistory - 1;
+
+  const Args& args;
+  int head;
+  int channel;
+
+  GDN_DEVICE float input(int row) const {
+    return load_one<typename Input::Element>(part<Input>(args, row) + Input::base(head) +
+                                             channel * Input::kInnerStride);
+  }
+
+  // The input `age` tokens before `row`, which is a row of `sequence`; age from 1 to kHistory.
+  GDN_DEVICE float before(const Sequence& sequence, int row, int age) const {
+    const int missing = sequence.rows.first - (row - age);  // how far it lies before the sequence's first token
+    if (missing <= 0) return rounded<typename Window::Element>(input(row - age));
+    return sequence.initial ? window(sequence, kNewest + 1 - missing) : 0.0f;
+  }
+
+  GDN_DEVICE MapElements<Window> window_at(const Sequence& sequence, int window_row) const {
+    return part<Window>(args, sequence.slot) + Window::base(head) + channel * Window::kInnerStride +
+           window_row * Window::kTapStride;
+  }
+  GDN_DEVICE float window(const Sequence& sequence, int window_row) const {
+    return load_one<typename Window::Element>(window_at(sequence, window_row));
+  }
+
+  GDN_DEVICE void load_weights(float (&weight)[kWidth], float& bias) const {
+    const auto weights = part<Weight>(args) + Weight::base(head) + channel * Weight::kInnerStride;
+    GDN_UNROLL
+    for (int age = 0; age < kWidth; ++age) {
+      weight[age] = load_one<typename Weight::Element>(weights + (F::kTapsOldestFirst ? kWidth - 1 - age : age) *
+                                                                     Weight::kTapStride);
+    }
+    bias = 0.0f;
+    if constexpr (F::kConvBias) {
+      bias = load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + channel * Bias::kInnerStride);
+    }
+  }
+
+  GDN_DEVICE static float convolved(float current, const float (&older)[kHistory], const float (&weight)[kWidth],
+                                    float bias) {
+    float sum = bias + weight[0] * current;
+    GDN_UNROLL
+    for (int age = 1; age < kWidth; ++age) sum += weight[age] * older[age - 1];
+    return rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+  }
+
+  // One token by itself.
+  GDN_DEVICE float at(const Sequence& sequence, int row) const {
+    float weight[kWidth];
+    float older[kHistory];
+    float bias;
+    load_weights(weight, bias);
+    GDN_UNROLL
+    for (int age = 1; age < kWidth; ++age) older[age - 1] = before(sequence, row, age);
+    return convolved(input(row), older, weight, bias);
+  }
+
+  // The window after the sequence's last token. A row is read before it is overwritten: what comes to row r lay
+  // further on.
+  GDN_DEVICE void leave_window(const Sequence& sequence) const {
+    constexpr int kRows = kNewest + 1;
+    const int tokens = sequence.rows.end - sequence.rows.first;
+    for (int r = 0; r < kRows; ++r) {
+      const int position = tokens - kRows + r;  // of the input that belongs there, in the sequence
+      float x = 0.0f;
+      if (position >= 0) {
+        x = input(sequence.rows.first + position);
+      } else if (sequence.initial) {
+        x = window(sequence, r + tokens);
+      }
+      store_one<typename Window::Element>(window_at(sequence, r), x);
+    }
+  }
+};
+
+// Rows of a launch that a block takes at a time.
+struct RowTile {
+  int first, end;
+};
+
+// Convolves one head of one part over a tile of rows, a thread a channel: what a token needs of the tokens before it
+// stays in registers. sink(row, channel, y) takes a result, or the filler of a row that is not computed.
+template <class F, class Input, class Weight, class Bias, class Window, class Sink>
+GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal, Sink sink) {
+  using Channel = ConvChannel<F, Input, Weight, Bias, Window>;
+  constexpr int kHistory = Channel::kHistory;
+  const bool pooled = has_pool<Window>(args);
+  for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
+    const Channel channel{args, head, c};
+    float weight[Channel::kWidth];
+    float older[kHistory];
+    float bias;
+    channel.load_weights(weight, bias);
+    Sequence sequence;
+    for (int row = tile.first; row < tile.end; ++row) {
+      if (row == tile.first || row >= sequence.rows.end) {
+        const int number = sequence_at<F>(args, row);
+        if (number >= args.sequences) break;
+        sequence = sequence_of_launch<F>(args, number, pooled);
+        if (sequence.fate.computed) {
+          GDN_UNROLL
+          for (int age = 1; age <= kHistory; ++age) older[age - 1] = channel.before(sequence, row, age);
+        }
+      }
+      if (!sequence.fate.computed) {
+        if (sequence.fate.filled) sink(row, c, sequence.fate.filler);
+        continue;
+      }
+      const float current = channel.input(row);
+      sink(row, c, Channel::convolved(current, older, weight, bias));
+      GDN_UNROLL
+      for (int age = kHistory - 1; age > 0; --age) older[age] = older[age - 1];
+      older[0] = rounded<typename Window::Element>(current);
+    }
+  }
+  deal.next_part(Input::kRun);
+}
+
+// The last windows of one head of one part.
+template <class F, class Input, class Weight, class Bias, class Window>
+GDN_DEVICE void leave_windows(const Args& args, int number, int head, Deal<F::kThreads>& deal) {
+  if (has_pool<Window>(args)) {
+    const Sequence sequence = sequence_of_launch<F>(args, number, true);
+    if (sequence.rows.first < sequence.rows.end && sequence.fate.computed) {
+      for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
+        ConvChannel<F, Input, Weight, Bias, Window>{args, head, c}.leave_window(sequence);
+      }
+    }
+  }
+  deal.next_part(Input::kRun);
+}
+
+// A stage behind the one that reads the first windows. Grid: x = sequences, y = key heads.
+template <class F>
+GDN_DEVICE void prefill_windows(const Args& args) {
+  Deal<F::kThreads> deal;
+  leave_windows<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(args, block_row(),
+                                                                                                    block_head(), deal);
+  leave_windows<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(args, block_row(),
+                                                                                                    block_head(), deal);
+  for (int g = 0; g < F::kGroup; ++g) {
+    leave_windows<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
+        args, block_row(), value_head<F>(block_head(), g), deal);
+  }
+}
+
+}  // namespace gdn
