@@ -46,6 +46,7 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, const Lengths& lengths) {
         bytes += row;
         break;
       case core::Leading::kToken:
+      case core::Leading::kScaleGroup:  // never in prefill
         bytes += row * rows_of(lengths);
         break;
       case core::Leading::kSlot:
