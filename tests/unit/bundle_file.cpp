@@ -96,7 +96,7 @@ TEST_CASE("what went in comes out") {
     }
   }
   CHECK(bundle.find("decode", "sm_80") == nullptr);
-  CHECK(bundle.find("prefill", "sm_90a") == nullptr);
+  CHECK(bundle.find("train", "sm_90a") == nullptr);
   CHECK(bundle.find("decode", "gfx942")->spec == "qwen3_5_27b");
   // A moved bundle keeps its entries.
   Bundle moved = Bundle::open((dir.path() / "model.gdnb").string());

@@ -91,7 +91,7 @@ TEST_CASE("interleaved read as flat: the fused decode kernel on another model's 
   CHECK(difference.changes[0].note ==
         "both are bf16 [token, 12288]; 512 of 12288 elements keep their place; the first that moves: q of head 1 from "
         "768 to 128");
-  CHECK(difference.rebuild == std::vector<std::string>{"decode", "unpack", "conv_update"});
+  CHECK(difference.rebuild == std::vector<std::string>{"decode", "unpack", "conv_update", "conv_prefill", "prefill"});
   CHECK(pool(difference, "state").readable);
   CHECK(pool(difference, "conv_state").readable);
 }
