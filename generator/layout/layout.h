@@ -32,9 +32,10 @@ struct TensorLayout {
   core::DType dtype = core::DType::kFp32;
   core::Leading leading = core::Leading::kNone;
   bool launch_stride = false;
-  std::int64_t inner = 0;  // elements below the leading dimension; where scale_group leads, its entries
-  std::string list;        // the dimension list with sizes: "[token@launch, key_head:16, {q:[key_dim:128], ...}]"
-  std::string domain;      // what the values mean: "b=logit a=logit"; may be empty
+  bool replicated = false;  // every rank has the whole of it and reads its own heads' run of a row
+  std::int64_t inner = 0;   // elements below the leading dimension; where scale_group leads, its entries
+  std::string list;         // the dimension list with sizes: "[token@launch, key_head:16, {q:[key_dim:128], ...}]"
+  std::string domain;       // what the values mean: "b=logit a=logit"; may be empty
   std::vector<PartLayout> parts;  // in the order of memory
 
   const PartLayout* find(std::string_view part) const;  // null when the tensor has no such part

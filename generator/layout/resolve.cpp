@@ -101,6 +101,7 @@ TensorLayout resolve_tensor(const spec::Tensor& tensor, const Sizes& sizes, core
                      : *dims.front().name == "slot" ? core::Leading::kSlot
                                                     : core::Leading::kSequence;
     result.launch_stride = dims.front().at_launch;
+    result.replicated = *tensor.replicated;
     dims.erase(dims.begin());
   }
   if (!dims.empty() && *dims.front().name == "scale_group" && result.leading == core::Leading::kNone) {

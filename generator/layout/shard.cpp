@@ -20,6 +20,20 @@ std::string range(std::string_view what, int each) {
   return fmt::format("{}s {}r to {}r+{}", what, each, each, each - 1);
 }
 
+// Where a rank finds its heads in the rows of a tensor that every rank has whole: the runs begin at its first head, and
+// tiled value heads written value_head are one run for each number in the group.
+std::string replicated_text(const core::Facts& numbers, const TensorLayout& tensor, int ranks) {
+  const PartLayout& part = tensor.parts.front();
+  const bool tiled = numbers.pairing == core::Pairing::kTiled && numbers.group > 1 && !part.axes.empty() &&
+                     part.axes.front().name == "value_head";
+  const std::int64_t runs = tiled ? numbers.group : 1;
+  const std::int64_t run = tensor.inner / ranks / runs;
+  std::string where = fmt::format("{0}r to {0}r+{1}", run, run - 1);
+  if (tiled) where = fmt::format("g*{} + {} for g = 0 to {}", tensor.inner / runs, where, runs - 1);
+  return fmt::format("  {}: every rank has all {} elements of a row and reads elements {}; the row stride stays {}\n",
+                     tensor.name, tensor.inner, where, "the whole row's, given at launch");
+}
+
 }  // namespace
 
 spec::Spec shard(const spec::Spec& spec, int ranks) {
@@ -59,6 +73,11 @@ std::string shards_text(const Layout& whole, int ranks) {
       }
       if (cut.empty()) {
         replicated += fmt::format("{}{}", replicated.empty() ? "" : ", ", tensor.name);
+        continue;
+      }
+      if (tensor.replicated) {
+        replicated += fmt::format("{}{}", replicated.empty() ? "" : ", ", tensor.name);
+        text += replicated_text(n, tensor, ranks);
         continue;
       }
       const bool interleaved = tensor.parts.size() > 1 && !tensor.parts[0].axes.empty() &&

@@ -235,6 +235,12 @@ class Comparison {
       change.note = "whether the rows' distance is given at launch";
       result_.changes.push_back(change);
     }
+    if (old_tensor.replicated != new_tensor.replicated) {
+      change.how = "replicated";
+      change.note = new_tensor.replicated ? "every rank has the whole of it now, and slices its rows"
+                                          : "each rank has its own heads alone now";
+      result_.changes.push_back(change);
+    }
     if (!same_parts(old_tensor, new_tensor)) {
       change.silent = true;
       change.how = "moved";

@@ -12,7 +12,8 @@ namespace gdn::review {
 struct Change {
   bool silent = false;  // no check of shapes and dtypes can see it
   std::string what;     // the key or tensor: "out_norm.gate", "inputs.qkvz"
-  std::string how;      // "number", "moved", "dtype", "shape", "added", "removed", "renamed", "order"
+  std::string
+      how;  // "number", "moved", "dtype", "shape", "added", "removed", "renamed", "order", "stride", "replicated"
   std::string before, after;
   std::string note;  // what it means; may be empty
 };

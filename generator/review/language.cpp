@@ -175,6 +175,7 @@ ordered_json tensor_schema(const spec::TensorKey& key) {
   schema["required"] = {"dtype", "dims"};
   schema["properties"]["dtype"] = {{"enum", std::move(dtypes)}};
   schema["properties"]["dims"] = {{"$ref", "#/definitions/dims"}};
+  schema["properties"]["replicated"] = {{"type", "boolean"}};
   schema["description"] = key.help;
   return schema;
 }

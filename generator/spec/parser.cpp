@@ -310,7 +310,7 @@ class SpecReader {
       return;
     }
     if (expect_map(entry, path)) {
-      const Matched matched = match(entry.value, path, {"dtype", "dims"});
+      const Matched matched = match(entry.value, path, {"dtype", "dims", "replicated"});
       if (const Entry* dtype = matched.find("dtype")) {
         read_dtype(*dtype, path, *tensor_key(section.name, name), tensor);
       } else {
@@ -328,8 +328,20 @@ class SpecReader {
         error(entry.place, RuleId::kKeyMissing,
               fmt::format("{}.dims is missing: write the list of its dimensions, slowest first", path));
       }
+      if (const Entry* replicated = matched.find("replicated")) read_replicated(*replicated, path, tensor);
     }
     (spec_.*section.tensors).push_back(std::move(tensor));
+  }
+
+  void read_replicated(const Entry& entry, const std::string& path, Tensor& tensor) {
+    const std::string key = path + ".replicated";
+    if (!expect_scalar(entry.value, key, "true or false", entry.place, diagnostics_)) return;
+    if (entry.value.quoted || (entry.value.text != "true" && entry.value.text != "false")) {
+      error(entry.value.place, RuleId::kValueWord,
+            fmt::format("{} = {} must be true or false", key, quote(entry.value.text)));
+      return;
+    }
+    tensor.replicated = {entry.value.text == "true", entry.value.place};
   }
 
   // Any dtype of the language is read; whether the tensor may have it is the validator's rule.

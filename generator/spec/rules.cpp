@@ -77,6 +77,8 @@ const std::vector<RuleText>& rules() {
       {RuleId::kTensorMissing, "tensors.missing", "every tensor that the layer needs is described"},
       {RuleId::kTensorSplit, "tensors.split", "a conv tensor is one for q, k and v or three of them"},
       {RuleId::kTensorDtype, "tensors.dtype", "a tensor has a dtype that its role allows"},
+      {RuleId::kTensorReplicated, "tensors.replicated",
+       "a replicated input has one part with heads, which each rank finds by a row stride given at launch"},
       {RuleId::kInputName, "inputs.name", "an input without a packed dimension is named after its part"},
       {RuleId::kInputParts, "inputs.parts", "each of q, k, v, z, b, a lies in the inputs exactly once"},
       {RuleId::kPackedOne, "packed.one",

@@ -80,6 +80,7 @@ enum class RuleId : std::uint8_t {
   kTensorMissing,
   kTensorSplit,
   kTensorDtype,
+  kTensorReplicated,
   kInputName,
   kInputParts,
   kPackedOne,

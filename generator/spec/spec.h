@@ -60,6 +60,9 @@ struct Tensor {
   Located<core::DType> dtype;
   std::vector<Dim> dims;
   Place dims_place;
+  // `replicated: true`: under tensor parallelism every rank has the whole tensor, and a rank's heads are a run of each
+  // of its rows, whose stride stays that of all heads. Not written: each rank has its heads alone.
+  Located<bool> replicated;
 };
 
 // Which of the model's layers are of this kind.
@@ -116,12 +119,12 @@ enum class BoundKey : std::uint8_t { kLowerBound, kGateLowerBound, kKdaLowerBoun
 struct Decay {
   Located<core::Domain> input;  // what `a` holds: logit
   Located<core::DecayForm> form;
-  Located<double> threshold;  // a number, or none (0)
-  Located<double> bound;      // of the bounded form; 0 when absent
+  Located<double> threshold;    // a number, or none (0)
+  Located<double> bound;        // of the bounded form; 0 when absent
   Located<BoundKey> bound_key;  // the config key that holds the bound
   Located<core::AStored> a_log;
-  Located<bool> a_log_padded;   // a_log: log_padded
-  Located<int> a_log_entries;   // stored entries of a padded a_log; those behind the heads' are zero
+  Located<bool> a_log_padded;      // a_log: log_padded
+  Located<int> a_log_entries;      // stored entries of a padded a_log; those behind the heads' are zero
   Located<core::Domain> handover;  // what `g` holds between the parts: ln | log2 | exp
 };
 

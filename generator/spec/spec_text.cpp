@@ -73,8 +73,8 @@ std::string to_text(const Spec& spec) {
   for (const SectionKey& tensors : tensor_sections()) {
     result += fmt::format("{}:\n", tensors.name);
     for (const Tensor& tensor : spec.*tensors.tensors) {
-      result += fmt::format("  {}: {{dtype: {}, dims: {}}}\n", *tensor.name, core::to_string(*tensor.dtype),
-                            dims_text(tensor.dims));
+      result += fmt::format("  {}: {{dtype: {}, dims: {}{}}}\n", *tensor.name, core::to_string(*tensor.dtype),
+                            dims_text(tensor.dims), *tensor.replicated ? ", replicated: true" : "");
     }
   }
   if (!spec.unverified.empty()) {

@@ -167,10 +167,11 @@ void check_decay_entries(const Spec& spec, Diagnostics& diagnostics) {
   if (!known(entries) || !known(spec.heads.value) || !*spec.decay.a_log_padded) return;
   if (*entries > *spec.heads.value && *entries <= 4096) return;
   diagnostics
-      .error(entries.place, id(RuleId::kDecayEntries),
-             fmt::format("decay.a_log_entries = {} must be above heads.value = {} and at most 4096; write decay.a_log = "
-                         "log where no zeros follow",
-                         *entries, *spec.heads.value))
+      .error(
+          entries.place, id(RuleId::kDecayEntries),
+          fmt::format("decay.a_log_entries = {} must be above heads.value = {} and at most 4096; write decay.a_log = "
+                      "log where no zeros follow",
+                      *entries, *spec.heads.value))
       .note(spec.heads.value.place, "heads.value is set here");
 }
 
@@ -303,6 +304,7 @@ constexpr Check kChecks[] = {
     {RuleId::kTensorMissing, check_tensor_missing},
     {RuleId::kTensorSplit, check_tensor_split},
     {RuleId::kTensorDtype, check_tensor_dtype},
+    {RuleId::kTensorReplicated, check_tensor_replicated},
     {RuleId::kInputName, check_input_name},
     {RuleId::kInputParts, check_input_parts},
     {RuleId::kPackedOne, check_packed_one},

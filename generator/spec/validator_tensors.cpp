@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -132,6 +133,22 @@ void check_tensor_split(const Spec& spec, Diagnostics& diagnostics) {
   check(spec.parameters, "parameters", "conv_weight");
   check(spec.parameters, "parameters", "conv_bias");
   check(spec.pools, "pools", "conv_state");
+}
+
+void check_tensor_replicated(const Spec& spec, Diagnostics& diagnostics) {
+  for_each_tensor(spec, [&](const SectionKey& section, const TensorKey&, const Tensor& tensor) {
+    if (!*tensor.replicated || tensor.dims_place.line == 0) return;
+    const bool strided = !tensor.dims.empty() && tensor.dims.front().at_launch;
+    const bool one_part =
+        std::none_of(tensor.dims.begin(), tensor.dims.end(), [](const Dim& dim) { return dim.packed(); });
+    if (section.name == "inputs" && strided && one_part) return;
+    diagnostics.error(
+        tensor.replicated.place, id(RuleId::kTensorReplicated),
+        fmt::format(
+            "{}.{} can't be replicated: a rank finds its heads as a run of each whole row, so it must be an input "
+            "of one part, such as b, with dims that begin with token@launch",
+            section.name, *tensor.name));
+  });
 }
 
 void check_tensor_dtype(const Spec& spec, Diagnostics& diagnostics) {

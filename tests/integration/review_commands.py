@@ -146,6 +146,11 @@ class Names(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         self.assertIn("replicated: norm_weight, slots", result.stdout)
         self.assertIn("spec: qwen3_5_27b_tp4", result.stdout)
+        # A quantised model's in_proj_ba is whole on every rank, which reads its own heads out of it.
+        result = gdn_gen("dump", "qwen3_5_27b+vllm_sd+vllm_quantised", "--tp", "4")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("  b: every rank has all 48 elements of a row and reads elements 12r to 12r+11; the row stride", result.stdout)
+        self.assertIn("replicated: b, a, norm_weight, slots", result.stdout)
         # Every command that resolves a layout takes --tp, and names the numbers that there are.
         with tempfile.TemporaryDirectory() as folder:
             out = str(pathlib.Path(folder) / "out")

@@ -153,3 +153,25 @@ TEST_CASE("what each rank holds, for people") {
   CHECK(layout::shards_text(layout::resolve(tiled), 4).find("value heads g*16 + 4r to g*16 + 4r+3 for g = 0 to 2") !=
         std::string::npos);
 }
+
+TEST_CASE("a replicated tensor stays whole, and the text says where a rank's heads are") {
+  const std::string folder = std::string(GDN_SOURCE_DIR) + "/specs/";
+  std::vector<spec::Source> sources;
+  for (const char* file : {"qwen3_5_27b.yaml", "engines/vllm_sd.yaml", "engines/vllm_quantised.yaml"}) {
+    sources.push_back({folder + file, test::read_text(folder + file)});
+  }
+  spec::Diagnostics diagnostics;
+  const std::optional<spec::Spec> spec = spec::check(sources, diagnostics);
+  INFO(spec::render(diagnostics, sources));
+  REQUIRE(spec);
+  const layout::Layout whole = layout::resolve(*spec);
+  CHECK(whole.tensor("b").replicated);
+  CHECK_FALSE(whole.tensor("qkvz").replicated);
+  const std::string text = layout::shards_text(whole, 8);
+  CHECK(text.find("b: every rank has all 48 elements of a row and reads elements 6r to 6r+5;") != std::string::npos);
+  CHECK(text.find("replicated: b, a, ") != std::string::npos);
+  // The kernel of a rank is made for its own heads; the row stride comes with the launch.
+  const layout::Layout rank = layout::resolve(layout::shard(*spec, 8));
+  CHECK(rank.tensor("b").inner == 6);
+  CHECK(rank.tensor("b").launch_stride);
+}
