@@ -7,7 +7,8 @@
 
 namespace gdn::emit {
 
-// "struct Decode { ... };", one such type a variant, and the static_asserts that hold the generator's addresses against the type's own.
+// "struct Decode { ... };", one such type a variant, and the static_asserts that hold the generator's addresses against
+// the type's own.
 std::string facts_type(const plan::Planned& planned);
 
 // The type's name: the operation in PascalCase ("conv_update" -> "ConvUpdate").

@@ -18,7 +18,7 @@ struct Target {
   int static_shared = 0;   // bytes of static shared memory a block can have
   std::string_view about;  // for people
   std::string_view kept =
-      {};  // the operation that generated/ keeps of it; empty: all. Each is emitted where it is asked for
+      {};              // the operation that generated/ keeps of it; empty: all. Each is emitted where it is asked for
   int processors = 0;  // multiprocessors of the usual device
   bool clusters = false;  // whether neighbouring blocks can meet and reach each other's shared memory
 };

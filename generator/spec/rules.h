@@ -66,6 +66,7 @@ enum class RuleId : std::uint8_t {
   kLayersRange,
   kLayersBase,
   kLayersList,
+  kStateRounding,
   kQuantMax,
   kQuantGroup,
   kQuantFloor,
@@ -91,6 +92,7 @@ enum class RuleId : std::uint8_t {
   kDimsForeign,
   kDimsMissing,
   kHandoverDtype,
+  kStateScale,
   kCount,
 };
 

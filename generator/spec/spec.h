@@ -181,6 +181,7 @@ struct Speculative {
 
 struct Rounding {
   Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
+  Located<bool> state_stochastic;                // state: nearest | stochastic; of 16-bit states
 };
 
 // Where the keys of the five tensor sections stand; line 0: the section is missing.

@@ -291,6 +291,7 @@ constexpr Check kChecks[] = {
     {RuleId::kLayersRange, check_layers_range},
     {RuleId::kLayersBase, check_layers_base},
     {RuleId::kLayersList, check_layers_list},
+    {RuleId::kStateRounding, check_state_rounding},
     {RuleId::kQuantMax, check_quant_max},
     {RuleId::kQuantGroup, check_quant_group},
     {RuleId::kQuantFloor, check_quant_floor},
@@ -315,6 +316,7 @@ constexpr Check kChecks[] = {
     {RuleId::kDimsForeign, check_dims_foreign},
     {RuleId::kDimsMissing, check_dims_missing},
     {RuleId::kHandoverDtype, check_handover_dtype},
+    {RuleId::kStateScale, check_state_scale},
 };
 
 }  // namespace

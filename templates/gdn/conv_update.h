@@ -50,14 +50,11 @@ GDN_DEVICE void conv_update(const Args& args) {
   }
 
   Deal<F::kThreads> deal;
-  convolve_head<F, ConvOfQ<F>>(
-      args, row, slot, key_head, deal, to_output<Q>(args, row, key_head));
-  convolve_head<F, ConvOfK<F>>(
-      args, row, slot, key_head, deal, to_output<K>(args, row, key_head));
+  convolve_head<F, ConvOfQ<F>>(args, row, slot, key_head, deal, to_output<Q>(args, row, key_head));
+  convolve_head<F, ConvOfK<F>>(args, row, slot, key_head, deal, to_output<K>(args, row, key_head));
   for (int g = 0; g < F::kGroup; ++g) {
     const int head = value_head<F>(key_head, g);
-    convolve_head<F, ConvOfV<F>>(
-        args, row, slot, head, deal, to_output<V>(args, row, head));
+    convolve_head<F, ConvOfV<F>>(args, row, slot, head, deal, to_output<V>(args, row, head));
     if constexpr (Z::kPresent) {
       copy_head<F, typename F::InputZ, Z>(part<typename F::InputZ>(args, row), part<Z>(args, row), head);
     }

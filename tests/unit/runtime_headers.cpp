@@ -19,7 +19,7 @@ std::map<std::string, std::string> files_of(const std::string& folder, const std
     if (!entry.is_regular_file()) continue;
     std::ifstream file(entry.path(), std::ios::binary);
     files[prefix + entry.path().lexically_relative(folder).generic_string()] = {std::istreambuf_iterator<char>(file),
-                                                        std::istreambuf_iterator<char>()};
+                                                                                std::istreambuf_iterator<char>()};
   }
   return files;
 }
