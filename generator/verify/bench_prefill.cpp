@@ -169,6 +169,7 @@ class CudaPrefill {
         const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
         views.push_back(view_of(small[i], memory.back().data(), Tile::count(tile.problem(), i, lengths), leading));
       }
+      memory.push_back(add_workspace(device_, planned.kernel, static_cast<int>(rows_of(lengths)), views));
       runtime::check(planned.kernel, rows_of(lengths), lengths.sequences + 1, views);
       launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), lengths.sequences + 1, views));
     }

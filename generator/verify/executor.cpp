@@ -121,32 +121,13 @@ class DeviceKernel : public Loaded {
       device_.copy_in(buffers.back().data(), host.data(), host.size_bytes());
       there[i].data = buffers.back().data();
     }
-    const runtime::Buffer workspace = add_workspace(problem, there);
+    const runtime::Buffer workspace = add_workspace(device_, kernel_->plan(), problem.rows(), there);
     launch(there);
     device_.synchronize();
     for (std::size_t i = 0; i < views.size(); ++i) {
       oracle::Buffer& host = problem.buffers()[i];
       device_.copy_out(host.data(), buffers[i].data(), host.size_bytes());
     }
-  }
-
-  // For a kernel that takes one; filled with NaN, for what lies there before a launch means nothing.
-  runtime::Buffer add_workspace(const oracle::Problem& problem, std::vector<runtime::View>& there) {
-    const core::KernelPlan& plan = kernel_->plan();
-    if (core::workspace_operand(plan) < 0) return {};
-    const auto offsets = static_cast<std::size_t>(plan.facts.offsets_operand);
-    const auto sequences = static_cast<int>(there[offsets].sizes[0] - 1);
-    const auto bytes = static_cast<std::size_t>(core::workspace_bytes(plan, problem.rows(), sequences));
-    runtime::Buffer buffer = device_.alloc(bytes);
-    device_.fill(buffer.data(), 0xff, bytes);
-    runtime::View view;
-    view.data = buffer.data();
-    view.dtype = core::DType::kUint8;
-    view.sizes = {static_cast<std::int64_t>(bytes)};
-    view.strides = {1};
-    view.layout = plan.operands.back().layout;
-    there.push_back(std::move(view));
-    return buffer;
   }
 
   runtime::Device device_;
@@ -196,6 +177,24 @@ std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Targ
                          fmt::format("the host shim runs GPU sources; {} is a CPU target: use --on cpu", source.name));
   }
   return std::make_unique<ShimExecutor>(source);
+}
+
+runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
+                              std::vector<runtime::View>& views) {
+  if (core::workspace_operand(plan) < 0) return {};
+  const auto offsets = static_cast<std::size_t>(plan.facts.offsets_operand);
+  const auto sequences = static_cast<int>(views[offsets].sizes[0] - 1);
+  const auto bytes = static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences));
+  runtime::Buffer buffer = device.alloc(bytes);
+  device.fill(buffer.data(), 0xff, bytes);
+  runtime::View view;
+  view.data = buffer.data();
+  view.dtype = core::DType::kUint8;
+  view.sizes = {static_cast<std::int64_t>(bytes)};
+  view.strides = {1};
+  view.layout = plan.operands.back().layout;
+  views.push_back(std::move(view));
+  return buffer;
 }
 
 std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "device/device.h"
 #include "layout/layout.h"
 #include "oracle/problem.h"
 #include "plan/plan.h"
@@ -46,5 +47,11 @@ std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Targ
 
 // The problem's buffers as views; the layouts are those that `owner` (the layout of whoever made the buffers) states.
 std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner);
+
+// The workspace of a launch of `rows` tokens, where the plan takes one: memory of the device, behind the other views,
+// which hold the offsets of the sequences. Filled with NaN, for what lies there before a launch means nothing. An empty
+// buffer, and no view, where the plan takes none.
+runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
+                              std::vector<runtime::View>& views);
 
 }  // namespace gdn::verify
