@@ -222,6 +222,10 @@ std::string facts_type(const plan::Planned& planned) {
     text += boolean("kQuantDivides", f.quant_divides, "output_quant.arithmetic");
     text += boolean("kScaleGroupFirst", f.scale_group_first, "outputs.out_scale");
   }
+  if (f.stochastic_state) {
+    text += boolean("kStochasticState", f.stochastic_state, "rounding.state");
+    text += integer("kSeedOperand", f.seed_operand, "where the seed of the state's rounding stands");
+  }
   text += alias("RoundConv", element(f.round_conv), "rounding.conv");
   text += alias("RoundQk", element(f.round_qk), "rounding.qk");
   text += alias("RoundBeta", element(f.round_beta), "rounding.beta");

@@ -234,6 +234,7 @@ core::Facts numbers_of(const spec::Spec& spec) {
     facts.quant_from = *spec.output_quant.from;
     facts.quant_divides = *spec.output_quant.divides;
   }
+  facts.stochastic_state = *spec.rounding.state_stochastic;
   facts.round_conv = *spec.rounding.conv;
   facts.round_qk = *spec.rounding.qk;
   facts.round_beta = *spec.rounding.beta;

@@ -48,7 +48,13 @@ class Comparison {
         if (load(buffer_.dtype, got) != 0) count(not_zero_, [&] { return place(row, i); });
       } else if (rule == RowRule::kValues && (all_written_ || expected_.written[i])) {
         compare_value(row, i, load(buffer_.dtype, got), load(buffer_.dtype, want));
-        if (!expected_.exact.empty()) compare_code(row, i, got, want);
+        if (!expected_.exact.empty()) {
+          if (core::size_of(buffer_.dtype) == 1) {
+            compare_code(row, i, got, want);
+          } else {
+            compare_chance(row, i, got);
+          }
+        }
       } else if (std::memcmp(got, want, core::size_of(buffer_.dtype)) != 0) {
         count(untouched_, [&] { return place(row, i); });
         if (rule == RowRule::kUntouched) return;  // a row counts once
@@ -80,6 +86,28 @@ class Comparison {
     return (bits & 0x80) != 0 ? -(bits & 0x7f) : bits;
   }
 
+  // What is stored as codes, or by chance: the output or the state. Its relative error before that, and the largest
+  // code.
+  double error_before() const {
+    if (buffer_.kind == Kind::kOutput) return output_tolerance(problem_.spec());
+    return *problem_.spec().rounding.qk == core::DType::kFp32 ? 1e-5 : 5e-3;
+  }
+  double largest() const {
+    if (buffer_.kind == Kind::kOutput) return *problem_.spec().output_quant.max;
+    return buffer_.dtype == core::DType::kE4m3fn ? 448 : 240;
+  }
+
+  // Rounded by chance: one of the two numbers on both sides of the exact one.
+  void compare_chance(std::int64_t row, std::size_t position, const std::byte* got) {
+    const double value = load(buffer_.dtype, got);
+    const double exact = expected_.exact[static_cast<std::size_t>(row * buffer_.inner) + position];
+    const bool bf16 = buffer_.dtype == core::DType::kBf16;
+    const int exponent = std::max(std::ilogb(std::max(std::fabs(value), std::fabs(exact))), bf16 ? -126 : -14);
+    const double step = std::ldexp(1.0, exponent - (bf16 ? 7 : 10));
+    if (std::fabs(value - exact) <= step + error_before() * (std::fabs(exact) + 1)) return;
+    count(wrong_chances_, [&] { return fmt::format("{}: got {:.7g} for {:.7g}", place(row, position), value, exact); });
+  }
+
   // The oracle's code, or the next one where the number lies so near to the tie between the two that the error which a
   // kernel's output may have before it is quantised leads across.
   void compare_code(std::int64_t row, std::size_t position, const std::byte* got, const std::byte* want) {
@@ -87,11 +115,10 @@ class Comparison {
     const int apart = std::abs(rank(*got) - rank(*want));
     if (apart == 0 && std::isnan(value) == std::isnan(wanted)) return;
     const double exact = expected_.exact[static_cast<std::size_t>(row * buffer_.inner) + position];
-    const bool rounded_before = output_tolerance(problem_.spec()) > 1e-4;
     // The largest number of a group is about three times its mean one, of which the error is a part; roundings before
     // to 16 bits move a number, and the scale, by up to 2^-7 of itself.
-    const double slack = output_tolerance(problem_.spec()) * *problem_.spec().output_quant.max / 3 +
-                         std::fabs(exact) * (rounded_before ? 0x1p-6 : 3e-5);
+    const double error = error_before();
+    const double slack = error * largest() / 3 + std::fabs(exact) * (error > 1e-4 ? 0x1p-6 : 3e-5);
     if (apart == 1 && std::fabs(exact - (value + wanted) / 2) <= slack) return;
     count(wrong_codes_,
           [&] { return fmt::format("{}: got {}, want {} from {:.7g}", place(row, position), value, wanted, exact); });
@@ -128,6 +155,7 @@ class Comparison {
     if (worst_row_ >= 0) deviation_.worst = place(worst_row_, worst_position_);
     report(wrong_copies_, "copied elements arrived wrong");
     report(wrong_codes_, "codes are neither the oracle's nor its neighbour across a near tie");
+    report(wrong_chances_, "numbers are not next to the one that was rounded");
     report(not_zero_, "elements of padding rows are not zero");
     report(untouched_, "rows or elements changed that the operation must not touch");
     report(gaps_, "gaps between rows were written");
@@ -193,7 +221,7 @@ class Comparison {
   double worst_ = 0;
   std::int64_t worst_row_ = -1;
   std::size_t worst_position_ = 0;
-  Tally wrong_copies_, wrong_codes_, not_zero_, untouched_, gaps_;
+  Tally wrong_copies_, wrong_codes_, wrong_chances_, not_zero_, untouched_, gaps_;
 };
 
 }  // namespace

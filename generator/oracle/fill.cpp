@@ -128,7 +128,10 @@ Drawer drawer_of(const Problem& problem, const std::string& key, const PartMap& 
   const spec::Spec& spec = problem.spec();
   const std::string part = last_word(key);
   if (starts_with(key, "conv_weight.")) return bell(0.35, 0.35);
-  if (key == "state" || key == "intermediate_state") return bell(0, 0.5);
+  const bool scaled_state = problem.operands().find("state_scale").operand >= 0;
+  if (key == "state") return bell(0, scaled_state ? 100 : 0.5);  // codes
+  if (key == "intermediate_state") return bell(0, 0.5);
+  if (key == "state_scale") return [](int, double, Draws& draws) { return draws.own.uniform(0.003, 0.007); };
   if (key == "record_k") return bell(0, 1 / std::sqrt(static_cast<double>(*spec.dims.key)));
   if (key == "record_u") return bell(0, 0.5);
   if (key == "record_decay") return [](int, double, Draws& draws) { return draws.own.uniform(0.02, 0.999); };

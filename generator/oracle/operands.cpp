@@ -47,6 +47,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_named(spec_.pools, "conv_state", Kind::kPool);
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
+    add_seed();
     add_named(spec_.outputs, "out", Kind::kOutput);
   } else if (operation == "decode_spec" || operation == "state_commit") {
     if (!*spec_.speculative.given) throw std::invalid_argument(fmt::format("{}: speculative is none", *spec_.name));
@@ -84,6 +85,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
+    add_seed();
     add_handover({"o"}, Kind::kOutput);
   } else if (operation == "chunk_delta") {
     if (!*spec_.prefill.enabled) throw std::invalid_argument(fmt::format("{}: prefill is none", *spec_.name));
@@ -146,6 +148,15 @@ void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* p
     found = true;
   }
   if (!found) throw std::invalid_argument(fmt::format("operation {} needs the tensor {}", operation_, one));
+}
+
+void Operands::add_seed() {
+  if (!*spec_.rounding.state_stochastic) return;
+  seed_ = static_cast<int>(list_.size());
+  list_.push_back({"seed", Kind::kIndices, nullptr, core::DType::kInt64, false, false});
+  TensorMap map;
+  map.inner = 1;
+  maps_.push_back(map);
 }
 
 void Operands::add_slots(Leading leading) {

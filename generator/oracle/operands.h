@@ -48,13 +48,14 @@ class Operands {
   int slots() const { return slots_; }        // index of the slots operand, -1 if there is none
   int offsets() const { return offsets_; }    // of cu_seqlens
   int flags() const { return flags_; }        // of has_initial_state
+  int seed() const { return seed_; }          // of the seed that states are rounded by, -1 if there is none
   int accepted() const { return accepted_; }  // of accepted
   bool prefills() const;                      // several tokens a sequence, in the order of cu_seqlens
   bool drafts() const;                        // the same, few of them and with roll-back; and state_commit
 
   // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
-  // "dt_bias", "norm_weight", "norm_bias", "state", "intermediate_state", "record_k", "record_u", "record_decay",
-  // "out.out_scale". find returns operand -1 when there is none, at throws std::invalid_argument.
+  // "dt_bias", "norm_weight", "norm_bias", "state", "state_scale", "intermediate_state", "record_k", "record_u",
+  // "record_decay", "out.out_scale". find returns operand -1 when there is none, at throws std::invalid_argument.
   BoundPart find(const std::string& key) const;
   BoundPart at(const std::string& key) const;
 
@@ -66,6 +67,7 @@ class Operands {
   void add_inputs(std::initializer_list<const char*> wanted);
   void add_handover(std::initializer_list<const char*> names, Kind kind, bool copies = false);
   void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
+  void add_seed();
   void add_slots(Leading leading = Leading::kToken);
   void add_indices(const char* name, core::DType dtype, int& index);
   void bind();
@@ -75,7 +77,7 @@ class Operands {
   std::vector<OperandInfo> list_;
   std::vector<TensorMap> maps_;
   std::vector<std::pair<std::string, BoundPart>> parts_;
-  int slots_ = -1, offsets_ = -1, flags_ = -1, accepted_ = -1;
+  int slots_ = -1, offsets_ = -1, flags_ = -1, accepted_ = -1, seed_ = -1;
 };
 
 }  // namespace gdn::oracle

@@ -139,6 +139,10 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
 }
 
 void Problem::fill_tokens() {
+  if (operands_->seed() >= 0) {
+    Buffer& seed = buffers_[static_cast<std::size_t>(operands_->seed())];
+    store(seed.dtype, seed.data(), static_cast<double>(options_.seed * 1000003 + static_cast<std::uint64_t>(step_)));
+  }
   if (tagged_) {
     fill_tags(*this, tag_, Kind::kInput);
   } else {
@@ -321,8 +325,9 @@ double tolerance(const spec::Spec& spec, const Buffer& buffer) {
   const bool rounds_qk = *spec.rounding.qk != core::DType::kFp32;
   const bool rounds_o = *spec.rounding.o != core::DType::kFp32;
   const bool rounds_norm = *spec.rounding.norm != core::DType::kFp32;
-  const bool after_qk = buffer.name == "state" || buffer.name == "intermediate_state" || buffer.name == "record_k" ||
-                        buffer.name == "record_u" || buffer.name == "handover.o" || buffer.name == "out";
+  const bool after_qk = buffer.name == "state" || buffer.name == "state_scale" || buffer.name == "intermediate_state" ||
+                        buffer.name == "record_k" || buffer.name == "record_u" || buffer.name == "handover.o" ||
+                        buffer.name == "out";
   const bool after_o = buffer.name == "handover.o" || buffer.name == "out";
   const bool after_norm = buffer.name == "out";
   if ((after_qk && rounds_qk) || (after_o && rounds_o) || (after_norm && rounds_norm)) return kSixteenBit;

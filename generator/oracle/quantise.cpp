@@ -31,6 +31,11 @@ double quantisation_scale(const spec::OutputQuant& quant, double amax) {
   return std::ldexp(1.0, fraction == 0.5 ? exponent - 1 : exponent);
 }
 
+double state_scale(core::DType dtype, double amax) {
+  const double scale = round_to(core::DType::kFp32, amax / (dtype == core::DType::kE4m3fn ? 448 : 240));
+  return scale < 0x1p-126 ? 0 : scale;
+}
+
 double quantised(const spec::OutputQuant& quant, double y, double scale) {
   if (scale == 0) return 0;
   return std::clamp(y / scale, -*quant.max, *quant.max);

@@ -11,6 +11,10 @@ namespace gdn::oracle {
 // and, for ue8m0, the smallest power of two that is at least as large.
 double quantisation_scale(const spec::OutputQuant& quant, double amax);
 
+// The scale of a value channel of an 8-bit state: amax over its key channels / the largest code, as a float holds it,
+// and 0 where that is below the smallest normal float.
+double state_scale(core::DType dtype, double amax);
+
 // The number that is rounded to a code: y / scale, but no larger than max; 0 where the scale is 0.
 double quantised(const spec::OutputQuant& quant, double y, double scale);
 

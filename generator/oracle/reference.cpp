@@ -309,11 +309,52 @@ class Reference {
   // The recurrent step of all value heads. Moves the state on; returns o, rounded.
   Values delta(int row, const Values& raw_q, const Values& raw_k, const Values& v, const Values& g,
                const Values& beta) {
-    Values state = get("state", problem_.row_slot(row));
+    Values state = stored_state(problem_.row_slot(row));
     const Values o =
         step(normalised(raw_q, *spec_.qk_scale.q), normalised(raw_k, *spec_.qk_scale.k), v, g, beta, state);
-    put("state", problem_.row_slot(row), state);
+    store_state(problem_.row_slot(row), state);
     return o;
+  }
+
+  // An 8-bit state is codes times the scales of their value channels.
+  Values stored_state(std::int64_t slot) const {
+    Values state = get("state", slot);
+    if (operands_.find("state_scale").operand < 0) return state;
+    const Values scale = get("state_scale", slot);
+    for (std::size_t i = 0; i < state.size(); ++i) state[i] *= scale[scale_index(i)];
+    return state;
+  }
+
+  void store_state(std::int64_t slot, Values state) {
+    const BoundPart part = operands_.at("state");
+    ExpectedBuffer& expected = expectation_.buffers[static_cast<std::size_t>(part.operand)];
+    const Buffer& buffer = problem_.buffers()[static_cast<std::size_t>(part.operand)];
+    if (operands_.find("state_scale").operand >= 0) {
+      Values scale(static_cast<std::size_t>(*spec_.heads.value) * static_cast<std::size_t>(*spec_.dims.value));
+      for (std::size_t i = 0; i < state.size(); ++i) {
+        scale[scale_index(i)] = std::max(scale[scale_index(i)], std::fabs(state[i]));
+      }
+      for (double& x : scale) x = state_scale(buffer.dtype, x);
+      for (std::size_t i = 0; i < state.size(); ++i) {
+        state[i] = scale[scale_index(i)] == 0 ? 0 : state[i] / scale[scale_index(i)];
+      }
+      put("state_scale", slot, scale);
+    } else if (!*spec_.rounding.state_stochastic) {
+      put("state", slot, state);
+      return;
+    }
+    expected.exact.resize(static_cast<std::size_t>(buffer.rows * buffer.inner));
+    for (std::size_t i = 0; i < state.size(); ++i) {
+      expected.exact[static_cast<std::size_t>(slot * buffer.inner + part.map->offset[i])] = state[i];
+    }
+    put("state", slot, state);
+  }
+
+  // From a state's element in the oracle's order to its value channel's scale.
+  std::size_t scale_index(std::size_t i) const {
+    const std::size_t key_dim = static_cast<std::size_t>(*spec_.dims.key);
+    const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
+    return i / (key_dim * value_dim) * value_dim + i % value_dim;
   }
 
   // The same on a state at hand, from q and k as the rule reads them; `u`, where it is asked for, is what was written

@@ -50,7 +50,18 @@ class Collector {
     }
     return *this;
   }
-  Collector& state(Access access = Access::kReadWrite) { return add_named("state", access); }
+  Collector& state(Access access = Access::kReadWrite) {
+    add_named("state", access);
+    for (const layout::TensorLayout& tensor : layout_.pools) {
+      if (tensor.name == "state_scale") add(tensor, access, tensor.domain);
+    }
+    return *this;
+  }
+  // Of a step that stores a state by chance.
+  Collector& seed() {
+    if (!layout_.numbers.stochastic_state) return *this;
+    return indices(Indices::kSeed, core::DType::kInt64, Leading::kNone);
+  }
   // What a scheme of speculative decoding keeps beside state and window.
   Collector& drafts(Access access) {
     for (const layout::TensorLayout& tensor : layout_.pools) {
@@ -167,7 +178,7 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
   Collector collect(layout);
   if (operation == "decode") {
     collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
-    collect.conv_states().state().slots().output();
+    collect.conv_states().state().slots().seed().output();
   } else if (operation == "decode_spec") {
     collect.inputs("qkvzba").conv_parameters().gate_parameters().norm_parameters();
     const bool intermediate = layout.numbers.rollback == core::Rollback::kIntermediate;
@@ -194,7 +205,7 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
   } else if (operation == "delta_update") {
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);
-    collect.state().slots().handover("o", Access::kWrite);
+    collect.state().slots().seed().handover("o", Access::kWrite);
   } else if (operation == "chunk_delta") {
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kRead, kConvolved);
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);
@@ -221,6 +232,8 @@ std::string_view name_of(const Use& use) {
       return "has_initial_state";
     case Indices::kAccepted:
       return "accepted";
+    case Indices::kSeed:
+      return "seed";
   }
   return "?";
 }
@@ -230,6 +243,7 @@ core::Identity identity_of(const layout::Layout& layout, const Use& use) {
   if (use.indices == Indices::kOffsets) {
     return core::make_identity(fmt::format("{} [sequence + 1] offsets", core::to_string(use.dtype)));
   }
+  if (use.indices == Indices::kSeed) return core::make_identity(fmt::format("{} seed", core::to_string(use.dtype)));
   if (use.indices == Indices::kFlags) {
     return core::make_identity(fmt::format("{} [sequence] flags", core::to_string(use.dtype)));
   }

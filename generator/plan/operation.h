@@ -35,6 +35,7 @@ enum class Indices : std::uint8_t {
   kOffsets,   // "cu_seqlens": where each sequence begins
   kFlags,     // "has_initial_state": whether a sequence starts from what its slot holds
   kAccepted,  // "accepted": tokens accepted of each sequence's last launch
+  kSeed,      // "seed": what the random roundings of a launch start from
 };
 
 // One operand before it becomes part of a plan: a tensor of the layout, or indices, and what the operation does with
@@ -53,7 +54,7 @@ struct Use {
 // Throws std::invalid_argument for an unknown operation.
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation);
 
-// The operand's name in plans: the tensor's, "slots", "cu_seqlens", "has_initial_state" or "accepted".
+// The operand's name in plans: the tensor's, "slots", "cu_seqlens", "has_initial_state", "accepted" or "seed".
 std::string_view name_of(const Use& use);
 
 // The layout that the owner of such a tensor states for it: its own canonical text with what the values mean to the

@@ -46,7 +46,8 @@ Map Facts::* slot_of(const std::string& tensor, const std::string& part, Access 
                                                                  {"record_k", &Facts::record_k},
                                                                  {"record_u", &Facts::record_u},
                                                                  {"record_decay", &Facts::record_decay},
-                                                                 {"state", &Facts::state}};
+                                                                 {"state", &Facts::state},
+                                                                 {"state_scale", &Facts::state_scale}};
   static const std::map<std::string, Map Facts::*> conv = {
       {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
       {"conv_bias.q", &Facts::bias_q},     {"conv_bias.k", &Facts::bias_k},     {"conv_bias.v", &Facts::bias_v},
@@ -106,6 +107,10 @@ core::Operand indices_operand(const Use& use, int index, Facts& facts) {
       operand.role = core::Role::kOffsets;
       facts.offset_dtype = use.dtype;
       facts.offsets_operand = index;
+      break;
+    case Indices::kSeed:
+      operand.role = core::Role::kSeed;
+      facts.seed_operand = index;
       break;
     case Indices::kFlags:
       operand.role = core::Role::kFlags;
@@ -178,6 +183,7 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
     text += fmt::format(" prefill(chunk={} initial={} final={} qk={})", f.chunk, static_cast<int>(f.initial_states),
                         f.final_states, core::to_string(f.round_prefill_qk));
   }
+  if (f.stochastic_state) text += " state(stochastic)";
   if (f.out_scale.present()) {
     text += fmt::format(" quant(group={} max={} floor_at={} floor={} ue8m0={} from={} divides={})", f.quant_group,
                         f.quant_max, static_cast<int>(f.quant_floor_at), f.quant_floor, f.quant_power_of_two,
@@ -290,10 +296,23 @@ void check_form(const core::KernelPlan& plan) {
                                 plan.target, core::to_string(choice.form), plan.facts.key_dim, plan.facts.value_dim));
 }
 
+// Why an operation of a target can't keep the state as the spec says; empty: it can, or has none.
+std::string state_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
+  const bool one_token = operation == "decode" || operation == "delta_update";
+  if (!one_token && operation != "decode_spec" && operation != "state_commit" && operation != "chunk_delta") return "";
+  const bool scaled = core::size_of(layout.tensor("state").dtype) == 1;
+  if (!scaled && !layout.numbers.stochastic_state) return "";
+  const char* what = scaled ? "an 8-bit state" : "a state that is rounded by chance";
+  if (target.family == Family::kCpu) return fmt::format("{} on {}: no CPU kernel has {}", operation, target.name, what);
+  if (one_token) return "";
+  return fmt::format("{} on {}: no kernel of several tokens has {} yet", operation, target.name, what);
+}
+
 // Why a target has no kernel for an operation of a spec; empty: it has.
 std::string unavailable(const layout::Layout& layout, std::string_view operation, const Target& target) {
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
+  if (std::string reason = state_refused(layout, operation, target); !reason.empty()) return reason;
   if (target.family != Family::kCpu) return "";
   if (drafts(operation)) return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   if (prefills(operation) && layout.numbers.rule == core::Rule::kKda) {
@@ -381,6 +400,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
       plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
     }
   }
+  if (plan.facts.seed_operand < 0) plan.facts.stochastic_state = false;
   if (!plan.facts.out_scale.present()) forget_quantisation(plan.facts);
   check_form(plan);
   plan.identity = kernel_identity(plan);

@@ -136,7 +136,10 @@ class Comparison {
       change.after = shown(key, after_.spec);
       change.note = key.help;
       // An engine makes as many layers as there are: their number shows, which of them are of this kind does not.
-      const bool visible = key.path == "slots.dtype" || key.path == "layers.count" ||
+      // How a state is rounded is written where it has 16 bits, which its dtype shows.
+      const bool by_dtype = change.before == "not written" || change.after == "not written";
+      const bool visible = key.path == "slots.dtype" || (key.path == "rounding.state" && by_dtype) ||
+                           key.path == "layers.count" ||
                            (key.path == "layers.list" && *before_.spec.layers.count != *after_.spec.layers.count);
       change.silent = !visible && !(sizes_something(key.path) && shapes_change_);
       numbers.push_back(std::move(change));

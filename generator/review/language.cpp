@@ -88,6 +88,9 @@ std::string dims_of(const spec::TensorKey& key) {
     case Holds::kState:
       add("value heads, key_dim, value_dim");
       break;
+    case Holds::kStateRows:
+      add("value heads, value_dim");
+      break;
     case Holds::kScaleGroups:
       add("scale_group, in either order");
       break;

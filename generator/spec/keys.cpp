@@ -179,9 +179,10 @@ Applies is(const Located<T>& leaf, bool answer) {
 Key a_log() {
   using core::AStored;
   constexpr std::int64_t kPadded = 3;
-  Key key = row("decay.a_log", ValueType::kWord, "", {RuleId::kDecayALog, RuleId::kDecayEntries},
-                "what the parameter a_log stores: A_log, A_log and zeros behind it (log_padded), or -exp(A_log) as GGUF "
-                "files do; absent: there is none, exp(A_log) is 1");
+  Key key =
+      row("decay.a_log", ValueType::kWord, "", {RuleId::kDecayALog, RuleId::kDecayEntries},
+          "what the parameter a_log stores: A_log, A_log and zeros behind it (log_padded), or -exp(A_log) as GGUF "
+          "files do; absent: there is none, exp(A_log) is 1");
   key.words = {say("log", AStored::kLog), say("negative_exp", AStored::kNegativeExp), say("absent", AStored::kAbsent),
                say("log_padded", kPadded)};
   key.store = [](Spec& s, const Value& v) {
@@ -221,6 +222,12 @@ std::vector<Key> make_keys() {
   const auto padded_a_log = [](const Spec& s) { return is(s.decay.a_log_padded, *s.decay.a_log_padded); };
   const auto kda = [](const Spec& s) { return is(s.rule, *s.rule == core::Rule::kKda); };
   const std::vector<Word> projections = {say("low_rank", Projection::kLowRank), say("single", Projection::kSingle)};
+  // Whether the state has 16 bits, which the pools say: unknown while keys are read, known to everybody who asks later.
+  const auto narrow_state = [](const Spec& s) {
+    const Tensor* state = find_tensor(s.pools, "state");
+    if (!state || state->dtype.place.line == 0) return Applies::kUnknown;
+    return *state->dtype == DType::kBf16 || *state->dtype == DType::kFp16 ? Applies::kYes : Applies::kNo;
+  };
   const auto padded = [](const Spec& s) { return is(s.slots.padding, *s.slots.padding != Padding::kNone); };
   const auto prefilled = [](const Spec& s) { return prefilled_of(s); };
   const auto flagged = [](const Spec& s) {
@@ -411,6 +418,11 @@ std::vector<Key> make_keys() {
       dtype("rounding.qk", GDN_AT(rounding.qk), RuleId::kRoundingDtype, "q and k after norm and scale"),
       dtype("rounding.beta", GDN_AT(rounding.beta), RuleId::kRoundingDtype, "beta"),
       dtype("rounding.o", GDN_AT(rounding.o), RuleId::kRoundingDtype, "o before the output norm"),
+      when(word("rounding.state", {say("nearest", false), say("stochastic", true)}, GDN_AT(rounding.state_stochastic),
+                {RuleId::kStateRounding},
+                "a 16-bit state as it is stored: nearest; stochastic: up with the probability of its distance from "
+                "below, from a seed given at launch"),
+           "pools.state is bf16 or fp16", narrow_state),
       dtype("rounding.norm", GDN_AT(rounding.norm), RuleId::kRoundingDtype, "o after the norm, before the weight"),
 
       integer_or_unread("layers.count", GDN_AT(layers.count), "layers", {RuleId::kLayersRange},
@@ -426,15 +438,13 @@ std::vector<Key> make_keys() {
            "rule is kda", kda),
       when(integer("projections.a_rank", GDN_AT(projections.a_rank), "elements", {RuleId::kProjectionsRank},
                    "rows of its first matrix and columns of its second"),
-           "rule is kda and projections.a is low_rank",
-           [](const Spec& s) { return low_rank(s, s.projections.a); }),
+           "rule is kda and projections.a is low_rank", [](const Spec& s) { return low_rank(s, s.projections.a); }),
       when(word("projections.z", projections, GDN_AT(projections.z), {},
                 "how the checkpoint makes z, the output gate: low_rank, two matrices, or a single one"),
            "rule is kda", kda),
       when(integer("projections.z_rank", GDN_AT(projections.z_rank), "elements", {RuleId::kProjectionsRank},
                    "rows of its first matrix and columns of its second"),
-           "rule is kda and projections.z is low_rank",
-           [](const Spec& s) { return low_rank(s, s.projections.z); }),
+           "rule is kda and projections.z is low_rank", [](const Spec& s) { return low_rank(s, s.projections.z); }),
   };
 }
 
@@ -469,7 +479,8 @@ constexpr Remark kRemarks[] = {
     {"decay.threshold", kByEngine, "an exp that overflows"},
     {"decay.bound_key", kByModel,
      "a reader that looks for another key, finds none and takes its default, or the softplus form"},
-    {"decay.a_log_entries", kByEngine, "padded entries cut by rank in place of the heads': wrong heads, without an error"},
+    {"decay.a_log_entries", kByEngine,
+     "padded entries cut by rank in place of the heads': wrong heads, without an error"},
     {"projections.a", kByModel, "the two matrices of a gate applied in the wrong order"},
     {"projections.a_rank", kByModel, ""},
     {"projections.z", kByModel, "an output gate taken for another layer's matrix of the same name and shape"},
@@ -512,6 +523,7 @@ constexpr Remark kRemarks[] = {
     {"rounding.qk", kByEngine, "q and k rounded between norm and product in one path only"},
     {"rounding.beta", kByEngine, "gates rounded in one path only"},
     {"rounding.o", kByEngine, "a read-out that overflows in fp16 although the state is fp32"},
+    {"rounding.state", kByEngine, "a 16-bit state that drifts one way over thousands of steps"},
     {"rounding.norm", kByEngine, "one rounding of the fused kernel, two of the reference"},
     {"layers.count", kByModel, "a last layer that breaks the pattern of the others"},
     {"layers.base", kByModel, "a list that counts from 1 read as one that counts from 0: every layer shifts by one"},
@@ -538,6 +550,8 @@ const std::vector<Key>& keys() {
 
 std::vector<core::DType> dtypes(DtypeSet set) {
   switch (set) {
+    case DtypeSet::kWideState:
+      return {DType::kBf16, DType::kFp16, DType::kFp32, DType::kE4m3fn, DType::kE4m3fnuz};
     case DtypeSet::kActivation:
     case DtypeSet::kState:
       return {DType::kBf16, DType::kFp16, DType::kFp32};
@@ -578,8 +592,10 @@ const std::vector<TensorKey>& tensor_keys() {
       {"pools", "conv_state_q", Leads::kSlot, H::kKeyChannels, true, D::kActivation, false, "last inputs, of q"},
       {"pools", "conv_state_k", Leads::kSlot, H::kKeyChannels, true, D::kActivation, false, "last inputs, of k"},
       {"pools", "conv_state_v", Leads::kSlot, H::kValueChannels, true, D::kActivation, false, "last inputs, of v"},
-      {"pools", "state", Leads::kSlot, H::kState, false, D::kState, false, "the recurrent state S"},
-      {"pools", "state_scale", Leads::kSlot, H::kValueHeads, false, D::kExact, true, "scales of an 8-bit state"},
+      {"pools", "state", Leads::kSlot, H::kState, false, D::kWideState, false,
+       "the recurrent state S; an 8-bit number counts times its row's scale"},
+      {"pools", "state_scale", Leads::kSlot, H::kStateRows, false, D::kExact, false,
+       "scales of an 8-bit state, one a value channel: the largest magnitude over its key channels / the largest code"},
       {"pools", "intermediate_state", Leads::kSequence, H::kState, false, D::kState, false,
        "states after each token of a launch, where speculative.scheme is intermediate", true,
        core::Rollback::kIntermediate},
@@ -673,8 +689,7 @@ const OptionalSection* optional_section(std::string_view name) {
 }
 
 const std::vector<LaterKey>& later_keys() {
-  static const std::vector<LaterKey> kLater = {
-  };
+  static const std::vector<LaterKey> kLater = {};
   return kLater;
 }
 

@@ -68,7 +68,7 @@ struct Key {
 const std::vector<Key>& keys();
 
 // Which dtypes a tensor may have.
-enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kExact, kOutput };
+enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kWideState, kExact, kOutput };
 std::vector<core::DType> dtypes(DtypeSet set);
 
 // What a tensor holds, and so which dimensions it must have beside the leading one and `tap`.
@@ -81,6 +81,7 @@ enum class Holds : std::uint8_t {
   kDecays,         // value heads, and key_dim where the rule is kda: a decay for each key channel
   kValueDim,       // value_dim
   kState,          // value heads, key_dim, value_dim
+  kStateRows,      // value heads, value_dim
   kScaleGroups,    // scale_group; token may stand behind it
 };
 

@@ -62,6 +62,7 @@ const std::vector<RuleText>& rules() {
       {RuleId::kLayersRange, "layers.range", "a model has 1 to 1024 layers"},
       {RuleId::kLayersBase, "layers.base", "layers are counted from 0 or from 1"},
       {RuleId::kLayersList, "layers.list", "the list names layers of the model, ascending, each once"},
+      {RuleId::kStateRounding, "rounding.state", "how a state is rounded is written exactly where it has 16 bits"},
       {RuleId::kQuantMax, "output_quant.max", "a quantised number is at most 448, 240 or 224, as its type can hold"},
       {RuleId::kQuantGroup, "output_quant.group", "the groups of a row have the same number of channels"},
       {RuleId::kQuantFloor, "output_quant.floor", "a floor is above 0 and below 1"},
@@ -88,6 +89,7 @@ const std::vector<RuleText>& rules() {
       {RuleId::kDimsForeign, "dims.foreign", "a part has only its own dimensions"},
       {RuleId::kDimsMissing, "dims.missing", "a part has all its own dimensions"},
       {RuleId::kHandoverDtype, "handover.dtype", "what is handed over loses nothing that decode would keep"},
+      {RuleId::kStateScale, "pools.state_scale", "state_scale is given exactly where the state has 8 bits"},
   };
   return kRules;
 }

@@ -66,6 +66,7 @@ enum class RuleId : std::uint8_t {
   kLayersRange,
   kLayersBase,
   kLayersList,
+  kStateRounding,
   kQuantMax,
   kQuantGroup,
   kQuantFloor,
@@ -90,6 +91,7 @@ enum class RuleId : std::uint8_t {
   kDimsForeign,
   kDimsMissing,
   kHandoverDtype,
+  kStateScale,
   kCount,
 };
 

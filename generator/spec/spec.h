@@ -116,12 +116,12 @@ enum class BoundKey : std::uint8_t { kLowerBound, kGateLowerBound, kKdaLowerBoun
 struct Decay {
   Located<core::Domain> input;  // what `a` holds: logit
   Located<core::DecayForm> form;
-  Located<double> threshold;  // a number, or none (0)
-  Located<double> bound;      // of the bounded form; 0 when absent
+  Located<double> threshold;    // a number, or none (0)
+  Located<double> bound;        // of the bounded form; 0 when absent
   Located<BoundKey> bound_key;  // the config key that holds the bound
   Located<core::AStored> a_log;
-  Located<bool> a_log_padded;   // a_log: log_padded
-  Located<int> a_log_entries;   // stored entries of a padded a_log; those behind the heads' are zero
+  Located<bool> a_log_padded;      // a_log: log_padded
+  Located<int> a_log_entries;      // stored entries of a padded a_log; those behind the heads' are zero
   Located<core::Domain> handover;  // what `g` holds between the parts: ln | log2 | exp
 };
 
@@ -178,6 +178,7 @@ struct Speculative {
 
 struct Rounding {
   Located<core::DType> conv, qk, beta, o, norm;  // fp32: no rounding
+  Located<bool> state_stochastic;                // state: nearest | stochastic; of 16-bit states
 };
 
 // Where the keys of the five tensor sections stand; line 0: the section is missing.

@@ -167,10 +167,11 @@ void check_decay_entries(const Spec& spec, Diagnostics& diagnostics) {
   if (!known(entries) || !known(spec.heads.value) || !*spec.decay.a_log_padded) return;
   if (*entries > *spec.heads.value && *entries <= 4096) return;
   diagnostics
-      .error(entries.place, id(RuleId::kDecayEntries),
-             fmt::format("decay.a_log_entries = {} must be above heads.value = {} and at most 4096; write decay.a_log = "
-                         "log where no zeros follow",
-                         *entries, *spec.heads.value))
+      .error(
+          entries.place, id(RuleId::kDecayEntries),
+          fmt::format("decay.a_log_entries = {} must be above heads.value = {} and at most 4096; write decay.a_log = "
+                      "log where no zeros follow",
+                      *entries, *spec.heads.value))
       .note(spec.heads.value.place, "heads.value is set here");
 }
 
@@ -290,6 +291,7 @@ constexpr Check kChecks[] = {
     {RuleId::kLayersRange, check_layers_range},
     {RuleId::kLayersBase, check_layers_base},
     {RuleId::kLayersList, check_layers_list},
+    {RuleId::kStateRounding, check_state_rounding},
     {RuleId::kQuantMax, check_quant_max},
     {RuleId::kQuantGroup, check_quant_group},
     {RuleId::kQuantFloor, check_quant_floor},
@@ -313,6 +315,7 @@ constexpr Check kChecks[] = {
     {RuleId::kDimsForeign, check_dims_foreign},
     {RuleId::kDimsMissing, check_dims_missing},
     {RuleId::kHandoverDtype, check_handover_dtype},
+    {RuleId::kStateScale, check_state_scale},
 };
 
 }  // namespace

@@ -32,8 +32,8 @@ std::string_view leading_name(Leads leads) {
 bool is_leading_name(std::string_view name) { return name == "token" || name == "slot" || name == "sequence"; }
 
 bool has_value_heads(Holds holds) {
-  return holds == Holds::kValueChannels || holds == Holds::kValueHeads || holds == Holds::kDecays ||
-         holds == Holds::kState;
+  return holds == Holds::kValueChannels || holds == Holds::kValueHeads || holds == Holds::kStateRows ||
+         holds == Holds::kDecays || holds == Holds::kState;
 }
 
 // The dimensions of a part besides its value heads, token, slot and tap.
@@ -45,6 +45,7 @@ std::vector<std::string_view> own_dims(Holds holds, core::Rule rule) {
     case Holds::kKeyChannels:
       return {"key_head", "key_dim"};
     case Holds::kValueChannels:
+    case Holds::kStateRows:
     case Holds::kValueDim:
       return {"value_dim"};
     case Holds::kState:

@@ -23,6 +23,45 @@ bool is_eight_bit(DType dtype) { return dtype == DType::kE4m3fn || dtype == DTyp
 
 }  // namespace
 
+void check_state_rounding(const Spec& spec, Diagnostics& diagnostics) {
+  const Located<bool>& rounding = spec.rounding.state_stochastic;
+  const Tensor* state = find_tensor(spec.pools, "state");
+  if (!state || !known(state->dtype)) return;
+  const bool narrow = *state->dtype == DType::kBf16 || *state->dtype == DType::kFp16;
+  if (narrow && !known(rounding)) {
+    diagnostics.error(state->dtype.place, id(RuleId::kStateRounding),
+                      fmt::format("pools.state is {} and rounding.state is missing: write nearest, or stochastic",
+                                  core::to_string(*state->dtype)));
+  }
+  // An overlay may have made the state wider than the spec that it lies on had it.
+  if (!narrow && known(rounding) && (rounding.place.source != 0 || spec.overlays.empty())) {
+    diagnostics
+        .error(
+            rounding.place, id(RuleId::kStateRounding),
+            fmt::format("rounding.state has an effect only where pools.state is bf16 or fp16, and it is {}: remove it",
+                        core::to_string(*state->dtype)))
+        .note(state->dtype.place, "pools.state is set here");
+  }
+}
+
+void check_state_scale(const Spec& spec, Diagnostics& diagnostics) {
+  const Tensor* state = find_tensor(spec.pools, "state");
+  const Tensor* scale = find_tensor(spec.pools, "state_scale");
+  if (!state || !known(state->dtype)) return;
+  if (is_eight_bit(*state->dtype) && !scale) {
+    diagnostics.error(state->dtype.place, id(RuleId::kStateScale),
+                      fmt::format("pools.state is {} and pools.state_scale is missing: write {{dtype: fp32, dims: "
+                                  "[slot@launch, value_head, value_dim]}}",
+                                  core::to_string(*state->dtype)));
+  }
+  if (!is_eight_bit(*state->dtype) && scale) {
+    diagnostics
+        .error(scale->name.place, id(RuleId::kStateScale),
+               fmt::format("pools.state_scale would never be read: pools.state is {}", core::to_string(*state->dtype)))
+        .note(state->dtype.place, "pools.state is set here");
+  }
+}
+
 void check_quant_max(const Spec& spec, Diagnostics& diagnostics) {
   const Located<double>& max = spec.output_quant.max;
   if (!known(max)) return;

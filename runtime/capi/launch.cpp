@@ -37,6 +37,8 @@ const char* role_text(core::Role role) {
       return "offsets";
     case core::Role::kFlags:
       return "flags";
+    case core::Role::kSeed:
+      return "seed";
   }
   return "?";
 }

@@ -104,6 +104,10 @@ struct Facts {
   bool quant_divides = false;       // y / s rather than y * (1 / s)
   bool scale_group_first = false;   // out_scale lies group by group: stride[operand] is from group to group
 
+  // the state as it is stored
+  bool stochastic_state = false;  // 16 bits, rounded up or down by chance
+  int seed_operand = -1;          // where the seed of that stands
+
   // rounding points: kFp32 means none
   DType round_conv = DType::kFp32;
   DType round_qk = DType::kFp32;
@@ -146,6 +150,7 @@ struct Facts {
   Map weight_q, weight_k, weight_v;              // conv weights: tap_stride set
   Map bias_q, bias_k, bias_v;                    // conv bias
   Map window_q, window_k, window_v;              // conv state: tap_stride set
+  Map state_scale;                               // of an 8-bit state: inner = value channel
   Map state;                                     // recurrent state: inner = key channel, outer = value channel
   Map intermediate;                              // states after each token: as `state`, and tap_stride between tokens
   Map record_k, record_u, record_decay;          // replay records: tap_stride between tokens

@@ -51,6 +51,7 @@ inline constexpr NamedMap kMaps[] = {
     {"DtBias", &Facts::dt_bias},
     {"NormW", &Facts::norm_w},
     {"NormB", &Facts::norm_b},
+    {"StateScale", &Facts::state_scale},
     {"OutScale", &Facts::out_scale},
 };
 

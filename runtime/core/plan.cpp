@@ -68,7 +68,7 @@ constexpr std::array<Word<Counts>, 2> words(Counts) {
 constexpr std::array<Word<Access>, 3> words(Access) {
   return {{{Access::kRead, "read"}, {Access::kWrite, "write"}, {Access::kReadWrite, "read_write"}}};
 }
-constexpr std::array<Word<Role>, 11> words(Role) {
+constexpr std::array<Word<Role>, 12> words(Role) {
   return {{{Role::kInput, "input"},
            {Role::kParameter, "parameter"},
            {Role::kPool, "pool"},
@@ -79,7 +79,8 @@ constexpr std::array<Word<Role>, 11> words(Role) {
            {Role::kWorkspace, "workspace"},
            {Role::kCounts, "counts"},
            {Role::kOffsets, "offsets"},
-           {Role::kFlags, "flags"}}};
+           {Role::kFlags, "flags"},
+           {Role::kSeed, "seed"}}};
 }
 constexpr std::array<Word<FloorAt>, 4> words(FloorAt) {
   return {
@@ -365,6 +366,8 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("quant_from", facts.quant_from);
   visitor.field("quant_divides", facts.quant_divides);
   visitor.field("scale_group_first", facts.scale_group_first);
+  visitor.field("stochastic_state", facts.stochastic_state);
+  visitor.field("seed_operand", facts.seed_operand);
   visitor.field("round_conv", facts.round_conv);
   visitor.field("round_qk", facts.round_qk);
   visitor.field("round_beta", facts.round_beta);
@@ -420,6 +423,7 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visit_map(visitor, "record_k", facts.record_k);
   visit_map(visitor, "record_u", facts.record_u);
   visit_map(visitor, "record_decay", facts.record_decay);
+  visit_map(visitor, "state_scale", facts.state_scale);
   visit_map(visitor, "a_log", facts.a_log);
   visit_map(visitor, "dt_bias", facts.dt_bias);
   visit_map(visitor, "norm_w", facts.norm_w);

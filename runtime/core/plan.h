@@ -35,6 +35,7 @@ enum class Role : std::uint8_t {
   kCounts,   // accepted tokens per sequence
   kOffsets,  // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
   kFlags,    // per sequence: 0 is no
+  kSeed,     // one number that a launch's random roundings start from
 };
 
 enum class Leading : std::uint8_t {

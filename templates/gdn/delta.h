@@ -8,7 +8,8 @@
 // in registers both S^T k and S^T q are summed over it, and o is then exp(g) S^T q + (q . k) u, with no second sum to
 // wait for. o never sees the state rounded to its storage type. A head's decay is multiplied into the sums, channels'
 // decays into the state before it is summed; the bodies do both, and one of the two factors is the constant 1, which
-// costs nothing.
+// costs nothing. So is the scale of a row of an 8-bit state (state_store.h), whose next one is made of the updated row
+// while it is in registers.
 //
 // Two ways to deal out the state, by which channel its memory has innermost:
 //   DeltaRows     a row of memory is one value channel: a few lanes share it and sum over its key channels.
@@ -21,6 +22,7 @@
 #include "gdn/gates.h"
 #include "gdn/norm.h"
 #include "gdn/split.h"
+#include "gdn/state_store.h"
 
 namespace gdn {
 
@@ -85,6 +87,7 @@ class DeltaRows {
   friend class TokenRows<F>;  // deals a state out in the same way, so that its sums have the same bits
 
   using State = typename F::State;
+  using Scale = typename F::StateScale;
   using Element = typename State::Element;
   static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim, kValues = values_of_part<F>();
 
@@ -115,14 +118,21 @@ class DeltaRows {
   static constexpr int kRowsOfPass = kTeams * kRows;
   static constexpr bool kWholePass = kValues % kRowsOfPass == 0;
 
+  static constexpr bool kScaled = scaled_state<F>();
   struct Pass {
     Piece piece[kRows][kPieces];
+    float scale[kScaled ? kRows : 1];
   };
 
  public:
   // Issues the loads of the first rows; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaRows(const Args& args, long long slot, const DeltaTurn& turn)
-      : state_(part<State>(args, slot)), turn_(turn), lane_(thread_id() % kLanes), team_(thread_id() / kLanes) {
+      : state_(part<State>(args, slot)),
+        scales_(part<Scale>(args, slot)),
+        chance_(args, slot),
+        turn_(turn),
+        lane_(thread_id() % kLanes),
+        team_(thread_id() / kLanes) {
     read(0, 0, ahead_);
   }
 
@@ -162,10 +172,18 @@ class DeltaRows {
   // fp32 at K = 128, which the memory serves better than rows that are spread over the pass.
   GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
 
-  GDN_DEVICE Elements<Element> piece_at(int head, int value_channel, int p) const {
-    return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head)) +
+  // Elements behind the slot's start.
+  GDN_DEVICE int place(int head, int value_channel, int p) const {
+    return State::base(value_head<F>(turn_.key_head, turn_.first_head + head)) +
            (turn_.first_value + value_channel) * State::kOuterStride +
            (lane_ + p * kLanes) * kWidth * State::kInnerStride;
+  }
+  GDN_DEVICE Elements<Element> piece_at(int head, int value_channel, int p) const {
+    return state_ + place(head, value_channel, p);
+  }
+  GDN_DEVICE MapElements<Scale> scale_at(int head, int value_channel) const {
+    return scales_ + Scale::base(value_head<F>(turn_.key_head, turn_.first_head + head)) +
+           (turn_.first_value + value_channel) * Scale::kInnerStride;
   }
 
   GDN_DEVICE bool inside(int value_channel, int p) const {
@@ -175,6 +193,10 @@ class DeltaRows {
   GDN_DEVICE void read(int head, int first, Pass& pass) const {
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
+      if constexpr (kScaled) {
+        const bool row_inside = kWholePass || row(first, r) < kValues;
+        pass.scale[r] = row_inside ? load_one<typename Scale::Element>(scale_at(head, row(first, r))) : 0.0f;
+      }
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         pass.piece[r][p].clear();
@@ -211,6 +233,8 @@ class DeltaRows {
           sums[2 * r + 1] += s * q[p][i];
         }
       }
+      sums[2 * r] *= scale_of_row(pass, r);
+      sums[2 * r + 1] *= scale_of_row(pass, r);
     }
     sum_over_lanes<kLanes>(sums);
 
@@ -224,13 +248,41 @@ class DeltaRows {
         put_o<F>(shared, turn_, head, turn_.first_value + value_channel,
                  plus_product(decay * sums[2 * r + 1], u, product));
       }
+      const float row_decay = decay * scale_of_row(pass, r);
+      const auto updated_piece = [&](int p, float(&updated)[kWidth]) {
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) {
+          updated[i] = plus_product(row_decay * (channel_decay[p][i] * pass.piece[r][p].get(i)), u, k[p][i]);
+        }
+      };
+      float inverse = 1.0f;
+      if constexpr (kScaled) {
+        float amax[1] = {0.0f};
+        GDN_UNROLL
+        for (int p = 0; p < kPieces; ++p) {
+          float updated[kWidth];
+          updated_piece(p, updated);
+          GDN_UNROLL
+          for (int i = 0; i < kWidth; ++i) {
+            amax[0] = magnitude(updated[i]) > amax[0] ? magnitude(updated[i]) : amax[0];
+          }
+        }
+        largest_over_lanes<kLanes>(amax);
+        const RowScale next = row_scale<Element>(amax[0]);
+        inverse = next.inverse;
+        if (row_inside && lane_ == r % kLanes) {
+          store_one<typename Scale::Element>(scale_at(head, value_channel), next.scale);
+        }
+      }
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         float updated[kWidth];
-        GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) {
-          updated[i] = plus_product(decay * (channel_decay[p][i] * pass.piece[r][p].get(i)), u, k[p][i]);
+        updated_piece(p, updated);
+        if constexpr (kScaled) {
+          GDN_UNROLL
+          for (int i = 0; i < kWidth; ++i) updated[i] *= inverse;
         }
+        chance_.round(place(head, value_channel, p), updated);
         pass.piece[r][p].set(updated);
         if (inside(value_channel, p)) {
           store_stream<Piece::kBytes>(piece_at(head, value_channel, p), pass.piece[r][p].raw);
@@ -239,7 +291,18 @@ class DeltaRows {
     }
   }
 
+  // 1 where the state has no scales.
+  GDN_DEVICE static float scale_of_row(const Pass& pass, int r) {
+    if constexpr (kScaled) {
+      return pass.scale[r];
+    } else {
+      return 1.0f;
+    }
+  }
+
   Elements<Element> state_;
+  MapElements<Scale> scales_;
+  StateChance<F> chance_;
   DeltaTurn turn_;
   int lane_;  // among the lanes that share a row
   int team_;  // which lanes share a row
@@ -251,6 +314,7 @@ class DeltaColumns {
   friend class TokenColumns<F>;
 
   using State = typename F::State;
+  using Scale = typename F::StateScale;
   using Element = typename State::Element;
   static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim, kValues = values_of_part<F>();
   static constexpr int kWidth =
@@ -292,17 +356,20 @@ class DeltaColumns {
   // Sums over the teams: inside a wave by shuffles, then over the groups of lanes that shuffles don't join.
   static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);
   static constexpr int kGroups = kTeams / kTeamsOfWave;
+  static constexpr bool kScaled = scaled_state<F>();
   struct Partial {
     alignas(16) float sum[2][kStreams][kGroups][2][kSlabLanes * kWidth];  // in turns; S^T k, then S^T q
+    float amax[2][kStreams][kGroups][kScaled ? kSlabLanes * kWidth : 1];  // in turns; of the updated columns
   };
   struct Slab {
     Piece piece[kRows];
+    float scale[kScaled ? kWidth : 1];
   };
 
  public:
   // Issues the loads of the first slab; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaColumns(const Args& args, long long slot, const DeltaTurn& turn)
-      : state_(part<State>(args, slot)), turn_(turn) {
+      : state_(part<State>(args, slot)), scales_(part<Scale>(args, slot)), chance_(args, slot), turn_(turn) {
     const int thread = thread_id() % kThreadsOfSlab;
     stream_ = thread_id() / kThreadsOfSlab;
     lane_ = thread % kSlabLanes;
@@ -348,15 +415,28 @@ class DeltaColumns {
     return slab < turn_.heads * kSlabs && (kWholeSlabs || value_channel(slab) < kValues);
   }
 
-  GDN_DEVICE Elements<Element> column(int slab) const {
-    return state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) + turn_.first_value +
+  // Elements behind the slot's start, of the column's first key channel.
+  GDN_DEVICE int place(int slab) const {
+    return State::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) + turn_.first_value +
            value_channel(slab);
+  }
+  GDN_DEVICE Elements<Element> column(int slab) const { return state_ + place(slab); }
+  GDN_DEVICE MapElements<Scale> scale_at(int slab, int i) const {
+    return scales_ + Scale::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) +
+           (turn_.first_value + value_channel(slab) + i) * Scale::kInnerStride;
   }
 
   GDN_DEVICE bool key_inside(int r) const { return kWholeKeys || key_channel(r) < kKeyDim; }
 
   GDN_DEVICE void read(int slab, Slab& to) const {
-    if (!column_inside(slab)) return;
+    const bool inside = column_inside(slab);
+    if constexpr (kScaled) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        to.scale[i] = inside ? load_one<typename Scale::Element>(scale_at(slab, i)) : 0.0f;
+      }
+    }
+    if (!inside) return;
     const Elements<Element> from = column(slab);
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -394,28 +474,70 @@ class DeltaColumns {
     }
     sum_over_lanes<kTeamsOfWave, kSlabLanes>(sums);
     if constexpr (kGroups > 1) sum_over_groups(partial.sum[turn][stream_], sums);
-    if (!inside) return;
+    if (!kScaled && !inside) return;  // the scales' exchange needs everybody
+    float column_decay[kWidth];
+    GDN_UNROLL
+    for (int i = 0; i < kWidth; ++i) {
+      column_decay[i] = decay;
+      if constexpr (kScaled) {
+        sums[i] *= now.scale[i];
+        sums[kWidth + i] *= now.scale[i];
+        column_decay[i] *= now.scale[i];
+      }
+    }
 
     float u[kWidth];
     GDN_UNROLL
     for (int i = 0; i < kWidth; ++i) {
       u[i] = beta * (shared.v[head * kValueDim + turn_.first_value + first + i] - decay * sums[i]);
     }
-    if (team_ == 0) {
+    if (inside && team_ == 0) {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
         put_o<F>(shared, turn_, head, turn_.first_value + first + i,
                  plus_product(decay * sums[kWidth + i], u[i], factors.product));
       }
     }
+    const auto update_row = [&](int r, float(&updated)[kWidth]) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        updated[i] = plus_product(column_decay[i] * (channel_decay[r] * now.piece[r].get(i)), u[i], k[r]);
+      }
+    };
+    float inverse[kWidth];
+    if constexpr (kScaled) {
+      float amax[kWidth];
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) amax[i] = 0.0f;
+      if (inside) {
+        GDN_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          float updated[kWidth];
+          update_row(r, updated);
+          GDN_UNROLL
+          for (int i = 0; i < kWidth; ++i) amax[i] = magnitude(updated[i]) > amax[i] ? magnitude(updated[i]) : amax[i];
+        }
+      }
+      largest_over_lanes<kTeamsOfWave, kSlabLanes>(amax);
+      if constexpr (kGroups > 1) largest_over_groups(partial.amax[turn][stream_], amax);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        const RowScale next = row_scale<Element>(amax[i]);
+        inverse[i] = next.inverse;
+        if (inside && team_ == 0) store_one<typename Scale::Element>(scale_at(slab, i), next.scale);
+      }
+      if (!inside) return;
+    }
     const Elements<Element> to = column(slab);
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       float updated[kWidth];
-      GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) {
-        updated[i] = plus_product(decay * (channel_decay[r] * now.piece[r].get(i)), u[i], k[r]);
+      update_row(r, updated);
+      if constexpr (kScaled) {
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) updated[i] *= inverse[i];
       }
+      chance_.round(place(slab) + key_channel(r) * State::kInnerStride, updated);
       now.piece[r].set(updated);
       if (key_inside(r)) store_stream<Piece::kBytes>(to + key_channel(r) * State::kInnerStride, now.piece[r].raw);
     }
@@ -429,6 +551,23 @@ class DeltaColumns {
     }
     barrier();
     add_groups<0, 1>(partial, sums);
+  }
+
+  // The same for the largest magnitudes, in any order.
+  GDN_DEVICE void largest_over_groups(float (&partial)[kGroups][kSlabLanes * kWidth], float (&amax)[kWidth]) const {
+    if (first_of_group_) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) partial[group_][lane_ * kWidth + i] = amax[i];
+    }
+    barrier();
+    GDN_UNROLL
+    for (int group = 0; group < kGroups; ++group) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        const float other = partial[group][lane_ * kWidth + i];
+        amax[i] = other > amax[i] ? other : amax[i];
+      }
+    }
   }
 
   // Groups kFirst, kFirst + kStep, ..., by halves.
@@ -447,6 +586,8 @@ class DeltaColumns {
   }
 
   Elements<Element> state_;
+  MapElements<Scale> scales_;
+  StateChance<F> chance_;
   DeltaTurn turn_;
   int stream_;  // which of the slabs under way
   int lane_;    // along the value channels of a slab

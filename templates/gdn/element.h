@@ -94,6 +94,8 @@ struct NoParts {
   using NormW = Absent;
   using NormB = Absent;
   using OutScale = Absent;
+  using StateScale = Absent;
+  static constexpr bool kStochasticState = false;
   static constexpr int kQuantGroup = 0;  // an output that is not quantised
 };
 

@@ -184,17 +184,17 @@ GDN_DEVICE void sum_over_lanes(float (&x)[kCount]) {
   }
 }
 
-// The largest of each value over kLanes neighbouring lanes, as sum_over_lanes. Numbers only: a NaN may be passed over.
-template <int kLanes, int kCount>
+// The largest of each value over lanes, as sum_over_lanes. Numbers only: a NaN may be passed over.
+template <int kLanes, int kStride = 1, int kCount>
 GDN_DEVICE void largest_over_lanes(float (&x)[kCount]) {
-  static_assert(kLanes <= kWaveSize, "a group of lanes lies in one wave");
+  static_assert(kLanes * kStride <= kWaveSize, "a group of lanes lies in one wave");
   if constexpr (kLanes > 1) {
     GDN_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      const float other = shuffle_xor<kLanes / 2>(x[i]);
+      const float other = shuffle_xor<kLanes / 2 * kStride>(x[i]);
       x[i] = x[i] < other ? other : x[i];
     }
-    largest_over_lanes<kLanes / 2>(x);
+    largest_over_lanes<kLanes / 2, kStride>(x);
   }
 }
 

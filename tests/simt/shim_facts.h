@@ -53,6 +53,8 @@ struct Decode {
   static constexpr gdn::Activation kNormGate = gdn::Activation::kSilu;
   static constexpr bool kNormBeforeGate = true;
   static constexpr int kQuantGroup = 0;
+  static constexpr bool kStochasticState = false;
+  using StateScale = gdn::Absent;
   using NormB = gdn::Absent;
   using OutScale = gdn::Absent;
   using RoundConv = float;

@@ -11,16 +11,16 @@ using namespace gdn::core;
 
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
-static_assert(sizeof(Facts) == 208 + 38 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
+static_assert(sizeof(Facts) == 216 + 39 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
 static_assert(sizeof(LaunchRule) == 20, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
-  return {&f.in_q,     &f.in_k,         &f.in_v,     &f.in_z,     &f.in_b,         &f.in_a,     &f.in_g,
-          &f.in_beta,  &f.in_o,         &f.out_q,    &f.out_k,    &f.out_v,        &f.out_z,    &f.out_b,
-          &f.out_a,    &f.out_g,        &f.out_beta, &f.out_o,    &f.out,          &f.weight_q, &f.weight_k,
-          &f.weight_v, &f.bias_q,       &f.bias_k,   &f.bias_v,   &f.window_q,     &f.window_k, &f.window_v,
-          &f.state,    &f.intermediate, &f.record_k, &f.record_u, &f.record_decay, &f.a_log,    &f.dt_bias,
-          &f.norm_w,   &f.norm_b,       &f.out_scale};
+  return {&f.in_q,     &f.in_k,         &f.in_v,      &f.in_z,       &f.in_b,         &f.in_a,     &f.in_g,
+          &f.in_beta,  &f.in_o,         &f.out_q,     &f.out_k,      &f.out_v,        &f.out_z,    &f.out_b,
+          &f.out_a,    &f.out_g,        &f.out_beta,  &f.out_o,      &f.out,          &f.weight_q, &f.weight_k,
+          &f.weight_v, &f.bias_q,       &f.bias_k,    &f.bias_v,     &f.window_q,     &f.window_k, &f.window_v,
+          &f.state,    &f.intermediate, &f.record_k,  &f.record_u,   &f.record_decay, &f.a_log,    &f.dt_bias,
+          &f.norm_w,   &f.norm_b,       &f.out_scale, &f.state_scale};
 }
 
 // Every field differs from its default, and no two numbers are alike.
@@ -84,6 +84,8 @@ KernelPlan full_plan() {
   f.round_beta = DType::kE4m3fn;
   f.round_o = DType::kE4m3fnuz;
   f.round_norm = DType::kBf16;
+  f.stochastic_state = true;
+  f.seed_operand = 11;
   f.quant_group = 48;
   f.quant_max = 224;
   f.quant_floor_at = FloorAt::kReplace;
@@ -204,6 +206,8 @@ TEST_CASE("each byte of the facts that means something shows in the text") {
   CHECK(differs([](KernelPlan& p) { p.facts.g_handover = Domain::kExp; }));
   CHECK(differs([](KernelPlan& p) { p.facts.norm_before_gate = true; }));
   CHECK(differs([](KernelPlan& p) { p.facts.round_o = DType::kFp32; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.stochastic_state = false; }));
+  CHECK(differs([](KernelPlan& p) { p.facts.seed_operand = -1; }));
   CHECK(differs([](KernelPlan& p) { p.facts.quant_group = 0; }));
   CHECK(differs([](KernelPlan& p) { p.facts.quant_max = 240; }));
   CHECK(differs([](KernelPlan& p) { p.facts.quant_floor_at = FloorAt::kScale; }));
@@ -217,7 +221,7 @@ TEST_CASE("each byte of the facts that means something shows in the text") {
   CHECK(differs([](KernelPlan& p) { p.facts.counts = Counts::kTokens; }));
   CHECK(differs([](KernelPlan& p) { p.facts.accepted_dtype = DType::kInt32; }));
   CHECK(differs([](KernelPlan& p) { p.facts.padded_output = PaddedOutput::kZero; }));
-  for (std::size_t i = 0; i < 38; ++i) {
+  for (std::size_t i = 0; i < 39; ++i) {
     CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->outer_stride = 7; }));
     CHECK(differs([i](KernelPlan& p) { maps_of(p.facts)[i]->operand = -1; }));
   }

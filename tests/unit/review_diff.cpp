@@ -164,7 +164,7 @@ TEST_CASE("what a check of shapes and dtypes sees is not silent") {
        "[slot@launch, value_head, value_dim, key_dim]", "visible pools.state (shape)"},
       {"qwen3_next_80b", "[slot@launch, tap, channel]", "[slot@launch, channel, tap]",
        "visible pools.conv_state (shape)"},
-      {"qwen3_next_80b", "state: {dtype: fp32", "state: {dtype: bf16", "visible pools.state (dtype)"},
+      {"qwen3_next_80b", "a_log: {dtype: fp32", "a_log: {dtype: bf16", "visible parameters.a_log (dtype)"},
       {"qwen3_next_80b", "window: 3 ", "window: 5 ", "visible conv.window (number); visible pools.conv_state (shape)"},
       {"qwen3_next_80b", "slots: {dtype: int32", "slots: {dtype: int64", "visible slots.dtype (number)"},
       {"qwen3_5_0_8b", "count: 24 ", "count: 28 ", "visible layers.count (number)"},
