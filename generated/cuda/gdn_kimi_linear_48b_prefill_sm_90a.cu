@@ -54,6 +54,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kFlagsOperand = 18;                                       // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   static constexpr int kHeadsPerBlock = 4;                                       // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:32, key_dim:128]
     using Element = gdn::Bf16;
@@ -195,7 +196,7 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 127) && gdn::spans<Prefill::Out>(1,
 
 }  // namespace gdn::generated::kimi_linear_48b
 
-GDN_KERNEL(128) gdn_kimi_linear_48b_prefill_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_kimi_linear_48b_prefill_sm_90a(const gdn::Args args) {
   gdn::prefill<gdn::generated::kimi_linear_48b::Prefill>(args);
 }
 GDN_KERNEL(128) gdn_kimi_linear_48b_prefill_sm_90a_prefill_norm(const gdn::Args args) {

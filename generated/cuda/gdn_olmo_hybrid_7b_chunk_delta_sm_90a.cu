@@ -55,6 +55,7 @@ struct ChunkDelta : gdn::NoParts {
   static constexpr int kWorkspaceOperand = 10;                                   // where the workspace stands
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:30, key_dim:96] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -115,12 +116,12 @@ static_assert(gdn::spans<ChunkDelta::OutputO>(0, 0, 191) && gdn::spans<ChunkDelt
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_KERNEL(128) gdn_olmo_hybrid_7b_chunk_delta_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_chunk_delta_sm_90a(const gdn::Args args) {
   gdn::chunk_delta<gdn::generated::olmo_hybrid_7b::ChunkDelta>(args);
 }
 
 #if defined(GDN_ON_CUDA)
-GDN_SM90_KERNEL(128, 4) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_prep(const gdn::Args args) {
+GDN_SM90_KERNEL(128, 3) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::chunk_prep<gdn::generated::olmo_hybrid_7b::ChunkDelta>(args);
 }
 GDN_SM90_KERNEL(256, 1) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_one(const gdn::Args args) {

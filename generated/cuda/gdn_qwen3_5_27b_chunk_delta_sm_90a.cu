@@ -55,6 +55,7 @@ struct ChunkDelta : gdn::NoParts {
   static constexpr int kWorkspaceOperand = 10;                                   // where the workspace stands
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -115,7 +116,7 @@ static_assert(gdn::spans<ChunkDelta::OutputO>(0, 0, 127) && gdn::spans<ChunkDelt
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(128) gdn_qwen3_5_27b_chunk_delta_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_chunk_delta_sm_90a(const gdn::Args args) {
   gdn::chunk_delta<gdn::generated::qwen3_5_27b::ChunkDelta>(args);
 }
 

@@ -49,7 +49,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kHeadParts = 1;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 3;                                            // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -178,21 +178,13 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 0;                                            // choice of the plan
 };
-struct DecodeTo6 : Decode {  // launches of up to 6 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 3;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 2;                                            // choice of the plan
-};
 struct DecodeTo49 : Decode {  // launches of up to 49 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -217,12 +209,9 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_5_27b_decode_sm_100a_to_1(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo1>(args);
 }
-GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_100a_to_6(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo6>(args);
-}
-GDN_CLUSTER_KERNEL(256, 4, 3) gdn_qwen3_5_27b_decode_sm_100a_to_49(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 3) gdn_qwen3_5_27b_decode_sm_100a_to_49(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo49>(args);
 }
-GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_decode_sm_100a(const gdn::Args args) {
+GDN_KERNEL(256) gdn_qwen3_5_27b_decode_sm_100a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);
 }

@@ -49,7 +49,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kHeadParts = 1;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 3;                                            // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -190,6 +190,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_decode_sm_120a(const gdn::Args args) {
+GDN_KERNEL(256) gdn_qwen3_5_27b_decode_sm_120a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);
 }

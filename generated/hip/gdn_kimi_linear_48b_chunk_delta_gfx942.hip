@@ -53,7 +53,8 @@ struct ChunkDelta : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 8;                                        // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kColumns = 16;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:32, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -114,6 +115,6 @@ static_assert(gdn::spans<ChunkDelta::OutputO>(0, 0, 127) && gdn::spans<ChunkDelt
 
 }  // namespace gdn::generated::kimi_linear_48b
 
-GDN_KERNEL(128) gdn_kimi_linear_48b_chunk_delta_gfx942(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_kimi_linear_48b_chunk_delta_gfx942(const gdn::Args args) {
   gdn::chunk_delta<gdn::generated::kimi_linear_48b::ChunkDelta>(args);
 }

@@ -53,7 +53,8 @@ struct Prefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 16;                                       // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kColumns = 16;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   static constexpr int kHeadsPerBlock = 2;                                       // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:30, key_dim:96]
     using Element = gdn::Bf16;
@@ -195,7 +196,7 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 191) && gdn::spans<Prefill::Out>(1,
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_KERNEL(128) gdn_olmo_hybrid_7b_prefill_gfx950(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_prefill_gfx950(const gdn::Args args) {
   gdn::prefill<gdn::generated::olmo_hybrid_7b::Prefill>(args);
 }
 GDN_KERNEL(128) gdn_olmo_hybrid_7b_prefill_gfx950_prefill_norm(const gdn::Args args) {

@@ -38,7 +38,7 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
       const bool grouped = numbers.pairing == core::Pairing::kGrouped;
       map.key_head_stride = grouped ? numbers.group * axis.stride : axis.stride;
       map.group_stride = grouped ? axis.stride : numbers.key_heads * axis.stride;
-    } else if (axis.name == "key_dim") {
+    } else if (axis.name == "key_dim" || axis.name == "scale_group") {
       map.inner_stride = axis.stride;
       map.run = axis.size;
     } else if (axis.name == "value_dim") {
@@ -46,9 +46,6 @@ core::Map map_of(const core::Facts& numbers, const TensorLayout& tensor, const P
       if (!state) map.run = axis.size;
     } else if (axis.name == "tap" || axis.name == "step") {
       map.tap_stride = axis.stride;
-    } else if (axis.name == "scale_group") {
-      map.inner_stride = axis.stride;
-      map.run = axis.size;
     } else {
       throw std::logic_error(fmt::format("tensor {}: axis {} has no place in an address map", tensor.name, axis.name));
     }

@@ -46,6 +46,12 @@ int head_parts(const core::Facts& facts, int most) {
   return parts;
 }
 
+// Whether a thread has the registers it needs where a wish for resident blocks bounds them: for Blackwell's 16-bit states
+// the compiler spills.
+bool wishes_fit(const Target& target, bool half) {
+  return !half || (target.name != "sm_100a" && target.name != "sm_120a");
+}
+
 // One block serves a key head, whatever the number of rows.
 Shape whole_heads(const Target& target, const core::Facts& facts) {
   Shape shape;
@@ -60,6 +66,7 @@ Shape whole_heads(const Target& target, const core::Facts& facts) {
     shape = {128, 16};
     shape.resident = 4;
   }
+  if (!wishes_fit(target, half)) shape.resident = 0;
   return shape;
 }
 
@@ -70,13 +77,16 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
   std::vector<Band> bands;
   const bool rows = key_channel_innermost(facts);
   const bool half = core::size_of(facts.state.dtype) == 2;
+  const bool wishes = wishes_fit(target, half);
   // Launches of so many rows that there are at most `most` blocks.
   const auto up_to = [&](int most, const Shape& shape) {
     const int blocks = facts.key_heads * shape.head_parts * shape.row_parts;
     const int max_rows = most / blocks;
     if (max_rows == 0 || (!bands.empty() && bands.back().max_rows >= max_rows)) return;
     if (facts.value_dim % (shape.row_parts * kConvChannels) != 0 || !takes_one_turn(facts, shape.head_parts)) return;
-    bands.push_back({max_rows, choices_of(shape)});
+    Shape held = shape;
+    if (!wishes) held.resident = 0;
+    bands.push_back({max_rows, choices_of(held)});
   };
   const int one_each = target.processors;
   Shape shape;
@@ -119,8 +129,11 @@ std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
 // hold; the rest of a block goes to neighbouring value channels.
 Choices prefill_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
   constexpr std::int64_t kThreads = 128;
-  const std::int64_t lanes = facts.key_dim >= 160 && facts.key_dim % 32 == 0 ? 8 : 4;
-  Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}};
+  // AMD's compilers fetch so far ahead that half as many key channels a thread are all that fits beside it.
+  const int most_channels = target.family == Family::kHip ? 16 : 32;
+  const std::int64_t lanes = facts.key_dim > 4 * most_channels && facts.key_dim % 32 == 0 ? 8 : 4;
+  // One block at least on a multiprocessor: without the wish, NVIDIA's compilers keep to fewer registers and spill.
+  Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}, {"resident", 1}};
   if (operation == "prefill") {
     // Heads of a block of the norm behind it: one a wave, and a number that divides the row.
     std::int64_t heads = kThreads / target.wave;

@@ -289,9 +289,9 @@ class Matcher {
   // Which layers are of this kind: by the spec, by the config's list, by the names of the tensors, which count from 0.
   void layers() {
     const Config& c = checkpoint_.config;
-    if (c.layer_count && *spec_.layers.count && *c.layer_count != **spec_.layers.count) {
-      say("layers.count", "num_hidden_layers",
-          fmt::format("the spec says {}, the config {}", **spec_.layers.count, *c.layer_count));
+    const std::optional<int>& count = spec_.layers.count.value;
+    if (c.layer_count && count && *c.layer_count != *count) {
+      say("layers.count", "num_hidden_layers", fmt::format("the spec says {}, the config {}", *count, *c.layer_count));
     }
     const std::vector<int> mine = spec::layers_from_zero(spec_);
     if (!mine.empty() && !holds_stored_layers(mine, 0)) {

@@ -227,10 +227,10 @@ void check_prefill_chunk(const Spec& spec, Diagnostics& diagnostics) {
 }
 
 void check_layers_range(const Spec& spec, Diagnostics& diagnostics) {
-  const Located<std::optional<int>>& count = spec.layers.count;
-  if (!*count || (**count >= 1 && **count <= 1024)) return;
-  diagnostics.error(count.place, id(RuleId::kLayersRange),
-                    fmt::format("layers.count = {} must be from 1 to 1024, or unread", **count));
+  const std::optional<int>& count = spec.layers.count.value;
+  if (!count || (*count >= 1 && *count <= 1024)) return;
+  diagnostics.error(spec.layers.count.place, id(RuleId::kLayersRange),
+                    fmt::format("layers.count = {} must be from 1 to 1024, or unread", *count));
 }
 
 void check_layers_base(const Spec& spec, Diagnostics& diagnostics) {

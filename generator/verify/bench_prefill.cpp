@@ -243,8 +243,9 @@ Lengths parse_lengths(std::string_view text) {
         fmt::format("{}: lengths are TOKENS or TOKENSxSEQUENCES, such as 32768 or 8192x4", text));
   };
   Lengths lengths;
-  const char* end = text.data() + text.size();
-  const auto tokens = std::from_chars(text.data(), end, lengths.tokens);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto tokens = std::from_chars(begin, end, lengths.tokens);
   auto rest = tokens;
   if (tokens.ec == std::errc() && tokens.ptr != end) {
     if (*tokens.ptr != 'x') refuse();

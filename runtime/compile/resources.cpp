@@ -72,9 +72,11 @@ Resources from_metadata(const std::vector<std::uint8_t>& bytes, const std::strin
       if (kernel.at(".name") != symbol) continue;
       Resources resources;
       resources.registers = kernel.at(".vgpr_count");
-      resources.spill_bytes =
-          4 * (kernel.at(".vgpr_spill_count").get<int>() + kernel.at(".sgpr_spill_count").get<int>());
       resources.stack_bytes = kernel.at(".private_segment_fixed_size");
+      // Without a stack there is no memory that scalar registers could have gone to: they are in lanes of vector ones.
+      const int scalar_bytes = 4 * kernel.at(".sgpr_spill_count").get<int>();
+      resources.lane_bytes = resources.stack_bytes == 0 ? scalar_bytes : 0;
+      resources.spill_bytes = 4 * kernel.at(".vgpr_spill_count").get<int>() + scalar_bytes - resources.lane_bytes;
       resources.shared_bytes = kernel.at(".group_segment_fixed_size");
       resources.has_scratch =
           resources.stack_bytes > 0 || resources.spill_bytes > 0 || kernel.value(".uses_dynamic_stack", false);

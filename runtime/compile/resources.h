@@ -10,7 +10,8 @@ namespace gdn::runtime {
 
 struct Resources {
   int registers = 0;         // of a thread; AMD: vector registers, accumulation registers included
-  int spill_bytes = 0;       // of a thread; AMD: vector and scalar registers written to scratch or lanes, 4 bytes each
+  int spill_bytes = 0;       // of a thread: registers written to memory, 4 bytes each on AMD
+  int lane_bytes = 0;        // AMD: scalar registers kept in lanes of vector registers, an instruction each, no memory
   int stack_bytes = 0;       // of a thread: local memory, AMD's scratch
   int shared_bytes = 0;      // static, of a block
   bool has_flat = false;     // AMD, from Binary::assembly: an access that the compiler could not place in one memory

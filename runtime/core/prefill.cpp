@@ -166,10 +166,14 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
   return most;
 }
 
+// Blocks of prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads, or tiles of
+// uneven width, need addresses of their own.
+static int prep_blocks(const Facts& facts) { return facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3; }
+
 std::vector<PrefillKernel> prefill_kernels(const Facts& facts) {
   const int k = facts.key_dim;
   const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out); };
-  std::vector<PrefillKernel> kernels = {{"prep", "chunk_prep<{}>", 128, facts.group <= 2 ? 4 : 3, 1,
+  std::vector<PrefillKernel> kernels = {{"prep", "chunk_prep<{}>", 128, prep_blocks(facts), 1,
                                          sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
                                         {"one", "chunk_chain<{}, 1>", 256, 1, 1, chain(1, true)},
                                         {"pair", "chunk_pair<{}>", 256, 1, 2, sm90::pair_shared(k)}};

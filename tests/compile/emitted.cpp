@@ -51,6 +51,7 @@ void expect_lean(const runtime::Compiler& compiler, const runtime::Source& sourc
     const runtime::Resources resources = runtime::resources_of(binary, symbol);
     CHECK(resources.registers > 0);
     CHECK(resources.spill_bytes == 0);
+    CHECK(resources.lane_bytes <= 16);  // four scalar registers in lanes are four instructions, outside of any loop
     CHECK(resources.stack_bytes == 0);
     CHECK_FALSE(resources.has_scratch);
     CHECK_FALSE(resources.has_flat);

@@ -63,7 +63,7 @@ class Diff(unittest.TestCase):
 
     def test_exit_codes(self):
         cases = [("# [E] vLLM SD", "# another comment", 0),
-                 ("state: {dtype: fp32", "state: {dtype: bf16", 1),
+                 ("a_log: {dtype: fp32", "a_log: {dtype: bf16", 1),
                  ("value_dim, key_dim]", "key_dim, value_dim]", 3),
                  ("gate: silu", "gate: sigmoid", 3),
                  ("value: 32 ", "value: 33 ", 4)]

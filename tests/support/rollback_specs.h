@@ -18,6 +18,9 @@ inline spec::Spec with_fp32_states(const std::string& name) {
       text.replace(at + 15, 4, "fp32");
     }
   }
+  // How a state is rounded is said of 16 bits alone.
+  const std::string rounding = "state: nearest, ";
+  if (const std::size_t at = text.find(rounding); at != std::string::npos) text.erase(at, rounding.size());
   return parse_spec(file, text);
 }
 

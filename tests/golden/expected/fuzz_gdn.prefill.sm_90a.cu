@@ -54,6 +54,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kFlagsOperand = 10;                                       // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
   static constexpr int kHeadsPerBlock = 3;                                       // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
@@ -195,7 +196,7 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 47) && gdn::spans<Prefill::Out>(1, 
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(128) gdn_fuzz_gdn_prefill_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_prefill_sm_90a(const gdn::Args args) {
   gdn::prefill<gdn::generated::fuzz_gdn::Prefill>(args);
 }
 GDN_KERNEL(128) gdn_fuzz_gdn_prefill_sm_90a_prefill_norm(const gdn::Args args) {
