@@ -158,7 +158,7 @@ class Names(unittest.TestCase):
             commands = [["lint", olmo], ["dump", olmo], ["emit", olmo, "--list"], ["explain", olmo], ["explain", olmo, "--html", out],
                         ["verify", olmo], ["verify", olmo, "--on", "simt"], ["bench", olmo, "--on", "cpu"], ["probe", olmo, "--out", out],
                         ["build", olmo, "--target", "sm_90a", "--bundle", out], ["check", "specs", "generated"], ["diff", olmo, olmo],
-                        ["match", olmo, "--config", out]]
+                        ["match", olmo, "--config", out], ["tune", olmo, "--on", "cuda", "--out", out]]
             helped = set()
             for line in gdn_gen("--help").stdout.split("Subcommands:")[1].splitlines():
                 name = line.split()[0] if line.strip() else None

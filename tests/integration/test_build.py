@@ -104,7 +104,7 @@ class Standalone(InFolder):
         out = self.folder / "out"
         self.run_gen("emit", "qwen3_next_80b", "qwen3_5_27b", "--standalone", "--target", target, "--out", out)
         files = sorted(path for path in out.rglob("*") if path.is_file())
-        self.assertEqual(len(files), 14)
+        self.assertEqual(len(files), 18)
         for file in files:
             # Nothing is left to be found on an include path, and no header stands there twice.
             lines = file.read_text().splitlines()

@@ -134,7 +134,7 @@ class PythonPackage(unittest.TestCase):
         g = self.kernel.operands()[3]
         self.assertEqual((g.role, g.dtype, g.leading, g.inner, g.written), ("output", "fp32", "row", HEADS, 1))
         self.assertIn("value_head:6", g.layout)
-        self.assertEqual(len(gdn_gen.open_spec(SPEC, "sm_90a").entries()), 6)
+        self.assertEqual(len(gdn_gen.open_spec(SPEC, "sm_90a").entries()), 11)
         self.kernels.expect_kernels_of(SPEC)
 
     def test_wrong_layout_launches_nothing(self):
