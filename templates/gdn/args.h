@@ -10,7 +10,8 @@ constexpr int kMaxOperands = 32;
 
 // What the caller of a launch on a programmatic edge vouches for (Args::promises). Without a promise a kernel reads
 // nothing but parameters before the launch ahead of it is through.
-constexpr unsigned kPoolsAreReady = 1;  // slot indices and recurrent states stood before the launch ahead began
+[[maybe_unused]] constexpr unsigned kPoolsAreReady =
+    1;  // slot indices and recurrent states stood before the launch ahead began
 
 struct Args {
   void* operand[kMaxOperands];     // base addresses; null for an operand that the caller leaves out

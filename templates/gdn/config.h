@@ -174,7 +174,7 @@ struct Mailbox {
 
 #if defined(GDN_ON_CUDA) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
 
-constexpr bool kHasClusters = true;
+[[maybe_unused]] constexpr bool kHasClusters = true;
 GDN_DEVICE unsigned shared_address(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
@@ -209,7 +209,7 @@ GDN_DEVICE void wait_for_previous() { asm volatile("griddepcontrol.wait;" ::: "m
 
 #elif defined(GDN_ON_HOST)
 
-constexpr bool kHasClusters = true;
+[[maybe_unused]] constexpr bool kHasClusters = true;
 GDN_DEVICE void cluster_arrive() { gdn_host::cluster_arrive(); }
 GDN_DEVICE void cluster_wait() { gdn_host::cluster_wait(); }
 GDN_DEVICE void mailbox_open(Mailbox& mail, int bytes) { gdn_host::mailbox_open(&mail.state, bytes); }
@@ -222,7 +222,7 @@ GDN_DEVICE void wait_for_previous() {}
 
 #else
 
-constexpr bool kHasClusters = false;
+[[maybe_unused]] constexpr bool kHasClusters = false;
 GDN_DEVICE void cluster_arrive() {}
 GDN_DEVICE void cluster_wait() {}
 GDN_DEVICE void mailbox_open(Mailbox&, int) {}
