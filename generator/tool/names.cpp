@@ -81,7 +81,7 @@ Found find(const std::string& name, int depth) {
 // "layers of 32: 0 1 2 4"; nothing for any other text.
 std::optional<spec::Layers> parse_layers(const std::string& text) {
   std::istringstream words(text);
-  std::string layers, of, colon;
+  std::string layers, of;
   int count = 0;
   if (!(words >> layers >> of >> count) || layers != "layers" || of != "of" || words.get() != ':') return std::nullopt;
   spec::Layers parsed;
