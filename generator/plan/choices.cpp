@@ -46,8 +46,8 @@ int head_parts(const core::Facts& facts, int most) {
   return parts;
 }
 
-// Whether a thread has the registers it needs where a wish for resident blocks bounds them: for Blackwell's 16-bit states
-// the compiler spills.
+// Whether a thread has the registers it needs where a wish for resident blocks bounds them: for Blackwell's 16-bit
+// states the compiler spills.
 bool wishes_fit(const Target& target, bool half) {
   return !half || (target.name != "sm_100a" && target.name != "sm_120a");
 }

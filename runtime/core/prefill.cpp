@@ -166,8 +166,8 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
   return most;
 }
 
-// Blocks of prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads, or tiles of
-// uneven width, need addresses of their own.
+// Blocks of prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads, or tiles
+// of uneven width, need addresses of their own.
 static int prep_blocks(const Facts& facts) { return facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3; }
 
 std::vector<PrefillKernel> prefill_kernels(const Facts& facts) {

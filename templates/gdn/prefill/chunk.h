@@ -28,8 +28,8 @@ class ChunkShape {
   static constexpr int kLanes = F::kThreads / kColumns;
   static constexpr int kSlices = ceil_div(F::kValueDim, kColumns);
   static constexpr int kRows = F::kKeyDim / kLanes;  // key channels of a thread
-  // A thread's registers bound a chunk: its share of the state, three sums or values a token, and what the compilers for
-  // AMD fetch ahead of them. So does shared memory: q, k and, for kda, a third tile of as many tokens.
+  // A thread's registers bound a chunk: its share of the state, three sums or values a token, and what the compilers
+  // for AMD fetch ahead of them. So does shared memory: q, k and, for kda, a third tile of as many tokens.
   static constexpr int kTokens = 8;
   static constexpr int kStride = F::kKeyDim + 4;  // of a tile's row: neighbouring rows start in other banks
   static_assert(kLanes * kColumns == F::kThreads && kWaveSize % kLanes == 0, "a value channel's lanes lie in one wave");
