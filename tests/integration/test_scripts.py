@@ -12,7 +12,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["generator/quickstart.sh", "tests/run.sh", "tests/lint.sh"]
+SCRIPTS = ["generator/quickstart.sh", "tests/run.sh", "tests/lint.sh", "tests/device.sh"]
 EVERY_DEBIAN_HAS = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "mktemp", "rm", "sed", "sort", "tail"]
 QUICKSTART_PACKAGES = ["g++", "cmake", "ninja-build", "libyaml-cpp-dev", "libxbyak-dev", "libfmt-dev", "nlohmann-json3-dev",
                        "libcli11-dev"]
@@ -40,6 +40,8 @@ class Options(unittest.TestCase):
         cases = [(script, ["--bogus"], "--bogus") for script in SCRIPTS]
         cases += [(script, ["--build"], "--build needs a value") for script in SCRIPTS]
         cases += [(script, ["--jobs", "many"], "'many'") for script in SCRIPTS]
+        cases += [("tests/device.sh", ["--only", "tests,benches"], "'benches'"), ("tests/device.sh", ["--only", "bench"], "--bench DIR"),
+                  ("tests/device.sh", ["--seed", "x"], "'x'")]
         cases += [("tests/run.sh", ["--label", "golde"], "'golde'"), ("generator/setup.sh", ["everything"], "'everything'"),
                   ("generator/setup.sh", [], "quickstart or tests"), ("generator/setup.sh", ["tests", "now"], "not 2")]
         for script, arguments, words in cases:
@@ -89,6 +91,78 @@ class Machine:
                      env={"PATH": str(self.bin), "GDN_TOOLCHAIN_DIR": str(self.toolchain)})
         self.calls = self.log.read_text()
         return result
+
+
+class OnADevice(unittest.TestCase):
+    """tests/device.sh over stand-ins for the GPU, the tool, a test and the sanitizer: what it starts, and what it makes of it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.calls = self.folder / "calls"
+        self.calls.touch()
+        self.stand_in("bin/nvidia-smi", "echo 'GPU 0: made up'")
+        self.stand_in("bin/compute-sanitizer", 'shift 4; exec "$@"')
+        self.stand_in("build/tests/device/device_made_up", f'echo "device_made_up" >> "{self.calls}"')
+        self.tool()
+
+    def stand_in(self, name, text):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
+        path.chmod(0o755)
+
+    def tool(self, text=""):
+        self.stand_in("build/generator/tool/gdn-gen", f'echo "$@" >> "{self.calls}"\n{text}')
+
+    def device(self, *arguments):
+        return run("bash", str(ROOT / "tests/device.sh"), "--no-build", "--build", str(self.folder / "build"), "--jobs", "2", *arguments,
+                   env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
+
+    def started(self):
+        return self.calls.read_text().splitlines()
+
+    def test_every_spec_is_verified_and_every_device_test_runs(self):
+        result = self.device()
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("everything was right", result.stdout)
+        started = self.started()
+        self.assertIn("device_made_up", started)
+        verified = {line.split()[1] for line in started if line.startswith("verify ")}
+        for folder in ("specs", "specs/more", "tests/fuzz"):
+            self.assertLessEqual({str(path) for path in (ROOT / folder).glob("*.yaml")}, verified)
+        self.assertGreater(sum("+" in spec for spec in verified), 10)
+
+    def test_each_operation_meets_each_tool_of_the_sanitizer(self):
+        result = self.device("--only", "sanitize")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        started = self.started()
+        for operation in ("decode", "decode_spec", "state_commit", "unpack", "conv_update", "gating", "delta_update", "norm_quant",
+                          "conv_prefill", "chunk_delta", "prefill"):
+            mine = [line for line in started if line.endswith(f"--operation {operation}")]
+            self.assertEqual((len(mine) > 0, len(mine) % 3), (True, 0), operation)
+        for name in {line.split()[1] for line in started}:
+            self.assertTrue((ROOT / name).is_file(), name)
+
+    def test_what_fails_is_named_and_decides(self):
+        self.tool('case "$*" in *fuzz_kda*) echo "decode out WRONG"; exit 1 ;; *fuzz_orders*) echo "gdn-gen: no driver"; exit 4 ;; esac')
+        result = self.device("--only", "verify", "--specs", "tests/fuzz/fuzz_gdn.yaml,tests/fuzz/fuzz_kda.yaml,tests/fuzz/fuzz_orders.yaml")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("decode out WRONG", result.stdout)
+        self.assertRegex(result.stdout, r"fuzz_kda.yaml .* FAILED: exit status 1")
+        self.assertRegex(result.stdout, r"fuzz_orders.yaml .* FAILED: gdn-gen: no driver")
+        self.assertRegex(result.stdout, r"fuzz_gdn.yaml .* good")
+        self.assertIn("verify       3 run, 2 failed", result.stdout)
+        self.assertNotIn("everything was right", result.stdout)
+
+    def test_timings_are_written_one_file_each(self):
+        result = self.device("--bench", str(self.folder / "json"), "--only", "bench", "--commit", "0123abc")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        files = [line.split("--json ")[1] for line in self.started() if line.startswith("bench ")]
+        self.assertEqual(len(files), len(set(files)))
+        self.assertTrue(all(file.startswith(str(self.folder / "json")) for file in files))
+        self.assertTrue(any("--operation decode_spec" in line for line in self.started()))
 
 
 class SetUp(unittest.TestCase):

@@ -139,6 +139,19 @@ TEST_CASE("every overlay fits every model that it is for") {
   CHECK(test::yaml_files("specs/engines").size() == 18);
 }
 
+TEST_CASE("the layouts that the benchmarks compare are specs") {
+  const std::vector<std::string> layouts = test::yaml_files("tests/bench/layouts");
+  for (const std::string& path : layouts) {
+    const std::string model = source_path("specs/qwen3_next_80b.yaml");
+    const std::vector<Source> sources = {{model, test::read_text(model)}, {path, test::read_text(path)}};
+    Diagnostics diagnostics;
+    const bool valid = check(sources, diagnostics).has_value();
+    INFO(render(diagnostics, sources));
+    CHECK(valid);
+  }
+  CHECK(layouts.size() == 5);
+}
+
 TEST_CASE("each leaf's place names the file that it stands in") {
   const Spec spec = over("qwen3_5_27b", {"vllm_sd"});
   CHECK(spec.conv.window.place.source == 1);
