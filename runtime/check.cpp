@@ -269,6 +269,36 @@ void check_slot_values(const KernelPlan& plan, int rows, int slots, const Index*
                    twice->second, (twice + 1)->second, twice->first));
 }
 
+// What a view's owner says of it.
+void check_statement(const KernelPlan& plan, const Operand& operand, const View& view) {
+  if (view.dtype != operand.dtype) {
+    fail(Code::kDtypeMismatch, plan, operand,
+         fmt::format("the kernel was made for {} and the view is {}", core::to_string(operand.dtype),
+                     core::to_string(view.dtype)));
+  }
+  // Both: the number is what a launch compares; equal numbers with unlike texts would be a collision.
+  if (view.layout.id != operand.layout.id || view.layout.text != operand.layout.text) {
+    fail(Code::kLayoutMismatch, plan, operand,
+         fmt::format("the kernel was made for another layout than the one the operand has\n"
+                     "  kernel:  {} ({})\n  operand: {} ({})\n"
+                     "Nothing was launched. Use the kernel of the spec that describes this model's layout, or state "
+                     "the operand's true layout",
+                     operand.layout.text, core::id_text(operand.layout.id),
+                     view.layout.text.empty() ? "not stated" : view.layout.text, core::id_text(view.layout.id)));
+  }
+}
+
+// The views of a warm-up call: some, in the operands' order.
+void check_stated(const KernelPlan& plan, const Views& views) {
+  if (views.size() > plan.operands.size()) {
+    fail(Code::kBadArgument, plan,
+         fmt::format("{} views given, and the kernel has {} operands", views.size(), plan.operands.size()));
+  }
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (views[i].data != nullptr || !views[i].layout.text.empty()) check_statement(plan, plan.operands[i], views[i]);
+  }
+}
+
 bool uses_slots(const KernelPlan& plan) {
   return std::any_of(plan.operands.begin(), plan.operands.end(), [](const Operand& operand) {
     return operand.leading == Leading::kSlot || operand.role == core::Role::kSlots;
@@ -278,6 +308,10 @@ bool uses_slots(const KernelPlan& plan) {
 }  // namespace
 
 void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
+  if (rows == 0) {
+    check_stated(plan, views);
+    return;
+  }
   if (rows < 1) fail(Code::kBadArgument, plan, fmt::format("a launch of {} rows: there must be at least 1", rows));
   if (slots < 1 && uses_slots(plan)) {
     fail(Code::kBadArgument, plan, fmt::format("pools of {} slots: there must be at least 1", slots));
@@ -305,21 +339,7 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
       if (operand.optional) continue;
       fail(Code::kBadArgument, plan, operand, "the pointer is null, and the kernel can't do without this operand");
     }
-    if (view.dtype != operand.dtype) {
-      fail(Code::kDtypeMismatch, plan, operand,
-           fmt::format("the kernel was made for {} and the view is {}", core::to_string(operand.dtype),
-                       core::to_string(view.dtype)));
-    }
-    // Both: the number is what a launch compares; equal numbers with unlike texts would be a collision.
-    if (view.layout.id != operand.layout.id || view.layout.text != operand.layout.text) {
-      fail(Code::kLayoutMismatch, plan, operand,
-           fmt::format("the kernel was made for another layout than the one the operand has\n"
-                       "  kernel:  {} ({})\n  operand: {} ({})\n"
-                       "Nothing was launched. Use the kernel of the spec that describes this model's layout, or state "
-                       "the operand's true layout",
-                       operand.layout.text, core::id_text(operand.layout.id),
-                       view.layout.text.empty() ? "not stated" : view.layout.text, core::id_text(view.layout.id)));
-    }
+    check_statement(plan, operand, view);
     if (operand.role == core::Role::kWorkspace) {
       check_workspace(plan, operand, view, extents);
     } else {

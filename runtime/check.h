@@ -11,9 +11,11 @@ namespace gdn::runtime {
 
 // Throws Error for the first thing that would make a launch of `plan` over these views wrong: number of operands, null,
 // dtype, stated layout, sizes, strides, alignment, overlap of a written operand with another one, and the numbers of
-// rows and slots. A launch has as many sequences as the view of its offsets has numbers, less one. `views` stand in the
-// order of plan.operands. `slots` is the number of slots in the pools; it is not looked at when no operand is indexed
-// by slot. Dereferences nothing: device pointers are fine. Allocates nothing when everything agrees.
+// rows and slots. Of 0 rows, a warm-up call, which launches nothing: views may be missing, and those that are there are
+// asked for their dtype and stated layout alone. A launch has as many sequences as the view of its offsets has numbers,
+// less one. `views` stand in the order of plan.operands. `slots` is the number of slots in the pools; it is not looked
+// at when no operand is indexed by slot. Dereferences nothing: device pointers are fine. Allocates nothing when
+// everything agrees.
 void check(const core::KernelPlan& plan, int rows, int slots, const Views& views);
 
 // The block that a kernel takes. Call after check(): it trusts the views. The stride of an operand without a leading

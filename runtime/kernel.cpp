@@ -27,12 +27,14 @@ void Kernel::check_memory(const Views& views) const {
   for (std::size_t i = 0; i < views.size(); ++i) check_memory(plan_.operands[i], views[i].data);
 }
 
-void Kernel::launch(int rows, int slots, const Views& views, Stream stream) const {
+void Kernel::launch(int rows, int slots, const Views& views, Stream stream, Edge edge, unsigned promises) const {
   check_views(rows, slots, views);
+  if (rows == 0) return;
   check_memory(views);
-  const Args args = make_args(plan_, rows, slots, views);
+  Args args = make_args(plan_, rows, slots, views);
+  args.promises = promises;
   if (on_host()) check_indices(plan_, args, HostReader());
-  launch_prepared(args, stream);
+  launch_prepared(args, stream, edge);
 }
 
 void Kernel::launch_prepared(const Args& args, Stream stream, Edge edge) const {

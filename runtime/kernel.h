@@ -31,8 +31,11 @@ class Kernel {
   // Compares the views with the plan (check.h), and launches only if they agree. Operands that the host can read
   // (on_host) have their slot indices checked too. GPU kernels are enqueued on the stream and not waited for; kernels
   // on the host are done when it returns and ignore the stream.
+  // Of 0 rows, a warm-up call: the code is loaded when there is a Kernel, so nothing is enqueued and no memory is
+  // touched. `promises` are Args::promises, for a programmatic edge.
   // Throws Error; nothing was launched then, except with kDeviceError.
-  void launch(int rows, int slots, const Views& views, Stream stream = nullptr) const;
+  void launch(int rows, int slots, const Views& views, Stream stream = nullptr, Edge edge = Edge::kPlain,
+              unsigned promises = 0) const;
 
   // The comparison that launch() makes, alone. Allocates nothing when everything agrees.
   void check_views(int rows, int slots, const Views& views) const;

@@ -56,6 +56,9 @@ const Entry* choose(const std::vector<Entry>& entries, std::string_view operatio
 
 KernelSet::KernelSet(std::vector<Entry> entries, SetSettings settings)
     : entries_(std::move(entries)), settings_(std::move(settings)), compilers_(settings_.log) {
+  const auto absent = std::stable_partition(entries_.begin(), entries_.end(),
+                                            [](const Entry& entry) { return entry.unavailable.empty(); });
+  kernels_ = static_cast<std::size_t>(absent - entries_.begin());
   std::set<std::pair<std::string_view, std::string_view>> seen;
   for (const Entry& entry : entries_) {
     if (seen.emplace(entry.operation, entry.target).second) continue;

@@ -49,7 +49,9 @@ class KernelSet {
   // Throws Error kBadArgument for two entries of one operation and target.
   KernelSet(std::vector<Entry> entries, SetSettings settings);
 
+  // Kernels first, then what is unavailable; each in the order that it was given in.
   const std::vector<Entry>& entries() const { return entries_; }
+  std::size_t kernels() const { return kernels_; }  // of them
 
   // The entry of an operation at a place, or on a target. Throws kUnsupported with the reason, and for a place what
   // opening its device throws.
@@ -82,6 +84,7 @@ class KernelSet {
   bool runs(std::string_view target, const Place& place) const;
 
   std::vector<Entry> entries_;
+  std::size_t kernels_ = 0;
   SetSettings settings_;
   mutable Compilers compilers_;
   mutable std::mutex mutex_;  // of everything below

@@ -63,6 +63,59 @@ void compare(const Kernel& kernel, int rows, int slots, const gdn_view* const* h
   }
 }
 
+// What gdn_launch_options says, in the runtime's words.
+struct Following {
+  runtime::Edge edge = runtime::Edge::kPlain;
+  unsigned promises = 0;
+};
+
+Following following_of(const gdn_launch_options* options) {
+  if (options == nullptr) return {};
+  if (options->struct_size < sizeof(gdn_launch_options)) {
+    throw Error(Code::kOtherVersion, fmt::format("gdn_launch_options of {} bytes: set struct_size to sizeof, {} here",
+                                                 options->struct_size, sizeof(gdn_launch_options)));
+  }
+  if (options->edge != GDN_EDGE_PLAIN && options->edge != GDN_EDGE_PROGRAMMATIC) {
+    throw Error(Code::kBadArgument, fmt::format("{} is no gdn_edge", static_cast<int>(options->edge)));
+  }
+  constexpr unsigned kKnown = GDN_PROMISE_POOLS_READY;
+  static_assert(GDN_PROMISE_POOLS_READY == kPoolsAreReady, "the promises are those of the argument block");
+  if ((options->promises & ~kKnown) != 0) {
+    throw Error(Code::kBadArgument, fmt::format("promises {:#x}: this library knows {:#x}", options->promises, kKnown));
+  }
+  if (options->edge == GDN_EDGE_PLAIN) return {};  // all that is ahead is through: there is nothing to promise
+  return {runtime::Edge::kProgrammatic, options->promises};
+}
+
+void launch(const Kernel& kernel, int rows, int slots, const gdn_view* const* handles, std::size_t count, void* stream,
+            const Following& following) {
+  const ViewArray array(handles, count);
+  const runtime::Views views = array;
+  if (rows == 0) {
+    kernel.launch(rows, slots, views, stream);
+    return;
+  }
+  compare(kernel, rows, slots, handles, views);
+  Args args = runtime::make_args(kernel.plan(), rows, slots, views);
+  args.promises = following.promises;
+  if (kernel.on_host()) runtime::check_indices(kernel.plan(), args, runtime::HostReader());
+  kernel.launch_prepared(args, stream, following.edge);
+}
+
+void launch(const gdn_prepared& prepared, int rows, void* stream, const Following& following) {
+  const core::KernelPlan& plan = prepared.kernel->plan();
+  if (rows < 0 || rows > prepared.args.rows) {
+    throw Error(Code::kBadArgument, fmt::format("{}: {} rows of a launch that was prepared for 1 to {}", plan.symbol,
+                                                rows, prepared.args.rows));
+  }
+  if (rows == 0) return;
+  Args args = prepared.args;
+  if (plan.facts.offsets_operand < 0) args.sequences = rows;
+  args.rows = rows;
+  args.promises = following.promises;
+  prepared.kernel->launch_prepared(args, stream, following.edge);
+}
+
 }  // namespace
 }  // namespace gdn::capi
 
@@ -133,15 +186,14 @@ gdn_status gdn_kernel_operand(const gdn_kernel* kernel, size_t index, gdn_operan
 
 gdn_status gdn_launch(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views, size_t count,
                       void* stream) {
+  return gdn_launch_with(kernel, rows, slots, views, count, stream, nullptr);
+}
+
+gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
+                           size_t count, void* stream, const gdn_launch_options* options) {
   return guarded([&] {
     need(kernel, "kernel");
-    const gdn::capi::ViewArray array(views, count);
-    const Views list = array;
-    const gdn::runtime::Kernel& code = *kernel->kernel;
-    gdn::capi::compare(code, rows, slots, views, list);
-    const gdn::Args args = gdn::runtime::make_args(code.plan(), rows, slots, list);
-    if (code.on_host()) gdn::runtime::check_indices(code.plan(), args, gdn::runtime::HostReader());
-    code.launch_prepared(args, stream);
+    gdn::capi::launch(*kernel->kernel, rows, slots, views, count, stream, gdn::capi::following_of(options));
   });
 }
 
@@ -149,6 +201,7 @@ gdn_status gdn_prepare(const gdn_kernel* kernel, int32_t rows, int32_t slots, co
                        size_t count, gdn_prepared** prepared) {
   return created(prepared, "prepared", [&] {
     need(kernel, "kernel");
+    if (rows == 0) throw Error(Code::kBadArgument, "a launch is prepared for at least 1 row");
     const gdn::capi::ViewArray array(views, count);
     const Views list = array;
     gdn::capi::compare(*kernel->kernel, rows, slots, views, list);
@@ -162,16 +215,14 @@ gdn_status gdn_prepare(const gdn_kernel* kernel, int32_t rows, int32_t slots, co
 void gdn_prepared_close(gdn_prepared* prepared) { delete prepared; }
 
 gdn_status gdn_prepared_launch(const gdn_prepared* prepared, int32_t rows, void* stream) {
+  return gdn_prepared_launch_with(prepared, rows, stream, nullptr);
+}
+
+gdn_status gdn_prepared_launch_with(const gdn_prepared* prepared, int32_t rows, void* stream,
+                                    const gdn_launch_options* options) {
   return guarded([&] {
     need(prepared, "prepared");
-    if (rows < 1 || rows > prepared->args.rows) {
-      throw Error(Code::kBadArgument, fmt::format("{}: {} rows of a launch that was prepared for 1 to {}",
-                                                  prepared->kernel->plan().symbol, rows, prepared->args.rows));
-    }
-    gdn::Args args = prepared->args;
-    if (prepared->kernel->plan().facts.offsets_operand < 0) args.sequences = rows;
-    args.rows = rows;
-    prepared->kernel->launch_prepared(args, stream);
+    gdn::capi::launch(*prepared, rows, stream, gdn::capi::following_of(options));
   });
 }
 

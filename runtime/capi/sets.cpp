@@ -157,14 +157,19 @@ gdn_status gdn_set_open_registry(const char* spec, const gdn_set_options* option
 
 void gdn_set_close(gdn_set* set) { delete set; }
 
-size_t gdn_set_size(const gdn_set* set) { return set == nullptr ? 0 : set->set->entries().size(); }
+size_t gdn_set_size(const gdn_set* set) { return set == nullptr ? 0 : set->set->kernels(); }
+
+size_t gdn_set_absent(const gdn_set* set) {
+  return set == nullptr ? 0 : set->set->entries().size() - set->set->kernels();
+}
 
 gdn_status gdn_set_entry(const gdn_set* set, size_t index, const char** operation, const char** target,
                          const char** symbol, const char** reason) {
   return guarded([&] {
     need(set, "set");
     if (index >= set->set->entries().size()) {
-      throw Error(Code::kBadArgument, fmt::format("kernel {} of a set of {}", index, set->set->entries().size()));
+      throw Error(Code::kBadArgument, fmt::format("entry {} of a set of {} kernels and {} absent ones", index,
+                                                  set->set->kernels(), gdn_set_absent(set)));
     }
     const Entry& entry = set->set->entries()[index];
     if (operation != nullptr) *operation = entry.operation.c_str();

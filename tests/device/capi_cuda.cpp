@@ -68,6 +68,13 @@ struct Step {
     made.rows = rows;
     return made;
   }
+  // The next step's inputs, over the states that the last one left.
+  void next() {
+    problem.next_step();
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      device.copy_in(buffers[i].data(), problem.buffers()[i].data(), problem.buffers()[i].size_bytes());
+    }
+  }
   void fetch() {
     device.synchronize();
     for (std::size_t i = 0; i < buffers.size(); ++i) {
@@ -101,6 +108,41 @@ TEST_CASE("a kernel opened from a spec is right on a GPU, launched and prepared"
     const auto deviations = oracle::compare(expectation, step.problem);
     INFO(oracle::describe(deviations));
     CHECK(oracle::all_good(deviations));
+  }
+}
+
+TEST_CASE("a chain of programmatic launches computes what plain ones do, with and without promises") {
+  if (gdn::test::no_cuda()) return;
+  const Kernel kernel = gdn::open_spec(kSpec).open("decode", "cuda:0");
+  for (const std::uint32_t promises : {0u, static_cast<std::uint32_t>(GDN_PROMISE_POOLS_READY)}) {
+    const gdn_launch_options options = gdn::programmatic(promises);
+    // Steps with operands of their own: no launch writes what another one reads, so the promise holds for all.
+    std::vector<std::unique_ptr<Step>> steps;
+    std::vector<oracle::Expectation> expectations;
+    for (int i = 0; i < 8; ++i) {
+      steps.push_back(std::make_unique<Step>(gdn::runtime::open_cuda(), kSpec, 3 + i));
+      expectations.push_back(oracle::expect(steps.back()->problem));
+    }
+    kernel.warm_up(steps.front()->views);
+    for (const auto& step : steps) {
+      kernel.launch(step->problem.rows(), step->problem.slots(), step->views, nullptr, &options);
+    }
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      steps[i]->fetch();
+      const auto deviations = oracle::compare(expectations[i], steps[i]->problem);
+      INFO("promises " << promises << ", launch " << i << "\n" << oracle::describe(deviations));
+      CHECK(oracle::all_good(deviations));
+    }
+    // Of one state, step after step: nothing can be promised, and each launch waits for the one before it.
+    if (promises != 0) continue;
+    Step again(gdn::runtime::open_cuda(), kSpec, 3);
+    for (int i = 0; i < 3; ++i) {
+      if (i != 0) again.next();
+      const oracle::Expectation expectation = oracle::expect(again.problem);
+      kernel.launch(again.problem.rows(), again.problem.slots(), again.views, nullptr, &options);
+      again.fetch();
+      CHECK(oracle::all_good(oracle::compare(expectation, again.problem)));
+    }
   }
 }
 

@@ -109,9 +109,43 @@ TEST_CASE("a prepared launch is right too, and a kernel outlives its set") {
   CHECK(oracle::all_good(oracle::compare(expectation, step.problem)));
 }
 
+TEST_CASE("a warm-up call compiles, and touches neither states nor outputs") {
+  const Set set = gdn::open_spec(kSpec);
+  const Kernel kernel = set.open("decode", place());
+  Step step(kSpec, "decode", kSpec);
+  std::vector<std::vector<std::byte>> before;
+  for (const oracle::Buffer& buffer : step.problem.buffers()) {
+    before.emplace_back(buffer.data(), buffer.data() + buffer.size_bytes());
+  }
+  kernel.warm_up();
+  kernel.warm_up(step.views);
+  kernel.launch(0, step.problem.slots(), step.views);
+  CHECK(set.supports("decode", place(), 0, 0, {}));
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const oracle::Buffer& buffer = step.problem.buffers()[i];
+    INFO(buffer.name);
+    CHECK(std::equal(before[i].begin(), before[i].end(), buffer.data()));
+  }
+  step.views[step.index("state")] = View::of(nullptr, GDN_FP32, {1, 1}, {}, gdn::Layout::from_text("fp32 [slot]"));
+  CHECK_THROWS_WITH(kernel.warm_up(step.views), Catch::Contains("operand state"));
+}
+
 TEST_CASE("what a set says about itself") {
   const Set set = gdn::open_spec(kSpec, "sm_90a,gfx942,avx512bf16");
-  CHECK(gdn_set_size(set.get()) == 33);
+  // Kernels, then what there is none of: drafts, which the spec has not, and what a target can't hold.
+  const std::size_t kernels = gdn_set_size(set.get()), absent = gdn_set_absent(set.get());
+  CHECK(kernels > 20);
+  CHECK(absent >= 6);
+  CHECK((kernels + absent) % 3 == 0);
+  for (std::size_t i = 0; i < kernels + absent; ++i) {
+    const char *operation = nullptr, *target = nullptr, *symbol = nullptr, *reason = nullptr;
+    REQUIRE(gdn_set_entry(set.get(), i, &operation, &target, &symbol, &reason) == GDN_OK);
+    INFO(operation << " " << target);
+    CHECK((reason == nullptr) == (i < kernels));
+    CHECK(std::string(symbol).empty() == (i >= kernels));
+    CHECK(static_cast<bool>(set.supports(operation, target)) == (i < kernels));
+  }
+  CHECK(gdn_set_entry(set.get(), kernels + absent, nullptr, nullptr, nullptr, nullptr) == GDN_BAD_ARGUMENT);
   CHECK_THAT(set.plan("decode", "sm_90a"), Catch::Contains("gdn_fuzz_gdn_decode_sm_90a"));
   CHECK(set.workspace("decode", "sm_90a", 4, 8) == 0);
   CHECK(set.supports("decode", "gfx942"));

@@ -126,7 +126,7 @@ class PythonPackage(unittest.TestCase):
 
     def test_set_and_kernel_say_what_they_are(self):
         self.assertEqual(gdn_gen.abi_version(), 1)
-        self.assertIn(("decode", "sm_90a", "gdn_fuzz_gdn_decode_sm_90a", None), self.kernels.entries())
+        self.assertIn(("decode", "sm_90a", "gdn_fuzz_gdn_decode_sm_90a"), self.kernels.entries())
         self.assertIn("gdn_fuzz_gdn_decode_sm_90a", self.kernels.plan("decode", "sm_90a"))
         self.assertEqual(self.kernels.workspace("decode", "sm_90a", 1, 1), 0)
         names = [operand.name for operand in self.kernel.operands()]
@@ -134,8 +134,35 @@ class PythonPackage(unittest.TestCase):
         g = self.kernel.operands()[3]
         self.assertEqual((g.role, g.dtype, g.leading, g.inner, g.written), ("output", "fp32", "row", HEADS, 1))
         self.assertIn("value_head:6", g.layout)
-        self.assertEqual(len(gdn_gen.open_spec(SPEC, "sm_90a").entries()), 11)
+        one = gdn_gen.open_spec(SPEC, "sm_90a")
+        kernels = {operation for operation, target, symbol in one.entries() if symbol}
+        absent = {operation: reason for operation, target, reason in one.absent()}
+        self.assertEqual(len(kernels), len(one.entries()))
+        self.assertLessEqual({"decode", "gating", "prefill"}, kernels)
+        self.assertEqual(set(absent), {"decode_spec", "state_commit"})  # the spec has no drafts
+        self.assertEqual([operation for operation in absent if one.supports(operation, "sm_90a").reason != absent[operation]], [])
+        self.assertTrue(all(one.supports(operation, "sm_90a").ok for operation in kernels))
         self.kernels.expect_kernels_of(SPEC)
+
+    def test_a_warm_up_call_touches_nothing(self):
+        step = Gating()
+        before = [step.g.tobytes(), step.beta.tobytes(), step.ba.tobytes()]
+        self.kernel.warm_up()
+        self.kernel.warm_up(step.views())
+        self.kernel.launch(0, 0, [])
+        self.kernel.prepare(ROWS, 0, step.views()).launch(0)
+        self.assertEqual([step.g.tobytes(), step.beta.tobytes(), step.ba.tobytes()], before)
+        wrong = step.views()
+        wrong[0] = wrong[1]
+        with self.assertRaises(gdn_gen.Error) as raised:
+            self.kernel.warm_up(wrong)
+        self.assertIn("operand ba", str(raised.exception))
+
+    def test_edges_are_words(self):
+        step = Gating()
+        self.kernel.launch(ROWS, 0, step.views(), edge="programmatic", pools_ready=True)  # plain where there are none
+        self.check_right(step)
+        self.failure("bad_argument", self.kernel.launch, ROWS, 0, step.views(), None, "eager")
 
     def test_wrong_layout_launches_nothing(self):
         step = Gating()

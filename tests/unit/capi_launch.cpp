@@ -71,11 +71,13 @@ class FakeKernel final : public runtime::Kernel {
 
   mutable int launches = 0, questions = 0;
   mutable Args last = {};
+  mutable runtime::Edge last_edge = runtime::Edge::kPlain;
   std::set<const void*> unreachable;
 
  private:
-  void start(const Args& args, runtime::Stream, runtime::Edge) const override {
+  void start(const Args& args, runtime::Stream, runtime::Edge edge) const override {
     last = args;
+    last_edge = edge;
     ++launches;
   }
   bool reaches(const void* address, std::string& whose) const override {
@@ -150,10 +152,76 @@ TEST_CASE("a prepared launch compares once and allocates nothing") {
   CHECK(allocations == before);
   CHECK(launch.fake->last.rows == 1);
   CHECK(launch.fake->last.operand[0] == launch.memory[0]);
-  for (const int rows : {0, -1, 5}) CHECK(gdn_prepared_launch(prepared.get(), rows, nullptr) == GDN_BAD_ARGUMENT);
+  for (const int rows : {-1, 5}) CHECK(gdn_prepared_launch(prepared.get(), rows, nullptr) == GDN_BAD_ARGUMENT);
   CHECK(launch.fake->launches == 2);
   CHECK(gdn_prepare(&launch.kernel, 4, 0, launch.handles.data(), launch.handles.size(), &raw) == GDN_BAD_ARGUMENT);
   CHECK(raw == nullptr);
+}
+
+TEST_CASE("a warm-up call asks the driver nothing and launches nothing") {
+  Launch launch;
+  CHECK(gdn_launch(&launch.kernel, 0, 0, nullptr, 0, nullptr) == GDN_OK);
+  CHECK(launch.run(0) == GDN_OK);
+  launch.handles[3] = nullptr;
+  launch.handles.resize(7);
+  CHECK(launch.run(0) == GDN_OK);
+  CHECK(launch.run(-1) == GDN_BAD_ARGUMENT);
+
+  const Launch whole;
+  gdn_prepared* raw = nullptr;
+  CHECK(gdn_prepare(&whole.kernel, 0, 0, whole.handles.data(), whole.handles.size(), &raw) == GDN_BAD_ARGUMENT);
+  REQUIRE(gdn_prepare(&whole.kernel, 4, 0, whole.handles.data(), whole.handles.size(), &raw) == GDN_OK);
+  const Prepared prepared(raw);
+  CHECK(gdn_prepared_launch(prepared.get(), 0, nullptr) == GDN_OK);
+  CHECK(whole.fake->launches == 0);
+
+  const Layout other = Layout::from_text("bf16 [token@launch, 32]");
+  const View wrong = View::of(nullptr, GDN_BF16, {4, 64}, {}, other);
+  launch.handles[1] = wrong.get();
+  CHECK(launch.run(0) == GDN_LAYOUT_MISMATCH);
+  CHECK_THAT(gdn_last_error_text(), Catch::Contains("operand1") && Catch::Contains("[token@launch, 32]"));
+  CHECK(launch.fake->launches + launch.fake->questions == 0);
+}
+
+TEST_CASE("edges and promises reach the kernel, and only those that are known") {
+  Launch launch;
+  const auto run = [&](const gdn_launch_options& options) {
+    return gdn_launch_with(&launch.kernel, 4, 0, launch.handles.data(), launch.handles.size(), nullptr, &options);
+  };
+  CHECK(run(programmatic(GDN_PROMISE_POOLS_READY)) == GDN_OK);
+  CHECK(launch.fake->last_edge == runtime::Edge::kProgrammatic);
+  CHECK(launch.fake->last.promises == kPoolsAreReady);
+  CHECK(run(programmatic()) == GDN_OK);
+  CHECK(launch.fake->last_edge == runtime::Edge::kProgrammatic);
+  CHECK(launch.fake->last.promises == 0);
+
+  gdn_launch_options options = programmatic(GDN_PROMISE_POOLS_READY);
+  options.edge = GDN_EDGE_PLAIN;
+  CHECK(run(options) == GDN_OK);
+  CHECK(launch.fake->last_edge == runtime::Edge::kPlain);
+  CHECK(launch.fake->last.promises == 0);
+  CHECK(launch.run() == GDN_OK);
+  CHECK(launch.fake->last_edge == runtime::Edge::kPlain);
+
+  gdn_prepared* raw = nullptr;
+  REQUIRE(gdn_prepare(&launch.kernel, 4, 0, launch.handles.data(), launch.handles.size(), &raw) == GDN_OK);
+  const Prepared prepared(raw);
+  options = programmatic(GDN_PROMISE_POOLS_READY);
+  const long before = allocations;
+  CHECK(gdn_prepared_launch_with(prepared.get(), 2, nullptr, &options) == GDN_OK);
+  CHECK(allocations == before);
+  CHECK(launch.fake->last_edge == runtime::Edge::kProgrammatic);
+  CHECK(launch.fake->last.promises == kPoolsAreReady);
+  CHECK(gdn_prepared_launch(prepared.get(), 2, nullptr) == GDN_OK);
+  CHECK(launch.fake->last.promises == 0);
+
+  const int launches = launch.fake->launches;
+  CHECK(run(programmatic(2)) == GDN_BAD_ARGUMENT);
+  options.edge = static_cast<gdn_edge>(2);
+  CHECK(run(options) == GDN_BAD_ARGUMENT);
+  options = {};
+  CHECK(run(options) == GDN_OTHER_VERSION);
+  CHECK(launch.fake->launches == launches);
 }
 
 TEST_CASE("null handles and wrong counts") {

@@ -231,9 +231,49 @@ TEST_CASE("a launch has as many sequences as its offsets say") {
   CHECK(none.check().code == Code::kSizeMismatch);
 }
 
+TEST_CASE("a warm-up call takes what there is") {
+  Case some;
+  some.rows = some.slots = 0;
+  CHECK_FALSE(some.check().code.has_value());
+  some.x().sizes[0] = 1;  // sizes are not looked at
+  some.state().data = nullptr;
+  some.views.pop_back();
+  CHECK_FALSE(some.check().code.has_value());
+  some.views.clear();
+  CHECK_FALSE(some.check().code.has_value());
+}
+
 TEST_CASE("each disagreement has its error") {
   const std::vector<Bad> table = {
-      {"no rows", [](Case& c) { c.rows = 0; }, Code::kBadArgument, {"0 rows", "at least 1"}},
+      {"a warm-up call with a wrong layout",
+       [](Case& c) {
+         c.rows = c.slots = 0;
+         c.state().layout = core::make_identity("fp32 [slot, key_dim=4, value_dim=8]");
+       },
+       Code::kLayoutMismatch,
+       {"operand state"}},
+      {"a warm-up call with a layout of no memory yet",
+       [](Case& c) {
+         c.rows = 0;
+         c.state().data = nullptr;
+         c.state().layout = core::make_identity("fp32 [slot, key_dim=4, value_dim=8]");
+       },
+       Code::kLayoutMismatch,
+       {"operand state"}},
+      {"a warm-up call with a wrong dtype",
+       [](Case& c) {
+         c.rows = 0;
+         c.x().dtype = DType::kFp16;
+       },
+       Code::kDtypeMismatch,
+       {"operand x"}},
+      {"a warm-up call with a view too many",
+       [](Case& c) {
+         c.rows = 0;
+         c.views.push_back(c.views[0]);
+       },
+       Code::kBadArgument,
+       {"6 views given"}},
       {"fewer than no rows", [](Case& c) { c.rows = -4; }, Code::kBadArgument, {"-4 rows"}},
       {"no slots", [](Case& c) { c.slots = 0; }, Code::kBadArgument, {"0 slots"}},
       {"a view too few",

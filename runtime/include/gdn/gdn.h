@@ -61,7 +61,7 @@ GDN_API int gdn_abi_version(void);
 
 GDN_ENUM(gdn_status){
     GDN_OK = 0,
-    GDN_BAD_ARGUMENT = 1,      /* a null pointer, a wrong number of operands, an unknown word, rows < 1 */
+    GDN_BAD_ARGUMENT = 1,      /* a null pointer, a wrong number of operands, an unknown word, rows < 0 */
     GDN_DTYPE_MISMATCH = 2,    /* a view of another element type than the kernel was made for */
     GDN_LAYOUT_MISMATCH = 3,   /* a view whose stated layout is not the kernel's; a probe that found a difference */
     GDN_SIZE_MISMATCH = 4,     /* too few rows, another number of slots or inner elements */
@@ -154,9 +154,13 @@ GDN_API gdn_status gdn_set_open_registry(const char* spec, const gdn_set_options
 
 GDN_API void gdn_set_close(gdn_set* set);
 
-/* The kernels of a set by index, in the order they were added. Each pointer may be null. `reason` is null for a kernel
- * that is there. GDN_BAD_ARGUMENT for an index beyond the last. */
+/* How many kernels a set has; and of how many operations and targets it knows that it has none, and why. */
 GDN_API size_t gdn_set_size(const gdn_set* set);
+GDN_API size_t gdn_set_absent(const gdn_set* set);
+
+/* Kernels by index, in the order they were added; from gdn_set_size() on the absent ones, in theirs. Each pointer may
+ * be null. `reason` is null for a kernel, and why there is none for an absent one, whose symbol is empty.
+ * GDN_BAD_ARGUMENT for an index beyond the last. */
 GDN_API gdn_status gdn_set_entry(const gdn_set* set, size_t index, const char** operation, const char** target,
                                  const char** symbol, const char** reason);
 
@@ -314,9 +318,44 @@ GDN_API gdn_status gdn_kernel_operand(const gdn_kernel* kernel, size_t index, gd
  * order of the kernel's operands. A GPU kernel is enqueued on `stream` (CUstream or hipStream_t; null: the default
  * stream) and not waited for; on the CPU it is done on return, and slot indices are checked too.
  * An operation of several tokens a sequence (decode_spec) takes the tokens as rows; it has as many sequences as the
- * view of its operand cu_seqlens has numbers, less one. Of state_commit the sequences are the rows. */
+ * view of its operand cu_seqlens has numbers, less one. Of state_commit the sequences are the rows.
+ * 0 rows are a warm-up call, such as an engine makes before it knows any batch: nothing is enqueued and no memory is
+ * touched (gdn_kernel_open compiled and loaded the kernel). Views may be missing then, all of them too; of those that
+ * are given dtype and layout are compared, so that a wrong statement is found before the first token. */
 GDN_API gdn_status gdn_launch(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                               size_t count, void* stream);
+
+/* How a launch stands to what is ahead of it in its stream. */
+GDN_ENUM(gdn_edge){
+    GDN_EDGE_PLAIN = 0,       /* it begins when that is through */
+    GDN_EDGE_PROGRAMMATIC = 1 /* it may begin before, and waits itself (CUDA's programmatic dependent launch) */
+};
+
+/* What the caller of a programmatic launch vouches for. */
+enum {
+  /* Slot indices, and recurrent states in the slots of this launch, are written by nothing that may still run when it
+   * begins: by none of the launches ahead of it that are joined to it by programmatic edges alone. A launch that
+   * another one follows on a programmatic edge lets it begin at once, so such a chain may have several at work: put a
+   * plain edge into each step (its first launch), and the step before is through. */
+  GDN_PROMISE_POOLS_READY = 1
+};
+
+/* Null wherever a pointer to it is taken: every field's zero. */
+typedef struct {
+  size_t struct_size; /* sizeof(gdn_launch_options) */
+  gdn_edge edge;
+  uint32_t promises; /* a sum of GDN_PROMISE_..., for a programmatic edge */
+} gdn_launch_options;
+
+/* gdn_launch with options. On a programmatic edge decode may be put on the device while the launch ahead still runs.
+ * Before that one is through and what it wrote can be seen, the kernel reads nothing but its argument block; with
+ * GDN_PROMISE_POOLS_READY also slot indices and recurrent states. It writes nothing before. So the result is that of a
+ * plain edge as long as the promise holds. What the kernel itself writes is seen by a following launch that waits as
+ * CUDA says (griddepcontrol.wait, cudaGridDependencySynchronize), or that follows on a plain edge. Operations other
+ * than decode, and places other than CUDA's (sm_90a and newer), take every edge as plain. GDN_BAD_ARGUMENT for an edge
+ * or a promise that this version does not know. */
+GDN_API gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
+                                   size_t count, void* stream, const gdn_launch_options* options);
 
 /* A launch whose views were compared once. */
 typedef struct gdn_prepared gdn_prepared;
@@ -326,9 +365,11 @@ GDN_API gdn_status gdn_prepare(const gdn_kernel* kernel, int32_t rows, int32_t s
                                size_t count, gdn_prepared** prepared);
 GDN_API void gdn_prepared_close(gdn_prepared* prepared);
 
-/* Launches over the first `rows` rows: 1 to the number that it was prepared for. What the operands hold (slot indices)
- * is not looked at, except in checked mode. */
+/* Launches over the first `rows` rows: 1 to the number that it was prepared for; 0: a warm-up call, which launches
+ * nothing. What the operands hold (slot indices) is not looked at, except in checked mode. */
 GDN_API gdn_status gdn_prepared_launch(const gdn_prepared* prepared, int32_t rows, void* stream);
+GDN_API gdn_status gdn_prepared_launch_with(const gdn_prepared* prepared, int32_t rows, void* stream,
+                                            const gdn_launch_options* options);
 
 /* ---- Layout probe ----------------------------------------------------------------------------------------------- */
 

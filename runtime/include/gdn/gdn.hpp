@@ -147,8 +147,19 @@ class ViewList {
 class Prepared : public detail::Owner<gdn_prepared, gdn_prepared_close> {
  public:
   using Owner::Owner;
-  void launch(std::int32_t rows, void* stream = nullptr) const { expect(gdn_prepared_launch(get(), rows, stream)); }
+  void launch(std::int32_t rows, void* stream = nullptr, const gdn_launch_options* options = nullptr) const {
+    expect(gdn_prepared_launch_with(get(), rows, stream, options));
+  }
 };
+
+// For a launch on a programmatic edge; gdn.h says what is promised to whom.
+inline gdn_launch_options programmatic(std::uint32_t promises = 0) {
+  gdn_launch_options options = {};
+  options.struct_size = sizeof(options);
+  options.edge = GDN_EDGE_PROGRAMMATIC;
+  options.promises = promises;
+  return options;
+}
 
 class Kernel : public detail::Owner<gdn_kernel, gdn_kernel_close> {
  public:
@@ -165,9 +176,12 @@ class Kernel : public detail::Owner<gdn_kernel, gdn_kernel_close> {
     }
     return all;
   }
-  void launch(std::int32_t rows, std::int32_t slots, const ViewList& views, void* stream = nullptr) const {
-    expect(gdn_launch(get(), rows, slots, views.data(), views.size(), stream));
+  void launch(std::int32_t rows, std::int32_t slots, const ViewList& views, void* stream = nullptr,
+              const gdn_launch_options* options = nullptr) const {
+    expect(gdn_launch_with(get(), rows, slots, views.data(), views.size(), stream, options));
   }
+  // A launch of 0 rows: touches no memory; the views that there are have their dtypes and layouts compared.
+  void warm_up(const ViewList& views = {}) const { launch(0, 0, views); }
   Prepared prepare(std::int32_t rows, std::int32_t slots, const ViewList& views) const {
     return detail::made<Prepared, gdn_prepared>(
         [&](gdn_prepared** out) { return gdn_prepare(get(), rows, slots, views.data(), views.size(), out); });

@@ -183,6 +183,14 @@ class _ViewArray:
             *[None if view is None else view.handle.value for view in views])
 
 
+def _launch_options(edge, pools_ready):
+    if edge not in library.EDGES:
+        raise Error("bad_argument", f"unknown edge {edge}: {', '.join(library.EDGES)}")
+    options = library.LaunchOptions(struct_size=ctypes.sizeof(library.LaunchOptions), edge=library.EDGES.index(edge),
+                                    promises=library.POOLS_READY if pools_ready else 0)
+    return ctypes.byref(options)
+
+
 class Prepared(_Handle):
     """A launch whose views were compared once."""
 
@@ -190,8 +198,9 @@ class Prepared(_Handle):
         super().__init__(handle, library.library().gdn_prepared_close)
         self._keep = keep
 
-    def launch(self, rows, stream=None):
-        library.library().gdn_prepared_launch(self.handle, rows, stream)
+    def launch(self, rows, stream=None, edge="plain", pools_ready=False):
+        """`edge` and `pools_ready`: see Kernel.launch."""
+        library.library().gdn_prepared_launch_with(self.handle, rows, stream, _launch_options(edge, pools_ready))
 
 
 class Kernel(_Handle):
@@ -213,10 +222,20 @@ class Kernel(_Handle):
             found.append(operand)
         return found
 
-    def launch(self, rows, slots, views, stream=None):
-        """Compares the views with the kernel, then launches. `stream`: its address as an int; None: the default."""
+    def launch(self, rows, slots, views, stream=None, edge="plain", pools_ready=False):
+        """Compares the views with the kernel, then launches. `stream`: its address as an int; None: the default.
+
+        `edge="programmatic"`: the launch may begin before the one ahead of it is through, and waits for it itself;
+        `pools_ready`: the caller promises that slot indices and states are written by nothing that may still run then,
+        and the kernel reads them early. gdn.h has the contract (GDN_PROMISE_POOLS_READY).
+        """
         array = _ViewArray(views)
-        library.library().gdn_launch(self.handle, rows, slots, array.handles, array.size, stream)
+        library.library().gdn_launch_with(self.handle, rows, slots, array.handles, array.size, stream,
+                                          _launch_options(edge, pools_ready))
+
+    def warm_up(self, views=()):
+        """A launch of 0 rows: touches no memory; the views that there are have their dtypes and layouts compared."""
+        self.launch(0, 0, list(views))
 
     def prepare(self, rows, slots, views):
         array = _ViewArray(views)
@@ -231,14 +250,24 @@ class KernelSet(_Handle):
         super().__init__(handle, library.library().gdn_set_close)
         self._keep = keep
 
-    def entries(self):
-        """[(operation, target, symbol, reason)]: reason is None for a kernel that is there."""
+    def _entries(self, first, end):
         gdn, found = library.library(), []
-        for index in range(gdn.gdn_set_size(self.handle)):
+        for index in range(first, end):
             texts = [ctypes.c_char_p() for _ in range(4)]
             gdn.gdn_set_entry(self.handle, index, *[ctypes.byref(text) for text in texts])
             found.append(tuple(None if text.value is None else text.value.decode() for text in texts))
         return found
+
+    def entries(self):
+        """The kernels: [(operation, target, symbol)]."""
+        return [entry[:3] for entry in self._entries(0, library.library().gdn_set_size(self.handle))]
+
+    def absent(self):
+        """What the set knows that it has no kernel for, and why: [(operation, target, reason)]."""
+        gdn = library.library()
+        size = gdn.gdn_set_size(self.handle)
+        return [(operation, target, reason) for operation, target, _, reason in
+                self._entries(size, size + gdn.gdn_set_absent(self.handle))]
 
     def plan(self, operation, target):
         text = ctypes.c_char_p()

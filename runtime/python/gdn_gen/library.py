@@ -16,6 +16,8 @@ ABI_VERSION = 1
 
 DTYPES = ("fp32", "bf16", "fp16", "int32", "int64", "e4m3fn", "e4m3fnuz", "uint8")
 DEVICES = {"cpu": 1, "cuda": 2, "hip": 10}
+EDGES = ("plain", "programmatic")
+POOLS_READY = 1  # GDN_PROMISE_POOLS_READY
 ROW_KINDS = ("decode", "speculative", "prefill")
 
 
@@ -23,6 +25,11 @@ class DLTensor(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("device_type", c_int32), ("device_id", c_int32), ("ndim", c_int32),
                 ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
                 ("shape", POINTER(c_int64)), ("strides", POINTER(c_int64)), ("byte_offset", c_uint64)]
+
+
+class LaunchOptions(ctypes.Structure):
+    """gdn_launch_options: how a launch stands to what is ahead of it."""
+    _fields_ = [("struct_size", c_size_t), ("edge", c_int32), ("promises", ctypes.c_uint32)]
 
 
 class Operand(ctypes.Structure):
@@ -70,6 +77,7 @@ _PROTOTYPES = {
     "gdn_set_open_registry": ("status", [c_char_p, _OPTIONS, _OUT]),
     "gdn_set_close": (None, [c_void_p]),
     "gdn_set_size": (c_size_t, [c_void_p]),
+    "gdn_set_absent": (c_size_t, [c_void_p]),
     "gdn_set_entry": ("status", [c_void_p, c_size_t] + [POINTER(c_char_p)] * 4),
     "gdn_set_plan": ("status", [c_void_p, c_char_p, c_char_p, POINTER(c_char_p)]),
     "gdn_set_workspace": ("status", [c_void_p, c_char_p, c_char_p, c_int32, c_int32, POINTER(c_uint64)]),
@@ -99,10 +107,10 @@ _PROTOTYPES = {
     "gdn_kernel_identity": (c_uint64, [c_void_p]),
     "gdn_kernel_operands": (c_size_t, [c_void_p]),
     "gdn_kernel_operand": ("status", [c_void_p, c_size_t, POINTER(Operand)]),
-    "gdn_launch": ("status", [c_void_p, c_int32, c_int32, _VIEWS, c_size_t, c_void_p]),
+    "gdn_launch_with": ("status", [c_void_p, c_int32, c_int32, _VIEWS, c_size_t, c_void_p, POINTER(LaunchOptions)]),
     "gdn_prepare": ("status", [c_void_p, c_int32, c_int32, _VIEWS, c_size_t, _OUT]),
     "gdn_prepared_close": (None, [c_void_p]),
-    "gdn_prepared_launch": ("status", [c_void_p, c_int32, c_void_p]),
+    "gdn_prepared_launch_with": ("status", [c_void_p, c_int32, c_void_p, POINTER(LaunchOptions)]),
     "gdn_probe": ("status", [c_void_p, c_char_p, c_char_p, c_int32, _VIEWS, c_size_t, ProbeFunction, c_void_p]),
 }
 

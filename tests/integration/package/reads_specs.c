@@ -10,7 +10,7 @@ int main(int argc, char** argv) {
     printf("%s\n", gdn_last_error_text());
     return 1;
   }
-  printf("%zu kernels\n", gdn_set_size(set));
+  printf("%zu kernels, %zu absent\n", gdn_set_size(set), gdn_set_absent(set));
   gdn_set_close(set);
   return 0;
 }
