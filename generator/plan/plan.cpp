@@ -348,10 +348,10 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
                        target.name, core::to_string(out), core::to_string(o));
   }
   if (target.family != Family::kCpu) return "";
-  if (drafts(operation) || operation == "conv_prefill" || operation == "prefill") {
+  if (drafts(operation) || operation == "prefill") {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
-  if (prefills(operation) && layout.numbers.rule == core::Rule::kKda) {
+  if (operation == "chunk_delta" && layout.numbers.rule == core::Rule::kKda) {
     return fmt::format("{} has no kernel for the CPU ({}) with a decay by key channel (rule: kda) yet", operation,
                        target.name);
   }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "cpu/context.h"
+#include "cpu/sequence.h"
 #include "cpu/tiles.h"
 
 namespace gdn::cpu {
@@ -23,11 +24,6 @@ namespace gdn::cpu {
 constexpr int kChunk = 64;  // tokens
 constexpr int kBlock = 32;  // rows and columns of a product's result
 constexpr int kSub = 16;    // tokens of the blocks of A and D
-
-namespace reg {
-inline const Reg64 work{5};     // rbp: scratch memory of the thread, 64-byte aligned
-inline const Reg64 tokens{12};  // r12: of the chunk, 1 to kChunk; reg::row is the chunk's first token
-}  // namespace reg
 
 // Byte offsets from reg::work. Rows are dense; "strips" are 32 columns wide and lie one after the other.
 struct Buffers {

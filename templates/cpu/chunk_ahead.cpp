@@ -74,7 +74,7 @@ void emit_ahead_begin(ChunkContext& cc) {
   const auto maps = operands(cc.c.facts);
   for (std::size_t i = 0; i < maps.size(); ++i) {
     emit_pointer(cc.c, reg::r8, *maps[i], Row::kToken, {reg::row, reg::slot, reg::key_head, true});
-    emit_row_step(cc, reg::r9, *maps[i]);
+    emit_row_step(cc.c, reg::r9, *maps[i]);
     e.mov(variable(cc, cc.at.ahead_step, i), reg::r9);
     e.imul(reg::r9, reg::tokens);
     e.add(reg::r8, reg::r9);

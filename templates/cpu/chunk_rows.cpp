@@ -1,10 +1,7 @@
 #include "cpu/chunk_rows.h"
 
-#include <cstddef>
-
 #include "cpu/item.h"
 #include "cpu/memory.h"
-#include "gdn/args.h"
 
 namespace gdn::cpu {
 namespace {
@@ -29,13 +26,6 @@ void for_missing_rows(ChunkContext& cc, int buffer, int bytes, const std::functi
 
 }  // namespace
 
-void emit_row_step(ChunkContext& cc, const Reg64& target, const core::Map& map) {
-  Emitter& e = cc.c.e;
-  const auto offset = static_cast<std::int64_t>(offsetof(Args, stride)) + 8 * static_cast<std::int64_t>(map.operand);
-  e.mov(target, e.at(reg::args, offset));
-  e.imul(target, target, static_cast<int>(core::size_of(map.dtype)));
-}
-
 void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width,
                     const std::function<void()>& change) {
   constexpr int kZero = 20, kPacked = 21;
@@ -45,7 +35,7 @@ void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int widt
   const int step = kLanes * stride_bytes(map, map.inner_stride);
   Mark& again = e.mark("row");
   emit_pointer(c, reg::r8, map, Row::kToken);
-  emit_row_step(cc, reg::r10, map);
+  emit_row_step(c, reg::r10, map);
   e.lea(reg::r9, e.at(reg::work, buffer));
   e.mov(reg::rcx, reg::tokens);
   e.bind(again);
@@ -74,7 +64,7 @@ void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float 
   Emitter& e = c.e;
   Mark& again = e.mark("column");
   emit_pointer(c, reg::r8, map, Row::kToken);
-  emit_row_step(cc, reg::r10, map);
+  emit_row_step(c, reg::r10, map);
   e.lea(reg::r9, e.at(reg::work, buffer));
   e.mov(reg::rcx, reg::tokens);
   e.bind(again);

@@ -11,9 +11,6 @@ namespace gdn::cpu {
 // they lie in zmm0 and the registers behind it; zeros right of them and in the rows of tokens that the chunk lacks.
 void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width, const std::function<void()>& change);
 
-// register <- bytes between the rows of a map's operand
-void emit_row_step(ChunkContext& cc, const Reg64& target, const core::Map& map);
-
 // One element of each of the chunk's tokens into [token] fp32 at `buffer`, `behind` in the places behind them.
 void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float behind);
 

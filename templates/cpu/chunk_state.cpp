@@ -102,7 +102,7 @@ void emit_leave_output(ChunkContext& cc) {
   e.comment("the chunk's output");
   Mark& again = e.mark("output_row");
   emit_pointer(c, reg::r8, out, Row::kToken);
-  emit_row_step(cc, reg::r10, out);
+  emit_row_step(cc.c, reg::r10, out);
   e.lea(reg::r9, e.at(reg::work, cc.at.o));
   e.mov(reg::rcx, reg::tokens);
   e.bind(again);

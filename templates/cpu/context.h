@@ -44,6 +44,7 @@ struct Frame {
     old_stack = take(8);
     old_mxcsr = take(4);
     next_state = take(8);
+    if (facts.offsets_operand >= 0) rows = take(8 * kRowPointers);
     size = (size + 63) / 64 * 64;
   }
 
@@ -60,6 +61,8 @@ struct Frame {
   int old_stack = 0;   // the caller's stack pointer
   int old_mxcsr = 0;   // the caller's floating-point control
   int next_state = 0;  // address of the state that the next item begins with
+  static constexpr int kRowPointers = 8;
+  int rows = 0;  // sequences: addresses and steps of a convolution over rows
 
  private:
   int take(int bytes) {

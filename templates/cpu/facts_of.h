@@ -159,9 +159,9 @@ Kernel kernel_of(std::string_view operation, std::string_view target) {
   return generate(plan_of<F>(operation, target));
 }
 
-// What only operations over sequences have: the facts, and the shape of tiles.
+// What only operations over sequences have.
 template <class F>
-void add_prefill(core::KernelPlan& plan) {
+void add_sequences(core::KernelPlan& plan) {
   core::Facts& f = plan.facts;
   f.chunk = F::kChunk;
   f.offset_dtype = dtype_of<typename F::Offset>();
@@ -171,6 +171,12 @@ void add_prefill(core::KernelPlan& plan) {
   f.round_prefill_qk = dtype_of<typename F::RoundPrefillQk>();
   f.flag_dtype = dtype_of<typename F::Flag>();
   f.flags_operand = F::kFlagsOperand;
+}
+
+// And those that work in chunks: the shape of tiles.
+template <class F>
+void add_prefill(core::KernelPlan& plan) {
+  add_sequences<F>(plan);
   plan.choices = {{"tile_rows", F::kTileRows}, {"tile_bytes", F::kTileBytes}};
 }
 

@@ -7,6 +7,7 @@
 #include "core/maps.h"
 #include "cpu/chunk.h"
 #include "cpu/conv.h"
+#include "cpu/conv_sequence.h"
 #include "cpu/copy.h"
 #include "cpu/delta.h"
 #include "cpu/gates.h"
@@ -46,7 +47,8 @@ void check_maps(const core::KernelPlan& plan, const std::vector<Need>& needs) {
   }
 }
 
-std::vector<Need> conv_needs(const Facts& f) {
+// Over sequences the windows are needed only where these use pools.
+std::vector<Need> conv_needs(const Facts& f, bool windows) {
   std::vector<Need> needs = {{"q", f.in_q, f.key_dim},
                              {"k", f.in_k, f.key_dim},
                              {"v", f.in_v, f.value_dim},
@@ -58,12 +60,18 @@ std::vector<Need> conv_needs(const Facts& f) {
     needs.push_back({"conv_bias of k", f.bias_k, f.key_dim});
     needs.push_back({"conv_bias of v", f.bias_v, f.value_dim});
   }
-  if (f.window > 0) {
+  if (windows) {
     needs.push_back({"conv_state of q", f.window_q, f.key_dim});
     needs.push_back({"conv_state of k", f.window_k, f.key_dim});
     needs.push_back({"conv_state of v", f.window_v, f.value_dim});
   }
   return needs;
+}
+
+std::vector<Need> conv_needs(const Facts& f) { return conv_needs(f, f.window > 0); }
+
+std::vector<Need> row_conv_needs(const Facts& f) {
+  return conv_needs(f, f.window_q.present() || f.window_k.present() || f.window_v.present());
 }
 
 // Of a value head.
@@ -107,6 +115,18 @@ void check_slots(const core::KernelPlan& plan) {
   if (f.slot_dtype != DType::kInt32 && f.slot_dtype != DType::kInt64) {
     refuse(plan, fmt::format("slots are {}: int32 and int64 are known", core::to_string(f.slot_dtype)));
   }
+}
+
+void check_sequences(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  if (f.offsets_operand < 0) refuse(plan, "the plan has no operand for the sequences' offsets");
+  if (f.offset_dtype != DType::kInt32 && f.offset_dtype != DType::kInt64) {
+    refuse(plan, fmt::format("offsets are {}: int32 and int64 are known", core::to_string(f.offset_dtype)));
+  }
+  if (f.initial_states == core::InitialStates::kFlagged && f.flags_operand < 0) {
+    refuse(plan, "the plan has no operand for has_initial_state");
+  }
+  check_slots(plan);
 }
 
 // A stride between heads that are only one is never stepped over: without it, plans that differ in nothing else give
@@ -285,8 +305,7 @@ std::string title(const core::KernelPlan& plan) {
 Kernel generate_chunked(const core::KernelPlan& plan) {
   check_facts(plan);
   if (plan.facts.rule == core::Rule::kKda) refuse(plan, "chunks know no decay by key channel (rule: kda)");
-  if (plan.facts.offsets_operand < 0) refuse(plan, "the plan has no operand for the sequences' offsets");
-  check_slots(plan);
+  check_sequences(plan);
   const Facts& f = plan.facts;
   std::vector<Need> needs = {{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
                              {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
@@ -307,6 +326,28 @@ Kernel generate_chunked(const core::KernelPlan& plan) {
   return Kernel(program.code, std::move(program.listing), chunks.at.size);
 }
 
+// conv_prefill: the convolution alone, over sequences.
+Kernel generate_conv_rows(const core::KernelPlan& plan) {
+  check_facts(plan);
+  check_sequences(plan);
+  const Facts& f = plan.facts;
+  std::vector<Need> needs = row_conv_needs(f) + std::vector<Need>{{"handover.q", f.out_q, f.key_dim},
+                                                                  {"handover.k", f.out_k, f.key_dim},
+                                                                  {"handover.v", f.out_v, f.value_dim}};
+  if (f.out_z.present()) {
+    needs.push_back({"z", f.in_z, f.value_dim});
+    needs.push_back({"handover.z", f.out_z, f.value_dim});
+  }
+  check_maps(plan, needs);
+  const Facts facts = without_idle_strides(f);
+  Emitter emitter;
+  Context context{emitter, facts, Frame(facts)};
+  const ConvPlaces places(facts);
+  emit_conv_prefill(context, places);
+  Emitter::Program program = emitter.finish(title(plan));
+  return Kernel(program.code, std::move(program.listing), places.size());
+}
+
 }  // namespace
 
 Kernel generate(const core::KernelPlan& plan) {
@@ -314,6 +355,7 @@ Kernel generate(const core::KernelPlan& plan) {
     refuse(plan, fmt::format("the target is {}: the CPU targets are avx512bf16 and amx", plan.target));
   }
   if (plan.operation == "chunk_delta") return generate_chunked(plan);
+  if (plan.operation == "conv_prefill") return generate_conv_rows(plan);
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
     check_facts(plan);
@@ -326,7 +368,9 @@ Kernel generate(const core::KernelPlan& plan) {
     Emitter::Program program = emitter.finish(title(plan));
     return Kernel(program.code, std::move(program.listing));
   }
-  refuse(plan, "the operations are decode, unpack, conv_update, gating, delta_update, norm_quant and chunk_delta");
+  refuse(plan,
+         "the operations are decode, unpack, conv_update, gating, delta_update, norm_quant, conv_prefill and "
+         "chunk_delta");
 }
 
 }  // namespace gdn::cpu

@@ -85,6 +85,11 @@ void emit_pointer(Context& c, const Reg64& target, const Map& map, Row row, cons
   emit_advance(c, target, map.offset * size);
 }
 
+void emit_row_step(Context& c, const Reg64& target, const Map& map) {
+  c.e.mov(target, c.e.at(reg::args, stride_offset(map.operand)));
+  c.e.imul(target, target, static_cast<int>(core::size_of(map.dtype)));
+}
+
 void emit_repeat(Context& c, int count, const char* name, const std::function<void()>& body) {
   if (count == 1) {
     body();

@@ -23,6 +23,9 @@ struct Position {
 // target <- address of the map's first element at a position. Changes rax; `target` is another register.
 void emit_pointer(Context& c, const Reg64& target, const core::Map& map, Row row, const Position& at = {});
 
+// target <- bytes between the rows of the map's operand
+void emit_row_step(Context& c, const Reg64& target, const core::Map& map);
+
 // Bytes between neighbours of a stride, checked against what an instruction can add.
 int stride_bytes(const core::Map& map, std::int64_t stride);
 

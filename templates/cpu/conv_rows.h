@@ -1,0 +1,45 @@
+// The causal depthwise convolution over the tokens of a chunk, and the window that a sequence leaves.
+//
+// What a token needs of the tokens before it stays in registers along the rows, and from chunk to chunk in a history:
+// the last width - 1 inputs of the sequence, oldest first, rounded as a window keeps them, as [input][channel] fp32 in
+// scratch memory. A sequence comes out the same however it is cut into chunks and launches.
+//
+//   y = activation(bias + sum over ages of weight * input), rounded as the facts say
+#pragma once
+
+#include "cpu/conv.h"
+#include "cpu/sequence.h"
+
+namespace gdn::cpu {
+
+// Where convolved rows go: the rows of an operand, or rows of `width` neighbours at reg::work + buffer.
+struct RowTarget {
+  const core::Map* map = nullptr;
+  int buffer = 0;
+  int width = 0;
+  core::DType dtype = core::DType::kFp32;  // of a buffer
+
+  static RowTarget operand(const core::Map& map) { return {&map, 0, 0, map.dtype}; }
+};
+
+// Bytes of the history of one head of a part.
+int history_bytes(const core::Facts& facts, const core::Map& input);
+
+// A place in scratch memory that depends on the value head at hand: `buffer` + reg::group * bytes where that is not 0.
+struct HeadPlace {
+  int buffer = 0;
+  int group_bytes = 0;
+};
+
+// The inputs before a sequence's first token into the history: from its window, or zeros where it starts from nothing.
+void emit_begin_history(Context& c, const SequenceWalk& walk, const ConvPart& part, const HeadPlace& history);
+
+// Convolves reg::tokens tokens from reg::row on, of the head at hand, and moves the history on. Changes all registers
+// without a role.
+void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowTarget& to);
+
+// The window after a sequence of which the last token lies in front of reg::row, into its slot; `tokens` is the
+// place of the sequence's length. Nothing without a window or where the facts want no final states.
+void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& part, int tokens);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,35 @@
+// The convolution of q, k and v over whole sequences: what is kept between chunks, the windows at both ends, and the
+// operation that does nothing else.
+#pragma once
+
+#include "cpu/conv_rows.h"
+
+namespace gdn::cpu {
+
+// The histories of an item: of its key head's q and k, and of v for each value head.
+struct Histories {
+  // In scratch memory from `first` on, a multiple of 64.
+  Histories(const core::Facts& facts, int first);
+
+  HeadPlace q, k, v;
+  int end = 0;  // a multiple of 64
+};
+
+void emit_begin_histories(Context& c, const SequenceWalk& walk, const Histories& at);
+
+// `length` is the place of the sequence's tokens, all of them in front of reg::row.
+void emit_leave_windows(Context& c, const SequenceWalk& walk, int length);
+
+// conv_prefill, the whole function: an item owns the channels of its key head and of the value heads that read it; z,
+// where it is handed over, comes along as it is.
+struct ConvPlaces {
+  explicit ConvPlaces(const core::Facts& facts) : histories(facts, 64) {}
+
+  SequencePlaces walk = {0, 8, 16, 24};
+  int length = 32;
+  Histories histories;
+  int size() const { return histories.end; }
+};
+void emit_conv_prefill(Context& c, const ConvPlaces& at);
+
+}  // namespace gdn::cpu

@@ -1,0 +1,68 @@
+// The frame around an operation over whole sequences: entry, the loop over items (a key head of a sequence each), the
+// rows and the slot of a sequence, padding, and what a sequence starts from.
+//
+//   rows       cu_seqlens[i] to before cu_seqlens[i + 1], cut to the rows of the launch; a sequence without rows
+//              touches nothing
+//   slot       its number in `slots`; null slots: sequence i has slot i
+//   padding    a slot that marks padding or, in a launch with pools, lies outside of them
+//   start      from what the slot holds: always, never, or where has_initial_state is not 0 (null: never)
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "cpu/context.h"
+
+namespace gdn::cpu {
+
+namespace reg {
+inline const Reg64 work{5};     // rbp: scratch memory of the thread, 64-byte aligned
+inline const Reg64 tokens{12};  // r12: of the chunk at hand; reg::row is the chunk's first token
+}  // namespace reg
+
+// Variables of 8 bytes, as offsets from reg::work.
+struct SequencePlaces {
+  int item = 0, last_item = 0;
+  int sequence = 0;
+  int left = 0;  // tokens of the sequence from reg::row on
+};
+
+class SequenceWalk {
+ public:
+  // `pools`: one map of each pool that the operation may use; absent ones are skipped.
+  SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const core::Map*>& pools);
+
+  // The whole function. `begin` once a call that has items, before the first; `body` once an item with reg::row,
+  // reg::slot, reg::key_head and the places set; `end` once behind the last item. Rows of padding get zeros in
+  // `outputs`, where the facts want them.
+  void emit(const std::vector<const core::Map*>& outputs, const std::function<void()>& begin,
+            const std::function<void()>& body, const std::function<void()>& end) const;
+
+  // `body` once for each chunk of at most `most` tokens, reg::row and reg::tokens set; afterwards no token is left.
+  void for_chunks(int most, const std::function<void()>& body) const;
+
+  // Leaves for `without` where the operation has no such pool, or the launch is given none.
+  void unless_pooled(const core::Map& pool, const Mark& without) const;
+
+  // The same, and where the sequence does not start from what the pool holds for it. Changes rax and rcx.
+  void unless_initial(const core::Map& pool, const Mark& without) const;
+
+  Address variable(int offset) const { return e_.at(reg::work, offset); }
+
+ private:
+  void enter() const;
+  void leave() const;
+  void begin_sequence(const Mark& next, const Mark& padded) const;
+  void load_offset(const Reg64& target, const Reg64& sequence, int index) const;
+  void find_slot(const Reg64& sequence, const Mark& padded) const;
+  void padding_index(const Reg64& sequence, const Mark& padded) const;
+  void if_any_pool(const Mark& some) const;
+  void fill_padding(const std::vector<const core::Map*>& outputs) const;
+
+  Context& c_;
+  Emitter& e_;
+  SequencePlaces places_;
+  std::vector<const core::Map*> pools_;  // one of each operand
+};
+
+}  // namespace gdn::cpu
