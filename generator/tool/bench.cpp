@@ -48,18 +48,20 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
   if (options.ranks > 1) command += fmt::format(" --tp {}", options.ranks);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const verify::BenchRow& row : bench.rows) {
-    rows.push_back({{"spec", row.spec},
-                    {"operation", row.operation},
-                    {"target", row.target},
-                    {"on", row.on},
-                    {"edges", row.edges},
-                    {"batch", row.batch},
-                    {"state_dtype", row.state_dtype},
-                    {"time_us", rounded(row.time_us)},
-                    {"bytes", row.bytes},
-                    {"gb_per_s", rounded(row.gb_per_s)},
-                    {"floor_us", rounded(row.floor_us)},
-                    {"ratio", rounded(row.ratio)}});
+    nlohmann::ordered_json entry = {{"spec", row.spec},
+                                    {"operation", row.operation},
+                                    {"target", row.target},
+                                    {"on", row.on},
+                                    {"edges", row.edges},
+                                    {"batch", row.batch},
+                                    {"state_dtype", row.state_dtype},
+                                    {"time_us", rounded(row.time_us)},
+                                    {"bytes", row.bytes},
+                                    {"gb_per_s", rounded(row.gb_per_s)},
+                                    {"floor_us", rounded(row.floor_us)},
+                                    {"ratio", rounded(row.ratio)}};
+    if (row.scaling_us > 0) entry["scaling_us"] = rounded(row.scaling_us);
+    rows.push_back(std::move(entry));
   }
   return {{"format", 2},
           {"commit", options.commit},
@@ -186,8 +188,9 @@ void add_bench(CLI::App& program, int&) {
     for (const std::string& name : options->edges) {
       edges.push_back(name == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic);
     }
-    fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}\n", "spec", "target", "edges", "state",
-               "batch", "time us", "GB/s", "floor us", "ratio");
+    const bool scales = options->on == "cpu";
+    fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}{}\n", "spec", "target", "edges", "state",
+               "batch", "time us", "GB/s", "floor us", "ratio", scales ? "  scaling us  of scaling" : "");
     try {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
@@ -198,8 +201,10 @@ void add_bench(CLI::App& program, int&) {
           fmt::print("one read and {} writes: {:.0f} GB/s\n", *loaded.spec.speculative.tokens, bench.fan_gb_per_s);
         }
         for (const verify::BenchRow& row : bench.rows) {
-          fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.3f}\n", row.spec, row.target,
+          fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.3f}", row.spec, row.target,
                      row.edges, row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+          if (scales) fmt::print(" {:>11.2f} {:>11.2f}", row.scaling_us, row.scaling_us / row.time_us);
+          fmt::print("\n");
         }
         std::fflush(stdout);
         // One floor for the whole file: the first measurement of the copy bandwidth.

@@ -1,18 +1,12 @@
 #include "verify/bench.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cstring>
 #include <memory>
-#include <numeric>
-#include <random>
-#include <thread>
 
-#include "error.h"
+#include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
+#include "worker_pool.h"
 
 namespace gdn::verify {
 namespace {
@@ -35,103 +29,6 @@ BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch,
   row.floor_us = static_cast<double>(row.bytes) / copy_gb_per_s / 1e3;
   row.ratio = time_us / row.floor_us;
   return row;
-}
-
-double microseconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Zeroed pages of its own, large ones where the system has them; huge pools as page-faulting as the allocator's would
-// measure the kernel instead of the memory.
-class Pages {
- public:
-  explicit Pages(std::size_t size) : size_(size) {
-    void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) {
-      throw runtime::Error(runtime::Code::kSystem, fmt::format("no memory for a pool of {} bytes", size));
-    }
-    ::madvise(data, size, MADV_HUGEPAGE);
-    data_ = static_cast<std::byte*>(data);
-  }
-  ~Pages() { ::munmap(data_, size_); }
-  Pages(const Pages&) = delete;
-  Pages& operator=(const Pages&) = delete;
-  std::byte* data() const { return data_; }
-
- private:
-  std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-double cpu_copy_gb_per_s(unsigned threads) {
-  const std::size_t size = kGiB / 2;
-  Pages from(size), to(size);
-  const auto copy = [&] {
-    std::vector<std::thread> workers;
-    for (unsigned i = 0; i < threads; ++i) {
-      const std::size_t begin = size / threads * i;
-      const std::size_t length = i + 1 == threads ? size - begin : size / threads;
-      workers.emplace_back([&, begin, length] { std::memcpy(to.data() + begin, from.data() + begin, length); });
-    }
-    for (std::thread& worker : workers) worker.join();
-  };
-  std::memset(from.data(), 0x5a, size);
-  copy();
-  std::vector<double> times;
-  for (int i = 0; i < 7; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    copy();
-    times.push_back(microseconds_since(start));
-  }
-  return 2.0 * static_cast<double>(size) / median(times) / 1e3;
-}
-
-double cpu_decode_us(const spec::Spec& spec, const layout::Layout& layout, int batch, const plan::TuningTable& tuning,
-                     core::KernelPlan& plan_out) {
-  const plan::Planned planned = plan::make(layout, "decode", *plan::find_target("avx512bf16"), tuning);
-  const core::KernelPlan& plan = plan_out = planned.kernel;
-  const auto kernel = runtime::load_cpu(plan);
-  Tile tile(spec, "decode", batch);
-  const std::vector<runtime::View> views = views_of(tile.problem, layout);
-
-  const std::size_t slot = slot_bytes_of(tile.problem);
-  const int batches = std::max(4, static_cast<int>(kGiB / (slot * static_cast<std::size_t>(batch))));
-  const int pool_slots = batches * batch + kFirstSlot;
-
-  std::vector<std::unique_ptr<Pages>> memory;
-  std::vector<runtime::View> here;
-  std::size_t slots_operand = 0;
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    const oracle::Buffer& small = tile.problem.buffers()[i];
-    const bool leading = small.leading != oracle::Leading::kNone;
-    const std::int64_t count = small.leading == oracle::Leading::kSlot ? pool_slots : batch;
-    const std::size_t row = static_cast<std::size_t>(small.stride) * core::size_of(small.dtype);
-    const std::size_t size = leading ? row * static_cast<std::size_t>(count) : small.size_bytes();
-    memory.push_back(std::make_unique<Pages>(size));
-    if (small.kind == oracle::Kind::kSlots) slots_operand = i;
-    for (std::size_t at = 0; at < size;) {
-      const std::size_t step = std::min(size - at, leading ? row * static_cast<std::size_t>(small.rows) : size);
-      std::memcpy(memory.back()->data() + at, small.data(), step);
-      at += step;
-    }
-    here.push_back(resized(views[i], memory.back()->data(), leading ? count : views[i].sizes[0]));
-  }
-
-  std::vector<std::int64_t> order(static_cast<std::size_t>(batches * batch));
-  std::iota(order.begin(), order.end(), kFirstSlot);
-  std::shuffle(order.begin(), order.end(), std::mt19937(1));
-  std::vector<double> times;
-  const int rounds = std::max(batches, 24);
-  for (int round = 0; round < rounds + 2; ++round) {
-    const auto first = order.begin() + (round % batches) * batch;
-    const std::vector<std::byte> slots =
-        slot_bytes(plan.operands[slots_operand].dtype, std::vector<std::int64_t>(first, first + batch));
-    std::memcpy(memory[slots_operand]->data(), slots.data(), slots.size());
-    const auto start = std::chrono::steady_clock::now();
-    kernel->launch(batch, pool_slots, here);
-    if (round >= 2) times.push_back(microseconds_since(start));
-  }
-  return median(times);
 }
 
 // Of the taps of a part's window those that the step needs, in bytes of whole sectors.
@@ -204,15 +101,16 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
     }
     return bench;
   }
-  const unsigned threads = std::max(1u, std::thread::hardware_concurrency());
+  const auto threads = static_cast<unsigned>(runtime::allowed_processors());
   bench.device = fmt::format("CPU, {} threads", threads);
   tell("copy bandwidth");
   bench.copy_gb_per_s = cpu_copy_gb_per_s(threads);
   core::KernelPlan plan;
   for (const int batch : batches) {
     tell(fmt::format("{} batch {}", layout.spec, batch));
-    const double us = cpu_decode_us(spec, layout, batch, tuning, plan);
-    bench.rows.push_back(row_of(plan, place, batch, Edges::kPlain, us, bench.copy_gb_per_s));
+    const CpuTimes times = cpu_launch_times(spec, layout, operation, batch, tuning, plan);
+    bench.rows.push_back(row_of(plan, place, batch, Edges::kPlain, times.launch_us, bench.copy_gb_per_s));
+    bench.rows.back().scaling_us = times.scaling_us;
   }
   return bench;
 }

@@ -27,6 +27,7 @@ struct BenchRow {
   double gb_per_s = 0;     // bytes / time
   double floor_us = 0;     // bytes / copy bandwidth
   double ratio = 0;        // time / floor
+  double scaling_us = 0;   // on a CPU: scaling the same states in place, same threads, same run; elsewhere 0
 };
 
 struct Bench {
@@ -47,8 +48,8 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 // `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
 // still in the L2 cache when its layer comes round again; random slots, the same for all layers, as an engine has them;
 // the median over replays. CPU: calls over a pool of about 1 GiB (or four batches, if those are larger), each batch on
-// other slots; `edges` mean nothing there. `tell` hears what is being measured. Throws runtime::Error where the place
-// is not to be had.
+// other slots, in turn with scaling the states of such a batch in place; `edges` mean nothing there. `tell` hears what
+// is being measured. Throws runtime::Error where the place is not to be had.
 Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
                    std::string_view place, const std::vector<int>& batches, const std::vector<Edges>& edges,
                    const std::function<void(const std::string&)>& tell,

@@ -8,35 +8,21 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <stdexcept>
 
-#include "check.h"
-#include "compile/compiler.h"
-#include "compile/headers.h"
-#include "device/device.h"
-#include "emit/source.h"
-#include "error.h"
-#include "kernel.h"
 #include "oracle/convert.h"
-#include "oracle/problem.h"
-#include "verify/executor.h"
+#include "verify/bench_parts.h"
+#include "verify/cuda_bench.h"
+#include "worker_pool.h"
 
 namespace gdn::verify {
 namespace {
 
-constexpr std::size_t kMiB = std::size_t{1} << 20;
-constexpr std::size_t kColdBytes = 256 * kMiB;  // more than twice the largest L2 of a current GPU
-constexpr int kReplays = 11;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+constexpr int kHostReplays = 11;
 
 int rows_of(const Lengths& lengths) { return lengths.tokens * lengths.sequences; }
 
-std::int64_t floor_bytes(const core::KernelPlan& plan, const Lengths& lengths) {
+std::int64_t bytes_of(const core::KernelPlan& plan, const Lengths& lengths) {
   std::int64_t bytes = 0;
   for (const core::Operand& operand : plan.operands) {
     const std::int64_t row = operand.inner * static_cast<std::int64_t>(core::size_of(operand.dtype));
@@ -59,9 +45,9 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, const Lengths& lengths) {
 }
 
 // A small problem whose rows and slots are repeated: realistic numbers at the price of a few rows.
-class Tile {
+class Sequences {
  public:
-  Tile(const spec::Spec& spec, const std::string& operation) : problem_(make(spec, operation)) {}
+  Sequences(const spec::Spec& spec, const std::string& operation) : problem_(make(spec, operation)) {}
   oracle::Problem& problem() { return problem_; }
 
   // Bytes of an operand of a launch.
@@ -113,13 +99,6 @@ class Tile {
   oracle::Problem problem_;
 };
 
-runtime::View view_of(const runtime::View& small, void* data, std::int64_t leading, bool has_leading) {
-  runtime::View view = small;
-  view.data = data;
-  if (has_leading) view.sizes[0] = leading;
-  return view;
-}
-
 PrefillRow row_of(const core::KernelPlan& plan, std::string_view place, const Lengths& lengths, double time_us,
                   double copy_gb_per_s) {
   PrefillRow row;
@@ -129,83 +108,43 @@ PrefillRow row_of(const core::KernelPlan& plan, std::string_view place, const Le
   row.on = place;
   row.lengths = lengths;
   row.time_us = time_us;
-  row.bytes = floor_bytes(plan, lengths);
+  row.bytes = bytes_of(plan, lengths);
   row.gb_per_s = static_cast<double>(row.bytes) / time_us / 1e3;
   row.floor_us = static_cast<double>(row.bytes) / copy_gb_per_s / 1e3;
   row.ratio = time_us / row.floor_us;
   return row;
 }
 
-class CudaPrefill {
- public:
-  CudaPrefill() : device_(runtime::open_cuda()), executor_(open_executor("cuda")) {}
-
-  std::string name() const { return device_.info().name; }
-  const plan::Target& target() const { return executor_->target(); }
-
-  double copy_gb_per_s() const {
-    const runtime::Buffer from = device_.alloc(2048 * kMiB), to = device_.alloc(2048 * kMiB);
-    const runtime::OwnedStream stream = device_.stream();
-    const double us = time_us(stream, [&] { device_.copy(to.data(), from.data(), from.size(), stream.get()); });
-    return 2.0 * static_cast<double>(from.size()) / us / 1e3;
-  }
-
-  double launch_us(const plan::Planned& planned, const layout::Layout& layout, Tile& tile, const Lengths& lengths) {
-    const emit::EmittedFile file = emit::source(planned);
-    const runtime::Source source{file.path, file.text, runtime::template_headers()};
-    const auto kernel =
-        runtime::load_gpu(device_, planned.kernel, runtime::make_nvrtc()->compile(source, planned.kernel.target));
-    const std::vector<runtime::View> small = views_of(tile.problem(), layout);
-    const auto bytes = static_cast<std::size_t>(floor_bytes(planned.kernel, lengths));
-    const std::size_t copies = std::clamp<std::size_t>(kColdBytes / bytes + 1, 1, 16);
-    std::vector<runtime::Buffer> memory;
-    std::vector<Args> launches;
-    for (std::size_t copy = 0; copy < copies; ++copy) {
-      std::vector<runtime::View> views;
-      for (std::size_t i = 0; i < small.size(); ++i) {
-        const std::vector<std::byte> content = tile.bytes(i, lengths);
-        memory.push_back(device_.alloc(content.size()));
-        device_.copy_in(memory.back().data(), content.data(), content.size());
-        const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
-        views.push_back(view_of(small[i], memory.back().data(), Tile::count(tile.problem(), i, lengths), leading));
-      }
-      memory.push_back(add_workspace(device_, planned.kernel, static_cast<int>(rows_of(lengths)), views));
-      runtime::check(planned.kernel, rows_of(lengths), lengths.sequences + 1, views);
-      launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), lengths.sequences + 1, views));
+// One launch recorded in a graph as often as it takes for its operands not to stay in the L2 cache.
+double cuda_launch_us(CudaBench& cuda, const plan::Planned& planned, const layout::Layout& layout, Sequences& tile,
+                      const Lengths& lengths) {
+  const auto kernel = cuda.load(planned, cuda.compile(planned));
+  const std::vector<runtime::View> small = views_of(tile.problem(), layout);
+  const auto bytes = static_cast<std::size_t>(bytes_of(planned.kernel, lengths));
+  const std::size_t copies = std::clamp<std::size_t>(kColdBytes / bytes + 1, 1, 16);
+  CudaBench::Stage stage;
+  for (std::size_t copy = 0; copy < copies; ++copy) {
+    std::vector<runtime::View> views;
+    for (std::size_t i = 0; i < small.size(); ++i) {
+      const std::vector<std::byte> content = tile.bytes(i, lengths);
+      stage.memory.push_back(cuda.device().alloc(content.size()));
+      cuda.device().copy_in(stage.memory.back().data(), content.data(), content.size());
+      const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
+      views.push_back(resized(small[i], stage.memory.back().data(),
+                              leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
     }
-    const runtime::Graph graph = device_.graph([&](runtime::Stream stream) {
-      for (const Args& args : launches) kernel->launch_prepared(args, stream);
-    });
-    const runtime::OwnedStream stream = device_.stream();
-    return time_us(stream, [&] { graph.launch(stream.get()); }) / static_cast<double>(copies);
+    stage.memory.push_back(add_workspace(cuda.device(), planned.kernel, rows_of(lengths), views));
+    runtime::check(planned.kernel, rows_of(lengths), lengths.sequences + 1, views);
+    stage.launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), lengths.sequences + 1, views));
   }
-
- private:
-  template <class Work>
-  double time_us(const runtime::OwnedStream& stream, Work work) const {
-    for (int i = 0; i < 3; ++i) work();
-    device_.synchronize(stream.get());
-    std::vector<double> times;
-    for (int i = 0; i < kReplays; ++i) {
-      runtime::Event before = device_.event(), after = device_.event();
-      before.record(stream.get());
-      work();
-      after.record(stream.get());
-      after.wait();
-      times.push_back(runtime::Event::milliseconds(before, after) * 1e3);
-    }
-    return median(times);
-  }
-
-  runtime::Device device_;
-  std::unique_ptr<Executor> executor_;
-};
+  return cuda.launch_us(*kernel, stage, Edges::kPlain);
+}
 
 template <class Work>
 double host_us(Work work) {
   work();
   std::vector<double> times;
-  for (int i = 0; i < kReplays; ++i) {
+  for (int i = 0; i < kHostReplays; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work();
     times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
@@ -213,14 +152,8 @@ double host_us(Work work) {
   return median(times);
 }
 
-double cpu_copy_gb_per_s() {
-  const std::vector<std::byte> from(512 * kMiB, std::byte{0x5a});
-  std::vector<std::byte> to(from.size());
-  const double us = host_us([&] { std::memcpy(to.data(), from.data(), from.size()); });
-  return 2.0 * static_cast<double>(from.size()) / us / 1e3;
-}
-
-double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout, Tile& tile, const Lengths& lengths) {
+double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout, Sequences& tile,
+                     const Lengths& lengths) {
   const auto kernel = runtime::load_cpu(planned.kernel);
   const std::vector<runtime::View> small = views_of(tile.problem(), layout);
   std::vector<oracle::AlignedBytes> memory;
@@ -230,7 +163,8 @@ double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout,
     memory.emplace_back(content.size());
     std::memcpy(memory.back().data(), content.data(), content.size());
     const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
-    views.push_back(view_of(small[i], memory.back().data(), Tile::count(tile.problem(), i, lengths), leading));
+    views.push_back(resized(small[i], memory.back().data(),
+                            leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
   }
   return host_us([&] { kernel->launch(rows_of(lengths), lengths.sequences + 1, views); });
 }
@@ -265,7 +199,7 @@ PrefillBench bench_prefill(const spec::Spec& spec, const layout::Layout& layout,
                            std::string_view place, const std::vector<Lengths>& lengths,
                            const std::function<void(const std::string&)>& tell, const plan::TuningTable& tuning) {
   PrefillBench bench;
-  Tile tile(spec, operation);
+  Sequences tile(spec, operation);
   const auto measure = [&](const plan::Target& target, auto launch) {
     const plan::Planned planned = plan::make(layout, operation, target, tuning);
     for (const Lengths& of : lengths) {
@@ -274,15 +208,16 @@ PrefillBench bench_prefill(const spec::Spec& spec, const layout::Layout& layout,
     }
   };
   if (place == "cuda") {
-    CudaPrefill cuda;
+    CudaBench cuda;
     bench.device = cuda.name();
     bench.copy_gb_per_s = cuda.copy_gb_per_s();
-    measure(cuda.target(),
-            [&](const plan::Planned& planned, const Lengths& of) { return cuda.launch_us(planned, layout, tile, of); });
+    measure(cuda.target(), [&](const plan::Planned& planned, const Lengths& of) {
+      return cuda_launch_us(cuda, planned, layout, tile, of);
+    });
   } else {
     const auto executor = open_executor("cpu");
     bench.device = executor->where();
-    bench.copy_gb_per_s = cpu_copy_gb_per_s();
+    bench.copy_gb_per_s = cpu_copy_gb_per_s(static_cast<unsigned>(runtime::allowed_processors()));
     measure(executor->target(),
             [&](const plan::Planned& planned, const Lengths& of) { return cpu_launch_us(planned, layout, tile, of); });
   }

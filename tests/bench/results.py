@@ -14,7 +14,8 @@ Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as 
                "edges": "<plain, or programmatic: slot indices and states promised to be ready early>",
                "batch": 64, "state_dtype": "fp32",
                "time_us": <median of one launch>, "bytes": <each operand once>, "gb_per_s": <bytes / time>,
-               "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>}, ...]}
+               "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>,
+               "scaling_us": <on a CPU: scaling the same states in place, in the same run>}, ...]}
 
 or of one `tests/bench/peers.py --json FILE`, which adds "peer" and "peer_commit" to the file and to each row what the
 peer's launches of the same step took:
@@ -40,7 +41,7 @@ ROW_KEYS = {
     "spec": str, "operation": str, "target": str, "on": str, "edges": str, "batch": int, "state_dtype": str, "time_us": (int, float),
     "bytes": int, "gb_per_s": (int, float), "floor_us": (int, float), "ratio": (int, float),
 }
-
+OPTIONAL_ROW_KEYS = {"scaling_us": (int, float), "peer_norm_us": (int, float)}
 
 PEER_FILE_KEYS = {**FILE_KEYS, "peer": str, "peer_commit": str}
 PEER_ROW_KEYS = {**ROW_KEYS, "peer_us": (int, float), "peer_ratio": (int, float), "peer_over_ours": (int, float)}
@@ -64,8 +65,9 @@ def check_keys(where, value, keys):
 
 def check_row(where, row, copy_bandwidth, peer):
     keys = PEER_ROW_KEYS if peer else ROW_KEYS
-    if peer and isinstance(row, dict) and "peer_norm_us" in row:
-        keys = {**keys, "peer_norm_us": (int, float)}
+    optional = {"peer_norm_us"} if peer else {"scaling_us"}
+    if isinstance(row, dict):
+        keys = {**keys, **{key: OPTIONAL_ROW_KEYS[key] for key in optional & row.keys()}}
     check_keys(where, row, keys)
     for key in (key for key, kind in keys.items() if kind is not str):
         if not row[key] > 0 or math.isinf(row[key]):
@@ -107,14 +109,18 @@ def read(path):
 
 
 def table(value):
+    scales = any("scaling_us" in row for row in value["rows"])
     lines = [
-        "| spec | operation | target | edges | state | batch | time, us | GB/s | floor, us | time / floor |",
-        "|---|---|---|---|---|---:|---:|---:|---:|---:|",
+        "| spec | operation | target | edges | state | batch | time, us | GB/s | floor, us | time / floor |" +
+        (" scaling, us | scaling / time |" if scales else ""),
+        "|---|---|---|---|---|---:|---:|---:|---:|---:|" + ("---:|---:|" if scales else ""),
     ]
     for row in value["rows"]:
+        scaling = (f" {row['scaling_us']:.4g} | {row['scaling_us'] / row['time_us']:.2f} |" if "scaling_us" in row
+                   else " - | - |" if scales else "")
         lines.append(
             f"| {row['spec']} | {row['operation']} | {row['target']} on {row['on']} | {row['edges']} | {row['state_dtype']} | {row['batch']} "
-            f"| {row['time_us']:.4g} | {row['gb_per_s']:.4g} | {row['floor_us']:.4g} | {row['ratio']:.2f} |")
+            f"| {row['time_us']:.4g} | {row['gb_per_s']:.4g} | {row['floor_us']:.4g} | {row['ratio']:.2f} |{scaling}")
     return lines
 
 
@@ -140,7 +146,8 @@ def render(files):
         "that the device needs to move every operand once at its measured copy bandwidth (NOTES.md has the formula). Figures of",
         "different machines or commits are not comparable. Edges say how the launches of a graph follow each other: plain, or",
         "programmatic, where each may begin before the one ahead of it is through and reads its slot indices and states early,",
-        "which the benchmark promises to have stood before.", "",
+        "which the benchmark promises to have stood before. On a CPU, scaling is the time to multiply the same states in place by",
+        "the same threads, in the same run.", "",
     ]
     if not files:
         lines += ["Nothing was measured yet.", ""]
