@@ -11,6 +11,7 @@
 #include "device/device.h"
 #include "gdn/args.h"
 #include "view.h"
+#include "workers.h"
 
 namespace gdn::runtime {
 
@@ -84,9 +85,9 @@ std::unique_ptr<Kernel> load_gpu(const Device& device, const core::KernelPlan& p
 // threads skip, an unaligned access) throws kDeviceError at its launch, and its output is worthless then.
 std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary, unsigned order = 0);
 
-// A CPU kernel generated into memory of this process by plan.target ("avx512bf16", "amx"). Runs on `threads` threads,
-// the caller among them, which kernels of the same number share; 0: as many as this process may use. Throws
-// kUnsupported when the processor can't run the target, naming the missing feature.
-std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, int threads = 0);
+// A CPU kernel generated into memory of this process by plan.target ("avx512bf16", "amx"). Throws kUnsupported when the
+// processor can't run the target, naming the missing feature, and what workers_of() throws. A launch throws
+// kBadArgument when the caller's parallel_for left parts out.
+std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, const Threading& threading = {});
 
 }  // namespace gdn::runtime

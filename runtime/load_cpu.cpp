@@ -10,7 +10,7 @@
 #include "cpu/support.h"
 #include "error.h"
 #include "kernel.h"
-#include "worker_pool.h"
+#include "workers.h"
 
 namespace gdn::runtime {
 namespace {
@@ -70,8 +70,8 @@ class Scratch {
 
 class CpuKernel final : public Kernel {
  public:
-  CpuKernel(const core::KernelPlan& plan, int threads)
-      : Kernel(plan), code_(generate(plan)), pool_(shared_pool(threads)) {}
+  CpuKernel(const core::KernelPlan& plan, const Threading& threading)
+      : Kernel(plan), code_(generate(plan)), workers_(workers_of(threading)) {}
 
   bool on_host() const override { return true; }
 
@@ -81,7 +81,7 @@ class CpuKernel final : public Kernel {
     const std::int64_t bytes = code_.scratch_bytes();
     const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
     std::atomic<bool> starved{false};
-    pool_->run(items, [&](std::int64_t begin, std::int64_t end) {
+    workers_->run(items, [&](std::int64_t begin, std::int64_t end) {
       thread_local Scratch scratch;
       void* const memory = scratch.of(bytes);
       if (bytes > 0 && memory == nullptr) {
@@ -96,13 +96,13 @@ class CpuKernel final : public Kernel {
   }
 
   cpu::Kernel code_;
-  std::shared_ptr<WorkerPool> pool_;
+  std::shared_ptr<Workers> workers_;
 };
 
 }  // namespace
 
-std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, int threads) {
-  return std::make_unique<CpuKernel>(plan, threads > 0 ? threads : allowed_processors());
+std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, const Threading& threading) {
+  return std::make_unique<CpuKernel>(plan, threading);
 }
 
 }  // namespace gdn::runtime

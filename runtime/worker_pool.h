@@ -1,37 +1,38 @@
-// Threads that share the items of one kernel launch.
+// Threads of the runtime's own that share the items of one kernel launch.
 #pragma once
 
-#include <cstdint>
-#include <functional>
+#include <atomic>
 #include <memory>
+
+#include "workers.h"
 
 namespace gdn::runtime {
 
-// The caller of run() is worker 0, so a pool of one thread starts none. Launches from several threads take turns.
-class WorkerPool {
+// How long a thread that waits looks for what it waits for before it sleeps. Layers of a model follow each other faster
+// than that, and a sleeper takes some 15 us to come.
+constexpr int kSpinMicroseconds = 100;
+
+// The caller of run() does the first part itself, so a pool of one thread starts none. Launches from several threads
+// take turns. In a child that was forked after the threads had started, the next launch starts threads of its own.
+//
+// A pool as large as the process may be pins each thread to a processor of the process's mask other than the one that
+// its maker runs on; a smaller one leaves its threads the whole mask, since nobody knows which part is free. $GDN_PIN=0
+// pins none. The thread that calls is never pinned.
+class WorkerPool final : public Workers {
  public:
   // threads >= 1. Fewer are started when the system gives no more.
-  explicit WorkerPool(int threads);
-  ~WorkerPool();
-  WorkerPool(const WorkerPool&) = delete;
-  WorkerPool& operator=(const WorkerPool&) = delete;
+  explicit WorkerPool(int threads, int spin_us = kSpinMicroseconds);
+  ~WorkerPool() override;
 
-  int threads() const;
-
-  // Calls work(begin, end) on each worker with its part of [0, items): contiguous parts whose sizes differ by at most
-  // one, none for a worker without items. Returns when all are done. `work` must not throw and must not call run().
-  void run(std::int64_t items, const std::function<void(std::int64_t, std::int64_t)>& work);
+  int threads() const override;
+  void run(std::int64_t items, const Work& work) override;
 
  private:
-  struct Shared;
-  std::unique_ptr<Shared> shared_;
+  class Crew;
+  Crew& crew();
+
+  int wanted_, spin_us_;
+  std::atomic<Crew*> crew_;
 };
-
-// The pool of this many threads that all who ask share: kernels of a model follow each other. It ends with the last who
-// holds it.
-std::shared_ptr<WorkerPool> shared_pool(int threads);
-
-// Processors that this process may run on.
-int allowed_processors();
 
 }  // namespace gdn::runtime

@@ -6,7 +6,7 @@
 
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
-#include "worker_pool.h"
+#include "processors.h"
 
 namespace gdn::verify {
 namespace {

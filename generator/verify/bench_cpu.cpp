@@ -13,7 +13,7 @@
 #include "kernel.h"
 #include "verify/bench_parts.h"
 #include "verify/executor.h"
-#include "worker_pool.h"
+#include "workers.h"
 
 namespace gdn::verify {
 namespace {
@@ -133,7 +133,7 @@ CpuTimes cpu_launch_times(const spec::Spec& spec, const layout::Layout& layout, 
   const std::size_t state_row = static_cast<std::size_t>(state.stride) * core::size_of(state.dtype);
   const std::size_t head_bytes =
       static_cast<std::size_t>(state.inner) * core::size_of(state.dtype) / static_cast<std::size_t>(heads);
-  const std::shared_ptr<runtime::WorkerPool> pool = runtime::shared_pool(runtime::allowed_processors());
+  const std::shared_ptr<runtime::Workers> pool = runtime::workers_of({});
 
   std::vector<double> launches, scalings;
   constexpr int kWarm = 4;

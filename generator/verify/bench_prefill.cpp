@@ -13,7 +13,7 @@
 #include "oracle/convert.h"
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
-#include "worker_pool.h"
+#include "processors.h"
 
 namespace gdn::verify {
 namespace {

@@ -135,7 +135,7 @@ std::optional<CompileJob> KernelSet::job_of(const Entry& entry, const Place& pla
 }
 
 std::unique_ptr<Kernel> KernelSet::make(const Entry& entry, const Place& place, const Binary& compiled) const {
-  if (place.kind == Place::Kind::kCpu) return load_cpu(entry.plan, settings_.threads);
+  if (place.kind == Place::Kind::kCpu) return load_cpu(entry.plan, settings_.threading);
   if (place.kind == Place::Kind::kSimt) return load_host(entry.plan, compiled);
   if (entry.binary.empty()) return load_gpu(device(place), entry.plan, compiled);
   Binary binary;

@@ -32,7 +32,7 @@ struct Entry {
 };
 
 struct SetSettings {
-  int threads = 0;
+  Threading threading;  // of kernels on the CPU
   std::chrono::seconds time_limit{120};
   std::function<void(const std::string& symbol, const std::string& compiler, double seconds)> progress;
   std::function<void(const std::string&)> log;

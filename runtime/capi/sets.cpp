@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -47,22 +48,55 @@ bool is_of_spec(const gdn_kernel_source& source, const std::string& spec) {
   return source.plan != nullptr && parse(source.plan).spec == spec;
 }
 
+runtime::Threading threading_of(const gdn_set_options& options) {
+  using Kind = runtime::Threading::Kind;
+  runtime::Threading threading;
+  switch (options.threading) {
+    case GDN_THREADS_POOL:
+      break;
+    case GDN_THREADS_CALLER:
+      threading.kind = Kind::kCaller;
+      break;
+    case GDN_THREADS_OPENMP:
+      threading.kind = Kind::kOpenMp;
+      break;
+    default:
+      throw Error(Code::kBadArgument, fmt::format("gdn_set_options: threading = {}: GDN_THREADS_POOL, _CALLER and "
+                                                  "_OPENMP are known",
+                                                  static_cast<int>(options.threading)));
+  }
+  if ((threading.kind == Kind::kCaller) != (options.parallel_for != nullptr)) {
+    throw Error(Code::kBadArgument,
+                "gdn_set_options: parallel_for goes with threading = GDN_THREADS_CALLER, and with that alone");
+  }
+  threading.threads = options.threads;
+  threading.spin_us = options.spin_us;
+  threading.parallel_for = options.parallel_for;
+  threading.user = options.parallel_user;
+  return threading;
+}
+
 }  // namespace
 
-runtime::SetSettings settings_of(const gdn_set_options* options) {
+runtime::SetSettings settings_of(const gdn_set_options* given) {
   runtime::SetSettings settings;
   settings.log = log;
-  if (options == nullptr) return settings;
-  if (options->struct_size < sizeof(gdn_set_options)) {
+  if (given == nullptr) return settings;
+  // Fields were appended since the first version: those that the caller doesn't know are zero.
+  constexpr std::size_t kFirstVersion = offsetof(gdn_set_options, threading);
+  if (given->struct_size < kFirstVersion) {
     throw Error(Code::kOtherVersion, fmt::format("gdn_set_options of {} bytes: set struct_size to sizeof, {} here",
-                                                 options->struct_size, sizeof(gdn_set_options)));
+                                                 given->struct_size, sizeof(gdn_set_options)));
   }
+  gdn_set_options known{};
+  std::memcpy(&known, given, std::min(given->struct_size, sizeof(known)));
+  const gdn_set_options* const options = &known;
   if (options->threads < 0 || options->compile_seconds < 0) {
     throw Error(Code::kBadArgument,
                 fmt::format("gdn_set_options: threads = {}, compile_seconds = {}: they are 0 or more", options->threads,
                             options->compile_seconds));
   }
-  settings.threads = options->threads;
+  settings.threading = threading_of(*options);
   if (options->compile_seconds > 0) settings.time_limit = std::chrono::seconds(options->compile_seconds);
   if (options->progress != nullptr) {
     settings.progress = [progress = options->progress, user = options->user](

@@ -12,7 +12,7 @@
 #include <system_error>
 #include <thread>
 
-#include "worker_pool.h"
+#include "processors.h"
 
 namespace gdn::runtime {
 namespace {

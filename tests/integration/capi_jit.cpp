@@ -1,10 +1,15 @@
 // The C interface from spec to numbers: every launch is judged by the oracle, every bad input has its own error.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <string>
 #include <thread>
@@ -314,6 +319,91 @@ TEST_CASE("threads may open and launch one kernel at once") {
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(right == 8);
+}
+
+// The bytes that a decode step leaves in its operands.
+std::vector<std::byte> decoded(const Kernel& kernel) {
+  Step step(kSpec, "decode", kSpec);
+  kernel.launch(step.problem.rows(), step.problem.slots(), step.views);
+  std::vector<std::byte> bytes;
+  for (const oracle::Buffer& buffer : step.problem.buffers()) {
+    bytes.insert(bytes.end(), buffer.data(), buffer.data() + buffer.size_bytes());
+  }
+  return bytes;
+}
+
+TEST_CASE("threads of the caller and of OpenMP do what the library's own do") {
+  if (place() != "cpu") {
+    std::puts("[SKIP] this processor runs no CPU target");
+    return;
+  }
+  const auto open = [](const gdn_set_options* options) {
+    return gdn::open_spec(kSpec, "", 1, options).open("decode", "cpu");
+  };
+  const std::vector<std::byte> expected = decoded(open(nullptr));
+  std::atomic<int> parts{0};
+  gdn::SetOptions callers([&](std::int32_t count, const std::function<void(std::int32_t)>& body) {
+    std::vector<std::thread> threads;
+    for (std::int32_t i = 0; i < count; ++i) {
+      threads.emplace_back([&body, &parts, i] {
+        ++parts;
+        body(i);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  });
+  callers->threads = 3;
+  CHECK(decoded(open(callers.get())) == expected);
+  CHECK(parts == 3);
+  gdn::SetOptions sleepy;
+  sleepy->spin_us = -1;
+  CHECK(decoded(open(sleepy.get())) == expected);
+  gdn::SetOptions openmp;
+  openmp->threading = GDN_THREADS_OPENMP;
+  try {
+    CHECK(decoded(open(openmp.get())) == expected);
+  } catch (const gdn::Error& error) {
+    CHECK(error.status() == GDN_MISSING_LIBRARY);
+  }
+
+  gdn::SetOptions lazy([](std::int32_t count, const std::function<void(std::int32_t)>& body) {
+    for (std::int32_t i = 1; i < count; ++i) body(i);
+  });
+  lazy->threads = 2;
+  CHECK_THROWS_WITH(decoded(open(lazy.get())), Catch::Contains("1 of 2 parts"));
+  gdn::SetOptions nobody;
+  nobody->threading = GDN_THREADS_CALLER;
+  CHECK_THROWS_WITH(open(nobody.get()), Catch::Contains("parallel_for goes with"));
+  gdn::SetOptions unknown;
+  unknown->threading = static_cast<gdn_threading>(7);
+  CHECK_THROWS_WITH(open(unknown.get()), Catch::Contains("threading = 7"));
+  // A program that was compiled before these fields were.
+  gdn_set_options old = {};
+  old.struct_size = offsetof(gdn_set_options, threading);
+  old.threading = static_cast<gdn_threading>(7);
+  CHECK(decoded(open(&old)) == expected);
+}
+
+TEST_CASE("a child that is forked after a launch launches too") {
+  if (place() != "cpu") {
+    std::puts("[SKIP] this processor runs no CPU target");
+    return;
+  }
+  const Kernel kernel = gdn::open_spec(kSpec).open("decode", "cpu");
+  const std::vector<std::byte> expected = decoded(kernel);
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(120);
+    const bool again = decoded(kernel) == expected;
+    const bool fresh = decoded(gdn::open_spec(kSpec).open("decode", "cpu")) == expected;
+    ::_exit(again && fresh ? 7 : 8);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
+  CHECK(decoded(kernel) == expected);
 }
 
 TEST_CASE("checked mode through the interface: NaN in a state names operation, row and slot") {

@@ -9,6 +9,7 @@ import math
 import pathlib
 import struct
 import sys
+import threading
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -246,6 +247,29 @@ class PythonPackage(unittest.TestCase):
         self.failure("bad_argument", self.kernels.probe, "gating", "sm_90a", ROWS, step.views(), lambda part, rows: [1.0])
         with self.assertRaises(ZeroDivisionError):
             self.kernels.probe("gating", "sm_90a", ROWS, step.views(), lambda part, rows: 1 / 0)
+
+    def test_threads_of_the_caller(self):
+        calls = []
+
+        def parallel_for(parts, body):
+            calls.append(parts)
+            threads = [threading.Thread(target=body, args=(part,)) for part in range(parts)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        where = place(self.kernels)
+        for threads in (gdn_gen.Threads("caller", 2, parallel_for=parallel_for), gdn_gen.Threads(spin_us=-1), 1):
+            kernel = gdn_gen.open_spec(SPEC, threads=threads).open("gating", where)
+            step = Gating()
+            kernel.launch(ROWS, 0, step.views())
+            self.check_right(step)
+        if where == "cpu":
+            self.assertEqual(calls, [2])
+        self.failure("bad_argument", gdn_gen.open_spec, SPEC, threads=gdn_gen.Threads("caller"))
+        with self.assertRaises(ValueError):
+            gdn_gen.Threads("fibers")
 
     def test_load_and_bad_files(self):
         if place(self.kernels) == "cpu":

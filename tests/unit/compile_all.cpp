@@ -13,7 +13,7 @@
 #include "compile/private_dir.h"
 #include "support/catch.h"
 #include "support/thrown.h"
-#include "worker_pool.h"
+#include "processors.h"
 
 namespace {
 

@@ -108,14 +108,38 @@ GDN_API void gdn_set_log(gdn_log_function log, void* user);
 
 typedef struct gdn_set gdn_set;
 
+/* Where kernels on the CPU get their threads from. */
+GDN_ENUM(gdn_threading){
+    GDN_THREADS_POOL = 0, /* the library's own, one set of them for all kernels that ask for as many: they wait for the
+                             next launch in a loop for spin_us, then asleep. Each is pinned to a processor of the mask
+                             that the process had when it loaded the library, if they are as many as that; GDN_PIN=0
+                             in the environment: none is. The thread that launches does its part and is never pinned.
+                             Launches from several threads take turns. After a fork the child starts its own. */
+    GDN_THREADS_CALLER = 1, /* those of parallel_for */
+    GDN_THREADS_OPENMP = 2  /* of the OpenMP runtime that the process has loaded, else of an installed one; see the
+                               runtime's own variables. GNU's can't be used in a child that was forked after it was used
+                               in the parent. GDN_MISSING_LIBRARY when a kernel is opened and there is none */
+};
+
+/* Calls body(context, part) once for each part from 0 to parts - 1, in any order, on any threads, side by side or one
+ * after the other, and returns when all have returned. No part waits for another one. The body never fails. */
+typedef void (*gdn_parallel_for)(void* user, int32_t parts, void (*body)(void* context, int32_t part), void* context);
+
 /* How a set compiles and runs. Null wherever an options pointer is taken: every field's zero. */
 typedef struct {
   size_t struct_size;      /* sizeof(gdn_set_options) */
-  int32_t threads;         /* of kernels on the CPU; 0: as many as this process may use */
+  int32_t threads;         /* of kernels on the CPU; 0: as many as this process may use, by its affinity mask and its
+                              control group's quota. The pool never has more than that */
   int32_t compile_seconds; /* time limit of one compilation in a process of its own; 0: 120 */
   /* Called before and after each compilation, from the thread that opens the kernel. `seconds` is negative before. */
   void (*progress)(void* user, const char* symbol, const char* compiler, double seconds);
   void* user;
+  gdn_threading threading;
+  int32_t spin_us; /* GDN_THREADS_POOL: how long a thread waits awake; 0: 100, negative: not at all */
+  /* GDN_THREADS_CALLER; null with the others. Called from the thread that launches, from several at once where several
+   * launch. A launch into which it puts fewer parts than it was told fails with GDN_BAD_ARGUMENT. */
+  gdn_parallel_for parallel_for;
+  void* parallel_user; /* its first argument */
 } gdn_set_options;
 
 /* One kernel of a set, or the reason why there is none. */

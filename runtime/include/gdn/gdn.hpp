@@ -196,6 +196,32 @@ struct Support {
 };
 
 // Returns whether the engine reads this part; fills `values` if it does.
+// The options of a set with a parallel_for that is a function object. Must live as long as the kernels of the set.
+class SetOptions {
+ public:
+  // Calls body(part) once for each part from 0 to parts - 1, and returns when all have returned. Must not throw.
+  using ParallelFor = std::function<void(std::int32_t parts, const std::function<void(std::int32_t part)>& body)>;
+
+  SetOptions() { options_.struct_size = sizeof(options_); }
+  explicit SetOptions(ParallelFor parallel_for) : SetOptions() {
+    options_.threading = GDN_THREADS_CALLER;
+    options_.parallel_user = this;
+    options_.parallel_for = [](void* user, std::int32_t parts, void (*body)(void*, std::int32_t), void* context) {
+      static_cast<SetOptions*>(user)->parallel_for_(parts, [&](std::int32_t part) { body(context, part); });
+    };
+    parallel_for_ = std::move(parallel_for);
+  }
+  SetOptions(const SetOptions&) = delete;
+  SetOptions& operator=(const SetOptions&) = delete;
+
+  gdn_set_options* operator->() { return &options_; }
+  const gdn_set_options* get() const { return &options_; }
+
+ private:
+  gdn_set_options options_ = {};
+  ParallelFor parallel_for_;
+};
+
 using ProbeReader = std::function<bool(const std::string& part, std::int32_t rows, std::vector<float>& values)>;
 
 class Set : public detail::Owner<gdn_set, gdn_set_close> {

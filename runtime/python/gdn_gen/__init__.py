@@ -13,10 +13,10 @@ array, bytearray). The conventions are those of gdn/gdn.h.
 """
 
 from .errors import Error
-from .kernels import (Kernel, KernelSet, Layout, Operand, Pool, Prepared, Step, Support, View, abi_version,
-                      layout_of_spec, open_bundle, open_registry, open_spec, set_log)
+from .kernels import (Kernel, KernelSet, Layout, Operand, Pool, Prepared, Step, Support, Threads, View,
+                      abi_version, layout_of_spec, open_bundle, open_registry, open_spec, set_log)
 
 __all__ = [
-    "Error", "Kernel", "KernelSet", "Layout", "Operand", "Pool", "Prepared", "Step", "Support", "View", "abi_version",
-    "layout_of_spec", "open_bundle", "open_registry", "open_spec", "set_log"
+    "Error", "Kernel", "KernelSet", "Layout", "Operand", "Pool", "Prepared", "Step", "Support", "Threads", "View",
+    "abi_version", "layout_of_spec", "open_bundle", "open_registry", "open_spec", "set_log"
 ]

@@ -206,8 +206,9 @@ class Prepared(_Handle):
 class Kernel(_Handle):
     """A kernel at a place, ready to launch."""
 
-    def __init__(self, handle):
+    def __init__(self, handle, keep=None):
         super().__init__(handle, library.library().gdn_kernel_close)
+        self._keep = keep  # what a launch may call: the set's options
 
     symbol = property(lambda self: library.library().gdn_kernel_symbol(self.handle).decode())
     target = property(lambda self: library.library().gdn_kernel_target(self.handle).decode())
@@ -303,7 +304,8 @@ class KernelSet(_Handle):
                 for step in steps[:count.value]]
 
     def open(self, operation, place):
-        return Kernel(_made(library.library().gdn_kernel_open, self.handle, operation.encode(), place.encode()))
+        return Kernel(_made(library.library().gdn_kernel_open, self.handle, operation.encode(), place.encode()),
+                      self._keep)
 
     def load(self, place):
         """Compiles and loads every operation that the set has for a place, side by side."""
@@ -346,18 +348,41 @@ class KernelSet(_Handle):
         library.jit().gdn_jit_check(os.fsencode(spec), ranks, self.handle)
 
 
+class Threads:
+    """Where kernels on the CPU get their threads from.
+
+    kind          "pool" (the library's own), "openmp", or "caller": those of `parallel_for`
+    count         0: as many as this process may use
+    spin_us       of the pool: how long a thread waits awake for the next launch; 0: 100, negative: not at all
+    parallel_for  parallel_for(parts, body) calls body(i) once for each i in range(parts), on any threads, and returns
+                  when all have returned. body(i) runs outside of the interpreter's lock
+    """
+
+    def __init__(self, kind="pool", count=0, spin_us=0, parallel_for=None):
+        if kind not in library.THREADING:
+            raise ValueError(f"threads of kind {kind!r}: {', '.join(library.THREADING)} are known")
+        self.kind, self.count, self.spin_us, self.parallel_for = kind, count, spin_us, parallel_for
+
+
 def _options(threads, compile_seconds, progress):
-    options = library.SetOptions(struct_size=ctypes.sizeof(library.SetOptions), threads=threads,
-                                 compile_seconds=compile_seconds)
+    if not isinstance(threads, Threads):
+        threads = Threads(count=threads)
+    options = library.SetOptions(struct_size=ctypes.sizeof(library.SetOptions), threads=threads.count,
+                                 compile_seconds=compile_seconds, threading=library.THREADING.index(threads.kind),
+                                 spin_us=threads.spin_us)
     if progress is not None:
         options.progress = library.Progress(
             lambda _user, symbol, compiler, seconds: progress(symbol.decode(), compiler.decode(), seconds))
+    if threads.parallel_for is not None:
+        options.parallel_for = library.ParallelFor(
+            lambda _user, parts, body, context: threads.parallel_for(parts, lambda part: body(context, part)))
     return options
 
 
 def open_spec(path, targets="", ranks=1, threads=0, compile_seconds=0, progress=None):
-    """Every operation of a spec, compiled when it is opened. `progress(symbol, compiler, seconds)`: seconds is negative
-    before a compilation."""
+    """Every operation of a spec, compiled when it is opened. `threads`: a number for the library's own (0: as many as
+    this process may use), or Threads. `progress(symbol, compiler, seconds)`: seconds is negative before a
+    compilation."""
     options = _options(threads, compile_seconds, progress)
     return KernelSet(_made(library.jit().gdn_jit_open, os.fsencode(path), targets.encode(), ranks,
                            ctypes.byref(options)), options)

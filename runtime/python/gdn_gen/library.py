@@ -58,9 +58,15 @@ Log = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
 ProbeFunction = ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_int32, POINTER(c_float), c_size_t)
 
 
+Body = ctypes.CFUNCTYPE(None, c_void_p, c_int32)
+ParallelFor = ctypes.CFUNCTYPE(None, c_void_p, c_int32, Body, c_void_p)
+THREADING = ("pool", "caller", "openmp")
+
+
 class SetOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("threads", c_int32), ("compile_seconds", c_int32), ("progress", Progress),
-                ("user", c_void_p)]
+                ("user", c_void_p), ("threading", c_int32), ("spin_us", c_int32), ("parallel_for", ParallelFor),
+                ("parallel_user", c_void_p)]
 
 
 _OUT = POINTER(c_void_p)
