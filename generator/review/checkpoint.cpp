@@ -117,6 +117,22 @@ void read_decay(const json& from, const std::string& section, Config& config) {
   }
 }
 
+// How many matrices a kda layer's gates have: two keys of two families say it, of both gates or of the output's alone.
+void read_gates(const json& from, const std::string& section, Config& config) {
+  const auto flag = [&](const char* key) -> std::optional<bool> {
+    if (!from.contains(key) || !from[key].is_boolean()) return std::nullopt;
+    return from[key].get<bool>();
+  };
+  if (const auto full = flag("use_full_rank_gate")) {
+    config.single_z = full;
+    config.single_z_source = section + "use_full_rank_gate";
+  }
+  if (const auto single = flag("no_kda_lora")) {
+    config.single_a = config.single_z = single;
+    config.single_a_source = config.single_z_source = section + "no_kda_lora";
+  }
+}
+
 // A list of layers; one that is no layer's number makes the list no list.
 std::vector<std::int64_t> layer_list(const json& values) {
   std::vector<std::int64_t> list;
@@ -231,6 +247,7 @@ Config read_config(const std::string& file) {
     sources(config, "linear_attn_config.num_heads", "linear_attn_config.num_heads", "linear_attn_config.head_dim",
             "linear_attn_config.head_dim", "linear_attn_config.short_conv_kernel_size");
     read_decay(linear, "linear_attn_config.", config);
+    read_gates(linear, "linear_attn_config.", config);
   } else if (text.contains("linear_num_key_heads") || text.contains("linear_num_value_heads")) {
     config.key_heads = integer(text, "linear_num_key_heads");
     config.value_heads = integer(text, "linear_num_value_heads");
@@ -242,6 +259,7 @@ Config read_config(const std::string& file) {
     if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
       config.kda = true;
       read_decay(text, "", config);
+      read_gates(text, "", config);
     }
   } else if (text.contains("kda_safe_gate") || text.contains("kda_lower_bound")) {
     config.kda = true;
@@ -250,6 +268,7 @@ Config read_config(const std::string& file) {
     config.conv_width = integer(text, "short_conv_kernel_size");
     sources(config, "num_attention_heads", "num_attention_heads", "head_dim", "head_dim", "short_conv_kernel_size");
     read_decay(text, "", config);
+    read_gates(text, "", config);
   } else {
     throw BadCheckpoint(
         fmt::format("{}: no linear-attention layer in it (model_type {}): neither linear_num_key_heads nor "

@@ -48,6 +48,9 @@ struct Config {
   std::string decay_form, decay_source;
   std::optional<double> bound;
   std::string bound_key;
+  // Of kda layers: whether the forget gate and the output gate have a single matrix, and the key that says so.
+  std::optional<bool> single_a, single_z;
+  std::string single_a_source, single_z_source;
   std::optional<double> norm_eps;
   std::string norm_eps_source;  // the key, or why it is not one
   std::string gate;             // silu, sigmoid, or empty where nothing says

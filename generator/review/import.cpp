@@ -119,14 +119,18 @@ class Importer {
     return a_log.shape.size() == 1 && config_.value_heads && a_log.elements() > *config_.value_heads;
   }
 
-  // The names of a gate's matrices tell how many there are.
-  void projection(const char* part, const std::vector<std::string>& firsts, const std::vector<std::string>& seconds) {
+  // The names of a gate's matrices tell how many there are, and without them the config may.
+  void projection(const char* part, const std::vector<std::string>& firsts, const std::vector<std::string>& seconds,
+                  const std::optional<bool>& single, const std::string& source) {
     const StoredTensor* first = layer_ ? layer_->find(firsts) : nullptr;
     const StoredTensor* second = layer_ ? layer_->find(seconds) : nullptr;
     if (second != nullptr) {
       out_ += fmt::format(
           "  {0}: low_rank\n  {0}_rank: {1}\n", part,
           first != nullptr && !first->shape.empty() ? fmt::format("{}", first->shape[0]) : std::string(kUnknown));
+    } else if (first == nullptr && single) {
+      out_ += fmt::format("  {}: {}    # {}\n", part, *single ? "single" : "low_rank", source);
+      if (!*single) out_ += fmt::format("  {}_rank: {}    # not in the config\n", part, kUnknown);
     } else {
       out_ += fmt::format("  {}: {}\n", part, first != nullptr ? std::string_view("single") : kUnknown);
     }
@@ -143,9 +147,10 @@ class Importer {
     out_ +=
         fmt::format("projections:\n  unquantised: {}    # no file says it; [b, a] in every released model\n", kUnknown);
     if (config_.kda) {
-      projection("a", first_matrices_of_a(), {"f_b_proj.weight", "f_up_proj.weight", "f_proj.1.weight"});
+      projection("a", first_matrices_of_a(), {"f_b_proj.weight", "f_up_proj.weight", "f_proj.1.weight"},
+                 config_.single_a, config_.single_a_source);
       projection("z", {"g_a_proj.weight", "g_proj.weight", "g_proj.0.weight", "in_proj_z.weight"},
-                 {"g_b_proj.weight", "g_proj.1.weight"});
+                 {"g_b_proj.weight", "g_proj.1.weight"}, config_.single_z, config_.single_z_source);
     }
     out_ += "\n";
   }

@@ -58,6 +58,8 @@ class Matcher {
     number("dims.value", *spec_.dims.value, c.value_dim, c.value_dim_source);
     number("conv.width", *spec_.conv.width, c.conv_width, c.conv_width_source);
     decay();
+    matrices("a", c.single_a, c.single_a_source, spec_.projections.a);
+    matrices("z", c.single_z, c.single_z_source, spec_.projections.z);
     if (c.norm_eps && *c.norm_eps != *spec_.out_norm.eps) {
       say("out_norm.eps", c.norm_eps_source,
           fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
@@ -99,6 +101,16 @@ class Matcher {
     if (key != c.bound_key) {
       say("decay.bound_key", c.decay_source, fmt::format("the spec says {}, the config has {}", key, c.bound_key));
     }
+  }
+
+  // What the config says about the matrices of a kda gate.
+  void matrices(const char* part, const std::optional<bool>& single, const std::string& source,
+                const spec::Located<spec::Projection>& mine) {
+    if (!single || !checkpoint_.config.kda || *spec_.rule != core::Rule::kKda) return;
+    if (*single == (*mine == spec::Projection::kSingle)) return;
+    say(fmt::format("projections.{}", part), source,
+        *single ? "the spec says low_rank, the config a single matrix"
+                : "the spec says single, the config a low-rank gate");
   }
 
   // The matrices of a kda gate: one, or two with a small number of channels between them.

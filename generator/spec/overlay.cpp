@@ -46,8 +46,9 @@ class Overlay {
 
   void apply(Node overlay) {
     check_head(overlay);
+    check_for(overlay);
     for (Entry& entry : overlay.entries) {
-      if (entry.key == "gdn_gen" || entry.key == "overlay" || entry.key == "engine") continue;
+      if (entry.key == "gdn_gen" || entry.key == "overlay" || entry.key == "engine" || entry.key == "for") continue;
       if (entry.value.kind != Node::Kind::kMap) {
         top(std::move(entry));
       } else if (entry.key == "inputs") {
@@ -80,6 +81,77 @@ class Overlay {
             fmt::format("an overlay says its own name: write overlay: {}, as the file is called", name));
     }
     if (!text("engine")) error(file, RuleId::kOverlayHead, "an overlay says whose choices it holds: write engine: ...");
+  }
+
+  // What stands under `for`, against the spec as the model's file says it.
+  void check_for(const Node& overlay) {
+    const Entry* entry = overlay.find("for");
+    if (!entry) return;
+    if (entry->value.kind != Node::Kind::kMap || entry->value.entries.empty()) {
+      bad_for(entry->value.place);
+      return;
+    }
+    for (const Entry& leaf : entry->value.entries) {
+      if (leaf.key == "rule") {
+        check_rule(leaf.value);
+      } else if (leaf.key == "models") {
+        check_models(leaf.value);
+      } else {
+        bad_for(leaf.place);
+      }
+    }
+  }
+
+  void bad_for(Place place) {
+    error(place, RuleId::kOverlayHead,
+          "an overlay is for a rule or for models: write for: {rule: gdn} or for: {models: [qwen3_5_*]}, or both");
+  }
+
+  // A scalar of the spec's top, as written; empty when it is missing, which the reader reports.
+  std::string top_of_spec(std::string_view key) const {
+    const Entry* entry = spec_.find(key);
+    return entry && entry->value.kind == Node::Kind::kScalar ? entry->value.text : std::string();
+  }
+
+  void check_rule(const Node& rule) {
+    if (rule.kind != Node::Kind::kScalar || (rule.text != "gdn" && rule.text != "kda")) {
+      bad_for(rule.place);
+      return;
+    }
+    const std::string has = top_of_spec("rule");
+    if (has.empty() || has == rule.text) return;
+    error(rule.place, RuleId::kOverlayFor,
+          fmt::format("{} is for layers with rule: {}, and {} has rule: {}: look for this engine's other overlay",
+                      overlay_name(file_), rule.text, top_of_spec("name"), has));
+  }
+
+  void check_models(const Node& models) {
+    if (models.kind != Node::Kind::kList || models.items.empty()) {
+      bad_for(models.place);
+      return;
+    }
+    const std::string name = top_of_spec("name");
+    bool fits = name.empty();
+    std::string list;
+    for (const Node& item : models.items) {
+      if (item.kind != Node::Kind::kScalar || item.text.empty()) {
+        bad_for(item.place);
+        return;
+      }
+      fits = fits || matches(item.text, name);
+      list += (list.empty() ? "" : ", ") + item.text;
+    }
+    if (fits) return;
+    error(models.place, RuleId::kOverlayFor,
+          fmt::format("{0} is for {1}, and {2} isn't one of them: look for this engine's other overlay, or write {2} "
+                      "here once its layout in this engine was read",
+                      overlay_name(file_), list, name));
+  }
+
+  // A star at the end stands for any rest.
+  static bool matches(const std::string& pattern, const std::string& name) {
+    if (pattern.back() != '*') return pattern == name;
+    return name.compare(0, pattern.size() - 1, pattern, 0, pattern.size() - 1) == 0;
   }
 
   // A key at the top that is no section: the model's, or a mistake that the reader reports.

@@ -29,6 +29,7 @@ const std::vector<RuleText>& rules() {
       {RuleId::kKeyNeedless, "key.needless", "a key that has no effect beside the others is not written"},
       {RuleId::kUnverified, "unverified", "unverified lists keys and tensors of the spec, and each is warned about"},
       {RuleId::kOverlayHead, "overlay.head", "an overlay starts with gdn_gen, its own name and the engine's"},
+      {RuleId::kOverlayFor, "overlay.for", "an overlay is laid over the layers that it is for"},
       {RuleId::kOverlayModel, "overlay.model", "an overlay sets what an engine may choose, never what the model is"},
       {RuleId::kValueType, "value.type", "a value has the type of its key"},
       {RuleId::kValueWord, "value.word", "a value is one of the words of its key"},

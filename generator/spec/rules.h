@@ -35,6 +35,7 @@ enum class RuleId : std::uint8_t {
   kKeyNeedless,
   kUnverified,
   kOverlayHead,
+  kOverlayFor,
   kOverlayModel,
   kValueType,
   kValueWord,

@@ -78,8 +78,12 @@ void add_import(CLI::App& program, int&) {
   command->callback([options] {
     const review::Checkpoint checkpoint = read_files(options->config, options->safetensors);
     std::optional<Loaded> engine;
-    // Any model of the same rule can carry an overlay's choices.
-    const std::string carrier = checkpoint.config.kda ? "kimi_linear_48b+" : "qwen3_5_35b_a3b+";
+    // Any model that the overlay is for can carry its choices.
+    const std::string& type = checkpoint.config.model_type;
+    const bool next = type.find("qwen3_next") == 0 || type.find("gigachat3") == 0;
+    const std::string carrier = checkpoint.config.kda ? "kimi_linear_48b+"
+                                : next                ? "qwen3_next_80b+"
+                                                      : "qwen3_5_35b_a3b+";
     if (!options->engine.empty()) engine = load(carrier + options->engine);
     std::string name = options->name.empty() ? checkpoint.config.model_type : options->name;
     if (name.empty()) name = "imported";

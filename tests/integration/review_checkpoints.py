@@ -219,6 +219,12 @@ class Match(Checkpoints):
         self.disagrees("ling_3_0_tiny", LING, {**LING_TENSORS, "model.layers.0.attention.g_b_proj.weight": ("BF16", [2048, 2048])},
                        "projections.z: model.layers.0.attention.g_b_proj.weight: the spec says single, the checkpoint has two matrices")
 
+    def test_matrices_that_the_config_tells(self):
+        self.disagrees("ling_3_0_tiny", {**LING, "no_kda_lora": False}, LING_TENSORS, "projections.a: no_kda_lora: the spec says single, the config a low-rank gate",
+                       "projections.z: no_kda_lora: the spec says single, the config a low-rank gate")
+        self.disagrees("glm_5_3_flash", linear_config("glm5_next", 64, 45, gate_lower_bound=-5.0, use_full_rank_gate=True), GLM_TENSORS,
+                       "projections.z: linear_attn_config.use_full_rank_gate: the spec says low_rank, the config a single matrix")
+
     def test_the_same_name_in_softmax_layers(self):
         # K3's MLA layers have a g_proj too: there it is no kda layer's, whatever its shape.
         mla = K3_LAYER.replace(".0.", ".3.")
@@ -500,6 +506,23 @@ class Import(Checkpoints):
             errors = gdn_gen("lint", path).stderr
             for known in ("decay.form", "decay.bound", "projections.a ", "dims.missing", "key.unknown", "key.needless"):
                 self.assertNotIn(known, errors)
+
+    def test_matrices_of_gates_without_tensors(self):
+        for config, words in [(K3, ["a: FILL_IN\n", "z: single    # linear_attn_config.use_full_rank_gate"]),
+                              (LING, ["a: single    # no_kda_lora", "z: single    # no_kda_lora"]),
+                              ({**LING, "no_kda_lora": False}, ["a: low_rank    # no_kda_lora\n  a_rank: FILL_IN", "z: low_rank    # no_kda_lora\n  z_rank: FILL_IN"])]:
+            self.config.write_text(json.dumps(config))
+            result = gdn_gen("import", "--config", self.config)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            for word in words:
+                self.assertIn(word, result.stdout)
+
+    def test_an_overlay_for_other_models_is_refused(self):
+        self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))
+        self.assertIn("pairing: grouped", self.imported("--engine", "llama_cpp_grouped"))
+        result = gdn_gen("import", "--config", self.config, "--engine", "llama_cpp")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("[overlay.for]", result.stderr)
 
     def test_what_is_not_known_is_an_error_to_fill_in(self):
         self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))

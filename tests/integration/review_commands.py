@@ -95,7 +95,12 @@ class Names(unittest.TestCase):
                  ("jet_nemotron_2b", 1, "a conv with fixed weights is another function"),
                  ("minimax_m1", 1, "no delta rule"), ("kimi_k3", 0, "spec: kimi_k3\n"),
                  ("kimi_k3+vllm_sd", 0, "spec: kimi_k3_vllm_sd\n"), ("kimi_linear_48b_gguf", 0, "spec: kimi_linear_48b_llama_cpp_kda\n"),
-                 ("berrylm_os+llama_cpp", 1, "inputs.a: key_dim is missing"),
+                 ("berrylm_os+llama_cpp", 1, "for: {models: [qwen3_5_*]}"),
+                 # accidents of the field: a converter that leaves heads in place, windows that differ by rule, K = V asserted
+                 ("qwen3_next_80b+llama_cpp", 1, "llama_cpp is for qwen3_5_*, and qwen3_next_80b isn't one of them"),
+                 ("qwen3_5_27b+llama_cpp_grouped", 1, "[overlay.for]"), ("olmo_hybrid_7b+llama_cpp_grouped", 1, "[overlay.for]"),
+                 ("berrylm_os+llama_cpp_kda", 1, "[overlay.for]"), ("kimi_linear_48b+sglang", 1, "sglang is for layers with rule: gdn"),
+                 ("qwen3_next_80b+sglang_kda", 1, "[overlay.for]"),
                  ("nothing", 4, "no spec nothing"), ("qwen3_5_27b+nothing", 4, "there are flashinfer fp8_aiter"),
                  ("qwen3_5_27b+", 2, "ends in '+'")]
         for name, code, words in cases:

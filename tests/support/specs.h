@@ -49,18 +49,16 @@ inline std::string read_text(const std::string& file) {
 
 inline spec::Spec load_spec(const std::string& file) { return parse_spec(file, read_text(file)); }
 
-// Whether an engine can load a model that its overlay of that name is laid over. Overlays that are laid over another
-// overlay fit none.
-inline bool overlay_fits(const spec::Spec& spec, const std::string& overlay) {
-  const bool kda = *spec.rule == core::Rule::kKda;
+// Whether an overlay of that name is for a model, as the overlay says itself. Overlays that are laid over another
+// overlay fit no model alone.
+inline bool overlay_fits(const std::string& model, const std::string& overlay) {
   if (overlay.find("mtp") == 0 || overlay == "replay3" || overlay.find("fp8_") == 0) return false;
   if (overlay == "vllm_lora" || overlay == "vllm_quantised") return false;
-  // llama.cpp asserts K = V, and takes a kda layer for another where value heads outnumber key heads. Its converters
-  // and SGLang's windows differ by rule.
-  if (overlay == "llama_cpp_kda") return kda && *spec.heads.key == *spec.heads.value;
-  if (overlay == "llama_cpp" || overlay == "llama_cpp_grouped") return !kda && *spec.dims.key == *spec.dims.value;
-  if (overlay == "sglang" || overlay == "sglang_kda") return kda == (overlay == "sglang_kda");
-  return true;
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/engines/" + overlay + ".yaml";
+  const std::vector<spec::Source> sources = {{model, read_text(model)}, {file, read_text(file)}};
+  spec::Diagnostics diagnostics;
+  (void)spec::check(sources, diagnostics);
+  return spec::render(diagnostics, sources).find("[overlay.for]") == std::string::npos;
 }
 
 // A released spec by name: "qwen3_next_80b".
