@@ -54,6 +54,8 @@ struct ChunkDelta : gdn::NoParts {
   static constexpr int kFlagsOperand = 8;                                        // where has_initial_state stands; -1: the operation takes none
   static constexpr int kTileRows = 16;                                           // choice of the plan
   static constexpr int kTileBytes = 64;                                          // choice of the plan
+  static constexpr int kInverseParts = 2;                                        // choice of the plan
+  static constexpr int kOutputParts = 2;                                         // choice of the plan
   struct InputQ {  // handover.q: bf16 q:[token@launch, key_head:16, key_dim:128] q=convolved
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -156,6 +156,14 @@ int norm_heads(const Target& target, const core::Facts& facts) {
   return heads;
 }
 
+// The CPU's chunks. Whole tiles: dimensions and the last chunk are padded with zeros to them. Two parts where roundings
+// add up over a chunk's tokens: tests/bench/NOTES.md has what each costs and brings.
+Choices chunk_choices(const core::Facts& facts) {
+  Choices choices = {{"tile_rows", 16}, {"tile_bytes", 64}, {"inverse_parts", 2}, {"output_parts", 2}};
+  if (facts.rule == core::Rule::kKda) choices.emplace_back("decayed_key_parts", 2);
+  return choices;
+}
+
 }  // namespace
 
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
@@ -173,8 +181,7 @@ std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64
 
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) {
-    // Whole tiles: dimensions and the last chunk are padded with zeros to them.
-    if (operation == "chunk_delta") return {{0, {{"tile_rows", 16}, {"tile_bytes", 64}}}};
+    if (operation == "chunk_delta") return {{0, chunk_choices(facts)}};
     return {{}};
   }
   if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};

@@ -21,8 +21,15 @@ struct Band {
   Choices choices;
 };
 
-// Choices that the tuning table has no say in, for more and more rows; the last band is for any number. CPU: one band
-// without choices. GPU:
+// Choices that the tuning table has no say in, for more and more rows; the last band is for any number. CPU: one band,
+// without choices but for chunk_delta:
+//
+//   tile_rows, tile_bytes   of every tile of the palette
+//   inverse_parts           bf16 matrices whose sum an operand is: the triangular inverse,
+//   output_parts            the weights of the output's tokens and the values they weigh,
+//   decayed_key_parts       and with a decay by key channel the keys under it
+//
+// GPU:
 //
 //   threads        of a block
 //   rows_per_pass  state rows that a lane group (a state with the key channel innermost) or a thread (any other) has in

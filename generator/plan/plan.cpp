@@ -351,10 +351,6 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (drafts(operation) || operation == "prefill") {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
-  if (operation == "chunk_delta" && layout.numbers.rule == core::Rule::kKda) {
-    return fmt::format("{} has no kernel for the CPU ({}) with a decay by key channel (rule: kda) yet", operation,
-                       target.name);
-  }
   return "";
 }
 

@@ -87,7 +87,11 @@ class Chunked {
     emit_ahead_begin(cc_);
     emit_keys(cc_);
     for_heads([&] {
-      emit_values(cc_);
+      if (c_.by_channel()) {
+        emit_channel_values(cc_);
+      } else {
+        emit_values(cc_);
+      }
       emit_solve(cc_);
       emit_apply(cc_);
       emit_leave_output(cc_);

@@ -8,7 +8,9 @@
 //   O = exp(G) Q S + B U                       S <- exp(G_last) S + K^T (exp(G_last - G) U)
 //
 // exp(G) multiplies fp32 sums row by row, never q or k, so that these and their products serve all value heads of the
-// key head and are rounded once; T is kept as the sum of two bf16 matrices. D outside the diagonal blocks is an outer
+// key head and are rounded once. Where roundings add up they are kept small: T, and B and U for the output, are sums of
+// two bf16 matrices; U for the state hands what a token's rounding leaves to the next token (of similar keys only the
+// sum of their U shows, and in it the leavings cancel). D outside the diagonal blocks is an outer
 // product around the block's last token, so no exponent is positive.
 //
 // Tokens are rows of tiles. Both head dimensions are padded with zeros to whole blocks of 32, and so is the last chunk
@@ -43,8 +45,10 @@ struct Buffers {
     t_high = take(2 * kChunk * kChunk);
     t_low = take(2 * kChunk * kChunk);
     b = take(2 * kChunk * kChunk);
+    b_low = take(2 * kChunk * kChunk);
     r = take(2 * kChunk * value_dim);
     u = take(2 * kChunk * value_dim);
+    u_low = take(2 * kChunk * value_dim);
     u_decayed = take(2 * kChunk * value_dim);
     o = take(4 * kChunk * value_dim);
     block = take(4 * kBlock * kBlock);
@@ -57,6 +61,7 @@ struct Buffers {
     }
     from_block_end = take(4 * kChunk * (kChunk / kSub));
     decay = take(4);
+    if (facts.rule == core::Rule::kKda) take_channels();
     for (int* const variable :
          {&blocks, &left, &sequence, &last_item, &item, &head_state, &head_pairs, &pending, &key_block}) {
       *variable = take(8);
@@ -76,8 +81,9 @@ struct Buffers {
   int kk = 0, qk = 0;  // [token][token] fp32, blocks on and below the diagonal
   int a = 0;           // [token][token] fp32
   int inverse = 0;     // [token][token] fp32; blocks above the diagonal stay zero
-  int t_high = 0, t_low = 0, b = 0;            // [token][token] bf16
-  int r = 0, u = 0;                            // strips [token / 2][32] of pairs (t, t + 1)
+  int t_high = 0, t_low = 0;                   // [token][token] bf16
+  int b = 0, b_low = 0;                        // the same
+  int r = 0, u = 0, u_low = 0;                 // strips [token / 2][32] of pairs (t, t + 1)
   int u_decayed = 0;                           // strips [token / 2][32], each 32 tokens as pairs (t, t + 16)
   int o = 0;                                   // strips [token][32] fp32: Q S, then the output
   int block = 0;                               // [32][32] fp32: a product on its way to its use
@@ -110,10 +116,37 @@ struct Buffers {
 
   std::int64_t size = 0;
 
+  // kda, of the value head at hand.
+  int gates = 0;                           // [token][key_dim] fp32: G in the log2 domain
+  int channel_decay = 0;                   // [key_dim] fp32: exp(G_last)
+  int range = 0;                           // per block of 16 tokens, 16 lanes: most of |G - G of its reference|
+  int k_from_start = 0, q_from_start = 0;  // [token][key_dim] bf16, times exp(G)
+  int k_to_end = 0, k_to_end_low = 0;      // times exp(G_last - G)
+  int k_rows_low = 0;                      // of k_to_end_low, as k_rows is of k_to_end
+  int block_left = 0;                      // per block: 16 rows of k, 16 of q [key_dim] bf16, around its reference
+  int block_right = 0;                     // [token][key_dim] bf16: k around the reference of the block at hand
+  int block_right_low = 0;                 // its second part
+  int block_right_pairs = 0, block_right_pairs_low = 0;  // of them, as k_pairs is of k
+  int products_by_channel = 0;                           // per block: 16 rows of k.k, 16 of q.k [token] fp32
+  int token_block = 0;                                   // variable: the block at hand
+
   static int padded(int dim) { return (dim + kBlock - 1) / kBlock * kBlock; }
   int strips() const { return value_dim / kBlock; }
 
  private:
+  void take_channels() {
+    gates = take(4 * kChunk * key_dim);
+    channel_decay = take(4 * key_dim);
+    range = take(4 * kLanes * (kChunk / kSub));
+    for (int* const rows : {&k_from_start, &q_from_start, &k_to_end, &k_to_end_low, &k_rows_low, &block_right,
+                            &block_right_low, &block_right_pairs, &block_right_pairs_low}) {
+      *rows = take(2 * kChunk * key_dim);
+    }
+    block_left = take(2 * kBlock * key_dim * (kChunk / kSub));
+    products_by_channel = take(4 * kBlock * kChunk * (kChunk / kSub));
+    token_block = take(8);
+  }
+
   int take(std::int64_t bytes) {
     const std::int64_t offset = size;
     size += (bytes + 63) / 64 * 64;
@@ -121,10 +154,18 @@ struct Buffers {
   }
 };
 
+// Of how many bf16 matrices, 1 or 2, an operand of a product is the sum. Plan data.
+struct Parts {
+  int inverse = 2;      // T
+  int output = 2;       // B and U, for the output
+  int decayed_key = 2;  // kda: k under its decay, wherever a product sums over its tokens; gdn's is exact
+};
+
 struct ChunkContext {
   Context& c;
   Buffers at;
-  Tiles* tiles;                 // null: products by AVX512-BF16
+  Tiles* tiles;  // null: products by AVX512-BF16
+  Parts parts;
   const Mark* ahead = nullptr;  // chunk_ahead.h
 };
 
@@ -133,10 +174,24 @@ struct ChunkContext {
 // k, q and k's other two forms; K K^T and Q K^T. Once a key head and chunk.
 void emit_keys(ChunkContext& cc);
 
-// v, G and the factors made from it, of value head reg::group.
-void emit_values(ChunkContext& cc);
+// The parts of it that kda does for each value head, with k under its decays: rows of k_pairs' form from bf16 rows, rcx
+// times 16 tokens; and k_rows by way of k_pairs.
+void emit_transpose_rows(ChunkContext& cc, int from, int to);
+void emit_key_rows(ChunkContext& cc, int from, int to);
 
-// A, B and the inverse in its two parts.
+// Row r9 + at.b of B, and its second part, from the fp32 values of blocks 0 to `block` in the registers from `first`
+// on. zmm(zero) holds zeros and keeps them; `high`, `part` and the values change.
+void emit_leave_b(ChunkContext& cc, int block, int first, int zero, int high, int part);
+
+// v, G and the factors made from it, of value head reg::group, and from them A and B. For kda the second function,
+// which does emit_keys()' share too.
+void emit_values(ChunkContext& cc);
+void emit_channel_values(ChunkContext& cc);
+
+// x <- log2 of a decay from what is handed over, at least -256: below it, the decay is zero to fp32 whatever it meets.
+void emit_to_log2(Context& c, int x, int t1, int t2, int t3);
+
+// The inverse in its parts.
 void emit_solve(ChunkContext& cc);
 
 // R, U, the output into at.o, and the new state; the number of products that takes for a whole chunk.

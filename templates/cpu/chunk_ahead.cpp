@@ -13,8 +13,9 @@ constexpr std::int64_t kLine = 64;
 // Operands with a row a token that is dense within a head.
 std::vector<const Map*> operands(const core::Facts& f) {
   std::vector<const Map*> maps;
-  for (const Map* const map : {&f.in_q, &f.in_k, &f.in_v, &f.out_o}) {
-    if (map->present() && map->inner_stride == 1) maps.push_back(map);
+  for (const Map* const map : {&f.in_q, &f.in_k, &f.in_v, &f.in_g, &f.out_o}) {
+    // A number a head shares its line with those of other heads, which other threads fetch as well.
+    if (map->present() && map->inner_stride == 1 && map->run > 1) maps.push_back(map);
   }
   return maps;
 }

@@ -64,7 +64,7 @@ class Apply {
 
   // One product into the block, and the use of it (or, with tiles, of the one before). `point` leaves an address for
   // pointer i in rax.
-  void product_and_use(const ProductStrides& strides, int second_left, const Mark& routine, int pointers,
+  void product_and_use(const ProductStrides& strides, const SecondParts& second, const Mark& routine, int pointers,
                        const std::function<void(int pointer)>& point) const {
     const auto set_pointers = [&] {
       for (int i = 0; i < pointers; ++i) {
@@ -73,7 +73,7 @@ class Apply {
       }
     };
     e_.lea(reg::result, e_.at(reg::work, at_.block));
-    emit_product_sums(cc_, strides, second_left);
+    emit_product_sums(cc_, strides, second);
     emit_ahead(cc_);
     if (cc_.tiles == nullptr) {
       set_pointers();
@@ -132,6 +132,8 @@ class Apply {
     strip_address(target, reg::work, buffer, bytes);
   }
 
+  bool by_channel() const { return cc_.c.by_channel(); }
+
   int tokens_strip() const { return kChunk * kStripRow; }      // of o
   int pairs_strip() const { return kChunk / 2 * kStripRow; }   // of r, u and u_decayed
   int state_strip() const { return at_.key_dim * kStripRow; }  // of the state
@@ -164,13 +166,13 @@ class Apply {
       e_.mov(reg::ecx, at_.key_dim / kBlock);
     };
     for_strips("r", [&](int rows) {
-      operands(at_.q, rows);
+      operands(by_channel() ? at_.q_from_start : at_.q, rows);
       strip_address(reg::result, at_.o + rows * kStripRow, tokens_strip());
       emit_product_sums(cc_, by_keys);
       emit_ahead(cc_);
       emit_product_store(cc_, by_keys);
-      operands(at_.k, rows);
-      product_and_use(by_keys, 0, routine, 3, [&](int pointer) {
+      operands(by_channel() ? at_.k_from_start : at_.k, rows);
+      product_and_use(by_keys, {}, routine, 3, [&](int pointer) {
         if (pointer == 0) strip_address(reg::rax, at_.v + rows * v_row, 2 * kBlock);
         if (pointer == 1) e_.lea(reg::rax, e_.at(reg::work, 4 * rows));
         if (pointer == 2) strip_address(reg::rax, at_.r + rows / 2 * kStripRow, pairs_strip());
@@ -182,29 +184,43 @@ class Apply {
   void make_u() const {
     const ProductStrides strides{kNarrowRow, kStripRow, kStripRow};
     const Reg64 u = kPointers[0], decayed = kPointers[1], factors = kPointers[2], apart = kPointers[3];
+    constexpr int kLeft = 8;  // four: what the roundings of tokens t and t + 16 left, of both halves of the strip
+    const auto before = [&] {
+      emit_interleave(e_);
+      for (int i = 0; i < 4; ++i) e_.vpxord(zmm(kLeft + i), zmm(kLeft + i), zmm(kLeft + i));
+    };
+    const auto store_pairs = [&](const Reg64& to, int offset, int value) {
+      e_.vpermw(zmm(value), zmm(kInterleave), zmm(value));
+      e_.vmovups(e_.at(to, offset), zmm(value));
+    };
     const auto body = [&] {
       for (int half = 0; half < 2; ++half) {
         e_.vmovups(zmm(0), e_.at(kSums, 64 * half));
         e_.vmovups(zmm(1), e_.at(kSums, kStripRow + 64 * half));
-        emit_pair_up(e_, 2, 0, 1);
-        e_.vmovups(e_.at(u, 64 * half), zmm(2));
-        for (int token = 0; token < 2; ++token) {
-          e_.vbroadcastss(zmm(token), e_.at(factors, 4 * kSub * token));
-          e_.vmulps(zmm(token), zmm(token), e_.at(apart, kSub * kStripRow * token + 64 * half));
+        emit_round_off(e_, 2, 0, 1, 3);
+        store_pairs(u, 64 * half, 2);
+        if (cc_.parts.output == 2) {
+          e_.vcvtne2ps2bf16(zmm(2), zmm(1), zmm(0));
+          store_pairs(u, at_.u_low - at_.u + 64 * half, 2);
         }
-        emit_pair_up(e_, 2, 0, 1);
-        e_.vmovups(e_.at(decayed, 64 * half), zmm(2));
+        const int left = kLeft + 2 * half;
+        for (int token = 0; token < 2; ++token) {
+          e_.vbroadcastss(zmm(2), e_.at(factors, 4 * kSub * token));
+          e_.vfmadd231ps(zmm(left + token), zmm(2), e_.at(apart, kSub * kStripRow * token + 64 * half));
+        }
+        emit_round_off(e_, 2, left, left + 1, 3);
+        store_pairs(decayed, 64 * half, 2);
       }
     };
     const Mark& routine = use(
         "u_pair", kBlock / 2,
-        {{kSums, 2 * kStripRow}, {apart, kStripRow}, {u, kStripRow}, {decayed, kStripRow}, {factors, 4}},
-        [&] { emit_interleave(e_); }, body);
+        {{kSums, 2 * kStripRow}, {apart, kStripRow}, {u, kStripRow}, {decayed, kStripRow}, {factors, 4}}, before, body);
     for_strips("u", [&](int rows) {
       e_.lea(reg::left, e_.at(reg::work, at_.t_high + rows * kNarrowRow));
       strip_address(reg::right, at_.r, pairs_strip());
       e_.mov(reg::ecx, rows / kBlock + 1);
-      product_and_use(strides, at_.t_low - at_.t_high, routine, 4, [&](int pointer) {
+      const SecondParts second{cc_.parts.inverse == 2 ? at_.t_low - at_.t_high : 0, 0};
+      product_and_use(strides, second, routine, 4, [&](int pointer) {
         if (pointer == 0) strip_address(reg::rax, at_.u + rows / 2 * kStripRow, pairs_strip());
         if (pointer == 1) strip_address(reg::rax, at_.u_decayed + rows / 2 * kStripRow, pairs_strip());
         if (pointer == 2) e_.lea(reg::rax, e_.at(reg::work, at_.to_end + 4 * rows));
@@ -230,7 +246,9 @@ class Apply {
       e_.lea(reg::left, e_.at(reg::work, at_.b + rows * kNarrowRow));
       strip_address(reg::right, at_.u, pairs_strip());
       e_.mov(reg::ecx, rows / kBlock + 1);
-      product_and_use(strides, 0, routine, 2, [&](int pointer) {
+      const bool both = cc_.parts.output == 2;
+      const SecondParts second{both ? at_.b_low - at_.b : 0, both ? at_.u_low - at_.u : 0};
+      product_and_use(strides, second, routine, 2, [&](int pointer) {
         if (pointer == 0) strip_address(reg::rax, at_.o + rows * kStripRow, tokens_strip());
         if (pointer == 1) e_.lea(reg::rax, e_.at(reg::work, at_.from_start + 4 * rows));
       });
@@ -242,16 +260,17 @@ class Apply {
   void update() const {
     constexpr int kDecay = 27;
     const ProductStrides strides{kNarrowRow, kStripRow, kStripRow};
-    const Reg64 state = kPointers[0], pairs = kPointers[1];
+    const Reg64 state = kPointers[0], pairs = kPointers[1], decays = kPointers[2];
     const auto before = [&] {
       emit_interleave(e_);
-      e_.vbroadcastss(zmm(kDecay), e_.at(reg::work, at_.decay));
+      if (!by_channel()) e_.vbroadcastss(zmm(kDecay), e_.at(reg::work, at_.decay));
     };
     const auto body = [&] {
       for (int half = 0; half < 2; ++half) {
         for (int row = 0; row < 2; ++row) {
           const int offset = row * kStripRow + 64 * half;
           e_.vmovups(zmm(row), e_.at(kSums, offset));
+          if (by_channel()) e_.vbroadcastss(zmm(kDecay), e_.at(decays, 4 * row));
           e_.vfmadd231ps(zmm(row), zmm(kDecay), e_.at(state, offset));
           e_.vmovups(e_.at(state, offset), zmm(row));
         }
@@ -259,8 +278,9 @@ class Apply {
         e_.vmovups(e_.at(pairs, 64 * half), zmm(2));
       }
     };
-    const Mark& routine = use("state_pair", kBlock / 2,
-                              {{kSums, 2 * kStripRow}, {state, 2 * kStripRow}, {pairs, kStripRow}}, before, body);
+    const Mark& routine =
+        use("state_pair", kBlock / 2, {{kSums, 2 * kStripRow}, {state, 2 * kStripRow}, {pairs, kStripRow}, {decays, 8}},
+            before, body);
     Mark& next_strip = e_.mark("state_strip");
     Mark& next_block = e_.mark("state_block");
     e_.comment("the state behind the chunk");
@@ -274,10 +294,15 @@ class Apply {
     e_.lea(reg::left, e_.indexed(reg::work, reg::left, 1, at_.k_rows));
     strip_address(reg::right, at_.u_decayed, pairs_strip());
     e_.mov(reg::rcx, e_.at(reg::work, at_.blocks));
-    product_and_use(strides, 0, routine, 2, [&](int pointer) {
-      const int bytes = pointer == 0 ? kBlock * kStripRow : kBlock / 2 * kStripRow;
+    const SecondParts second{by_channel() && cc_.parts.decayed_key == 2 ? at_.k_rows_low - at_.k_rows : 0, 0};
+    product_and_use(strides, second, routine, 3, [&](int pointer) {
+      const int bytes = pointer == 0 ? kBlock * kStripRow : pointer == 1 ? kBlock / 2 * kStripRow : 4 * kBlock;
       e_.mov(reg::ecx, e_.at(reg::work, at_.key_block));
       e_.imul(reg::rcx, reg::rcx, bytes);
+      if (pointer == 2) {
+        e_.lea(reg::rax, e_.indexed(reg::work, reg::rcx, 1, at_.channel_decay));
+        return;
+      }
       e_.imul(reg::rax, kStrip, pointer == 0 ? state_strip() : state_strip() / 2);
       e_.add(reg::rax, reg::rcx);
       e_.add(reg::rax, e_.at(reg::work, pointer == 0 ? at_.head_state : at_.head_pairs));

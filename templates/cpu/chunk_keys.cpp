@@ -43,56 +43,6 @@ void transpose(Emitter& e, int from) {
   }
 }
 
-// k_pairs from k: pairs of channels are dwords, so that this is a transpose of dwords.
-void make_pairs(ChunkContext& cc) {
-  Emitter& e = cc.c.e;
-  e.comment("pairs of k's channels");
-  const int row = 2 * cc.at.key_dim;
-  for (int token = 0; token < kChunk; token += kSub) {
-    e.lea(reg::r8, e.at(reg::work, cc.at.k + token * row));
-    e.lea(reg::r9, e.at(reg::work, cc.at.k_pairs + 4 * token));
-    Mark& again = e.mark("transpose");
-    e.mov(reg::ecx, cc.at.key_dim / kBlock);
-    e.bind(again);
-    transpose(e, row);
-    e.add(reg::r8, 64);
-    e.add(reg::r9, kSub * kTokenBytes);
-    e.dec(reg::ecx);
-    e.jnz(again);
-  }
-}
-
-// k_rows from k_pairs: two channels of 16 tokens a dword vector; the tokens 16 apart become pairs with no shuffle.
-void make_rows(ChunkContext& cc) {
-  Emitter& e = cc.c.e;
-  e.comment("k with channels as rows");
-  constexpr int kEven = 0, kOdd = 1, kLow = 2, kHigh = 3, kFirst = 4, kSecond = 5;
-  constexpr int kRowBytes = 2 * kChunk;
-  e.vbroadcastss(zmm(kLow), e.scalar_bits(0x0000ffffu));
-  e.vbroadcastss(zmm(kHigh), e.scalar_bits(0xffff0000u));
-  e.lea(reg::r8, e.at(reg::work, cc.at.k_pairs));
-  e.lea(reg::r9, e.at(reg::work, cc.at.k_rows));
-  Mark& again = e.mark("k_row");
-  e.mov(reg::ecx, cc.at.key_dim / 2);
-  e.bind(again);
-  for (int token = 0; token < kChunk; token += kBlock) {
-    e.vmovups(zmm(kFirst), e.at(reg::r8, 4 * token));
-    e.vmovups(zmm(kSecond), e.at(reg::r8, 4 * (token + kSub)));
-    e.vpandd(zmm(kEven), zmm(kFirst), zmm(kLow));
-    e.vpsrld(zmm(kOdd), zmm(kFirst), imm8(16));
-    e.vpslld(zmm(kFirst), zmm(kSecond), imm8(16));
-    e.vpandd(zmm(kSecond), zmm(kSecond), zmm(kHigh));
-    e.vpord(zmm(kEven), zmm(kEven), zmm(kFirst));
-    e.vpord(zmm(kOdd), zmm(kOdd), zmm(kSecond));
-    e.vmovups(e.at(reg::r9, 2 * token), zmm(kEven));
-    e.vmovups(e.at(reg::r9, kRowBytes + 2 * token), zmm(kOdd));
-  }
-  e.add(reg::r8, kTokenBytes);
-  e.add(reg::r9, 2 * kRowBytes);
-  e.dec(reg::ecx);
-  e.jnz(again);
-}
-
 void multiply_tokens(ChunkContext& cc) {
   Emitter& e = cc.c.e;
   e.comment("k.k and q.k");
@@ -119,14 +69,70 @@ void multiply_tokens(ChunkContext& cc) {
 
 }  // namespace
 
+// Pairs of channels are dwords, so that this is a transpose of dwords.
+void emit_transpose_rows(ChunkContext& cc, int from, int to) {
+  Emitter& e = cc.c.e;
+  const int row = 2 * cc.at.key_dim;
+  Mark& group = e.mark("transpose_tokens");
+  Mark& again = e.mark("transpose");
+  e.lea(reg::r8, e.at(reg::work, from));
+  e.lea(reg::r9, e.at(reg::work, to));
+  e.mov(reg::rdx, reg::rcx);
+  e.bind(group);
+  e.mov(reg::ecx, cc.at.key_dim / kBlock);
+  e.bind(again);
+  transpose(e, row);
+  e.add(reg::r8, 64);
+  e.add(reg::r9, kSub * kTokenBytes);
+  e.dec(reg::ecx);
+  e.jnz(again);
+  e.add(reg::r8, (kSub - 1) * row);
+  e.sub(reg::r9, cc.at.key_dim / kBlock * kSub * kTokenBytes - 4 * kSub);
+  e.dec(reg::rdx);
+  e.jnz(group);
+}
+
+// Two channels of 16 tokens a dword vector; the tokens 16 apart become pairs with no shuffle.
+void emit_key_rows(ChunkContext& cc, int from, int to) {
+  Emitter& e = cc.c.e;
+  e.comment("k with channels as rows");
+  e.mov(reg::ecx, kChunk / kSub);
+  emit_transpose_rows(cc, from, cc.at.k_pairs);
+  constexpr int kEven = 0, kOdd = 1, kLow = 2, kHigh = 3, kFirst = 4, kSecond = 5;
+  constexpr int kRowBytes = 2 * kChunk;
+  e.vbroadcastss(zmm(kLow), e.scalar_bits(0x0000ffffu));
+  e.vbroadcastss(zmm(kHigh), e.scalar_bits(0xffff0000u));
+  e.lea(reg::r8, e.at(reg::work, cc.at.k_pairs));
+  e.lea(reg::r9, e.at(reg::work, to));
+  Mark& again = e.mark("k_row");
+  e.mov(reg::ecx, cc.at.key_dim / 2);
+  e.bind(again);
+  for (int token = 0; token < kChunk; token += kBlock) {
+    e.vmovups(zmm(kFirst), e.at(reg::r8, 4 * token));
+    e.vmovups(zmm(kSecond), e.at(reg::r8, 4 * (token + kSub)));
+    e.vpandd(zmm(kEven), zmm(kFirst), zmm(kLow));
+    e.vpsrld(zmm(kOdd), zmm(kFirst), imm8(16));
+    e.vpslld(zmm(kFirst), zmm(kSecond), imm8(16));
+    e.vpandd(zmm(kSecond), zmm(kSecond), zmm(kHigh));
+    e.vpord(zmm(kEven), zmm(kEven), zmm(kFirst));
+    e.vpord(zmm(kOdd), zmm(kOdd), zmm(kSecond));
+    e.vmovups(e.at(reg::r9, 2 * token), zmm(kEven));
+    e.vmovups(e.at(reg::r9, kRowBytes + 2 * token), zmm(kOdd));
+  }
+  e.add(reg::r8, kTokenBytes);
+  e.add(reg::r9, 2 * kRowBytes);
+  e.dec(reg::ecx);
+  e.jnz(again);
+}
+
 void emit_keys(ChunkContext& cc) {
   const core::Facts& f = cc.c.facts;
   cc.c.e.comment("q and k of the chunk");
   const auto norm = [&] { emit_qk_norm_vectors(cc.c, 1); };
   emit_pack_rows(cc, f.in_q, cc.at.q, cc.at.key_dim, norm);
   emit_pack_rows(cc, f.in_k, cc.at.k, cc.at.key_dim, norm);
-  make_pairs(cc);
-  make_rows(cc);
+  if (cc.c.by_channel()) return;  // the rest is another one for each value head
+  emit_key_rows(cc, cc.at.k, cc.at.k_rows);
   multiply_tokens(cc);
 }
 

@@ -97,6 +97,19 @@ void emit_interleave(Emitter& e) {
   e.vmovups(zmm(kInterleave), e.vector(index));
 }
 
+void emit_round_off(Emitter& e, int high, int first, int second, int part) {
+  e.vcvtne2ps2bf16(zmm(high), zmm(second), zmm(first));
+  const auto subtract = [&](int from) {
+    e.vpslld(zmm(part), zmm(part), imm8(16));
+    e.vsubps(zmm(from), zmm(from), zmm(part));
+  };
+  e.vpmovzxwd(zmm(part), ymm(high));
+  subtract(first);
+  e.vextractf64x4(ymm(part), zmm(high), imm8(1));
+  e.vpmovzxwd(zmm(part), ymm(part));
+  subtract(second);
+}
+
 void emit_pair_up(Emitter& e, int target, int even, int odd) {
   e.vcvtne2ps2bf16(zmm(target), zmm(odd), zmm(even));
   e.vpermw(zmm(target), zmm(kInterleave), zmm(target));

@@ -19,4 +19,8 @@ constexpr int kInterleave = 28;
 void emit_interleave(Emitter& e);
 void emit_pair_up(Emitter& e, int target, int even, int odd);
 
+// zmm(high) <- the bf16 values of two fp32 vectors, one behind the other; what that leaves of them stays in the two.
+// zmm(part) is changed.
+void emit_round_off(Emitter& e, int high, int first, int second, int part);
+
 }  // namespace gdn::cpu

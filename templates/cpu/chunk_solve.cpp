@@ -1,5 +1,6 @@
 // The triangular matrices of a chunk: A and B from the products of tokens, and the inverse of I + A.
 #include "cpu/chunk.h"
+#include "cpu/chunk_rows.h"
 #include "cpu/math.h"
 
 namespace gdn::cpu {
@@ -75,10 +76,7 @@ class Masked {
       e_.vmulps(zmm(kD), zmm(kD), zmm(kBeta));
       e_.vmovups(e_.at(reg::r8, at.a + offset), zmm(kD));
     }
-    for (int column = 0; column <= block; column += 2) {
-      e_.vcvtne2ps2bf16(zmm(kD), zmm(column + 1 <= block ? kB + column + 1 : kZero), zmm(kB + column));
-      e_.vmovups(e_.at(reg::r9, at.b + 2 * kSub * column), zmm(kD));
-    }
+    emit_leave_b(cc_, block, kB, kZero, kD, kT1);
     e_.add(reg::r8, kWideRow);
     e_.add(reg::r9, kNarrowRow);
     e_.add(reg::r10, 4);
@@ -151,17 +149,12 @@ void invert(ChunkContext& cc) {
   e.jb(next_row);
 }
 
-// The inverse as the sum of two bf16 matrices: as exact as fp16 and better.
+// The inverse as the sum of two bf16 matrices: as exact as fp16 and better. Of one the first is all there is.
 void split(ChunkContext& cc) {
   constexpr int kFirst = 0, kSecond = 1, kHigh = 2, kPart = 3;
   Emitter& e = cc.c.e;
-  e.comment("the inverse in two parts");
+  e.comment("the inverse in bf16");
   Mark& done = e.mark("split");
-  const auto subtract_part = [&](int from) {
-    e.vpmovzxwd(zmm(kPart), ymm(kPart));
-    e.vpslld(zmm(kPart), zmm(kPart), imm8(16));
-    e.vsubps(zmm(from), zmm(from), zmm(kPart));
-  };
   for (int row = 0; row < kChunk; row += kBlock) {
     unless_reached(cc, row, done);
     Mark& again = e.mark("split_row");
@@ -172,12 +165,9 @@ void split(ChunkContext& cc) {
     for (int column = 0; column <= row; column += kBlock) {
       e.vmovups(zmm(kFirst), e.at(reg::r8, 4 * column));
       e.vmovups(zmm(kSecond), e.at(reg::r8, 4 * column + 64));
-      e.vcvtne2ps2bf16(zmm(kHigh), zmm(kSecond), zmm(kFirst));
+      emit_round_off(e, kHigh, kFirst, kSecond, kPart);
       e.vmovups(e.at(reg::r9, cc.at.t_high + 2 * column), zmm(kHigh));
-      e.vmovaps(ymm(kPart), ymm(kHigh));
-      subtract_part(kFirst);
-      e.vextractf64x4(ymm(kPart), zmm(kHigh), imm8(1));
-      subtract_part(kSecond);
+      if (cc.parts.inverse == 1) continue;
       e.vcvtne2ps2bf16(zmm(kHigh), zmm(kSecond), zmm(kFirst));
       e.vmovups(e.at(reg::r9, cc.at.t_low + 2 * column), zmm(kHigh));
     }
@@ -191,8 +181,25 @@ void split(ChunkContext& cc) {
 
 }  // namespace
 
+void emit_leave_b(ChunkContext& cc, int block, int first, int zero, int high, int part) {
+  Emitter& e = cc.c.e;
+  for (int column = 0; column <= block; column += 2) {
+    const int second = column + 1 <= block ? first + column + 1 : zero;
+    const int offset = 2 * kSub * column;
+    if (cc.parts.output == 1) {
+      e.vcvtne2ps2bf16(zmm(high), zmm(second), zmm(first + column));
+      e.vmovups(e.at(reg::r9, cc.at.b + offset), zmm(high));
+      continue;
+    }
+    emit_round_off(e, high, first + column, second, part);
+    e.vmovups(e.at(reg::r9, cc.at.b + offset), zmm(high));
+    e.vcvtne2ps2bf16(zmm(high), zmm(second), zmm(first + column));
+    e.vmovups(e.at(reg::r9, cc.at.b_low + offset), zmm(high));
+  }
+}
+
 void emit_solve(ChunkContext& cc) {
-  Masked(cc).emit();
+  if (!cc.c.by_channel()) Masked(cc).emit();
   invert(cc);
   split(cc);
 }

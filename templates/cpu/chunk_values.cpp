@@ -28,19 +28,11 @@ void multiply(Emitter& e, int x, double factor) {
   if (factor != 1) e.vmulps(zmm(x), zmm(x), e.constant(static_cast<float>(factor)));
 }
 
-// at.g from what is handed over to log2 of the decay. A factor of 0 becomes 2^-200, which is 0 in fp32 too.
 void to_log2(ChunkContext& cc) {
-  constexpr float kLog2E = 1.44269504f;
   Emitter& e = cc.c.e;
-  const Domain domain = cc.c.facts.g_handover;
-  if (domain == Domain::kLog2) return;
   for (int token = 0; token < kChunk; token += kLanes) {
     e.vmovaps(zmm(kX), vector_at(cc, cc.at.g, token));
-    if (domain == Domain::kLn) {
-      e.vmulps(zmm(kX), zmm(kX), e.constant(kLog2E));
-    } else {
-      emit_log2(cc.c, kX, kT1, kT2, kT3);
-    }
+    emit_to_log2(cc.c, kX, kT1, kT2, kT3);
     e.vmovaps(vector_at(cc, cc.at.g, token), zmm(kX));
   }
 }
@@ -97,6 +89,18 @@ void make_factors(ChunkContext& cc) {
 }
 
 }  // namespace
+
+void emit_to_log2(Context& c, int x, int t1, int t2, int t3) {
+  constexpr float kLog2E = 1.44269504f, kLeast = -256.0f;
+  if (c.facts.g_handover == Domain::kExp) {
+    emit_log2(c, x, t1, t2, t3);
+    return;
+  }
+  if (c.facts.g_handover == Domain::kLn) c.e.vmulps(zmm(x), zmm(x), c.e.constant(kLog2E));
+  // The bound is the first source, so that a NaN passes.
+  c.e.vbroadcastss(zmm(t1), c.e.scalar(kLeast));
+  c.e.vmaxps(zmm(x), zmm(t1), zmm(x));
+}
 
 void emit_values(ChunkContext& cc) {
   const core::Facts& f = cc.c.facts;

@@ -173,11 +173,15 @@ void add_sequences(core::KernelPlan& plan) {
   f.flags_operand = F::kFlagsOperand;
 }
 
-// And those that work in chunks: the shape of tiles.
+// And those that work in chunks: shapes of tiles and parts of operands.
 template <class F>
 void add_prefill(core::KernelPlan& plan) {
   add_sequences<F>(plan);
-  plan.choices = {{"tile_rows", F::kTileRows}, {"tile_bytes", F::kTileBytes}};
+  plan.choices = {{"tile_rows", F::kTileRows},
+                  {"tile_bytes", F::kTileBytes},
+                  {"inverse_parts", F::kInverseParts},
+                  {"output_parts", F::kOutputParts}};
+  if constexpr (F::kRule == core::Rule::kKda) plan.choices.emplace_back("decayed_key_parts", F::kDecayedKeyParts);
 }
 
 }  // namespace gdn::cpu

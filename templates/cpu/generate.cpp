@@ -301,26 +301,36 @@ std::string title(const core::KernelPlan& plan) {
                      f.key_dim, f.value_dim);
 }
 
+Parts parts_of(const core::KernelPlan& plan) {
+  Parts parts;
+  parts.inverse = choice(plan, "inverse_parts");
+  parts.output = choice(plan, "output_parts");
+  if (plan.facts.rule == core::Rule::kKda) parts.decayed_key = choice(plan, "decayed_key_parts");
+  for (const int count : {parts.inverse, parts.output, parts.decayed_key}) {
+    if (count != 1 && count != 2) refuse(plan, fmt::format("an operand in {} parts: 1 and 2 are known", count));
+  }
+  return parts;
+}
+
 // chunk_delta: sequences in chunks, by tiles where the target has them.
 Kernel generate_chunked(const core::KernelPlan& plan) {
   check_facts(plan);
-  if (plan.facts.rule == core::Rule::kKda) refuse(plan, "chunks know no decay by key channel (rule: kda)");
   check_sequences(plan);
   const Facts& f = plan.facts;
   std::vector<Need> needs = {{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
-                             {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, 1},
+                             {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, decays(f)},
                              {"handover.beta", f.in_beta, 1},     {"handover.o", f.out_o, f.value_dim}};
   if (f.state.present()) needs.push_back({"state", f.state, f.key_dim});
   check_maps(plan, needs);
   Facts facts = without_idle_strides(f);
-  facts.round_qk = facts.round_prefill_qk;
+  facts.round_qk = DType::kFp32;  // once, to bf16, as they become operands of products
   Emitter emitter;
   Context context{emitter, facts, Frame(facts)};
   const bool by_tiles = plan.target == "amx";
   Palette palette;
   if (by_tiles) palette.fill({choice(plan, "tile_rows"), choice(plan, "tile_bytes")});
   Tiles tiles(emitter, palette);
-  ChunkContext chunks{context, Buffers(facts), by_tiles ? &tiles : nullptr};
+  ChunkContext chunks{context, Buffers(facts), by_tiles ? &tiles : nullptr, parts_of(plan)};
   emit_chunk_delta(chunks);
   Emitter::Program program = emitter.finish(title(plan));
   return Kernel(program.code, std::move(program.listing), chunks.at.size);

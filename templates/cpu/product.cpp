@@ -10,13 +10,14 @@ constexpr int kPairRows = 16;   // of the right operand in a step
 constexpr int kTileBytes = 64;  // a row of a tile, 16 columns of a right row
 const Reg64 kLeftStride = reg::r10, kRightStride = reg::r11;
 
-std::vector<int> lefts(int second_left) {
-  return second_left == 0 ? std::vector<int>{0} : std::vector<int>{0, second_left};
+// The first part last: the right operand's second one meets it alone.
+std::vector<int> lefts(const SecondParts& second) {
+  return second.left == 0 ? std::vector<int>{0} : std::vector<int>{second.left, 0};
 }
 
 // 2 x 2 result tiles 0 to 3, left tiles 4 and 5, right tiles 6 and 7. A chain of products on one result tile runs at
 // full rate: the four are there for the reuse of operands.
-void by_tiles(ChunkContext& cc, const ProductStrides& strides, int second_left) {
+void by_tiles(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second) {
   Emitter& e = cc.c.e;
   Tiles& tiles = *cc.tiles;
   e.mov(kLeftStride, strides.left);
@@ -26,13 +27,18 @@ void by_tiles(ChunkContext& cc, const ProductStrides& strides, int second_left) 
   e.bind(step);
   tiles.load(6, reg::right, kRightStride);
   tiles.load(7, reg::right, kRightStride, kTileBytes);
-  for (const int left : lefts(second_left)) {
+  for (const int left : lefts(second)) {
     tiles.load(4, reg::left, kLeftStride, left);
     tiles.multiply(0, 4, 6);
     tiles.multiply(1, 4, 7);
     tiles.load(5, reg::left, kLeftStride, left + kSub * strides.left);
     tiles.multiply(2, 5, 6);
     tiles.multiply(3, 5, 7);
+  }
+  if (second.right != 0) {
+    tiles.load(6, reg::right, kRightStride, second.right);
+    tiles.load(7, reg::right, kRightStride, second.right + kTileBytes);
+    for (int tile = 0; tile < 4; ++tile) tiles.multiply(tile, 4 + tile / 2, 6 + tile % 2);
   }
   e.add(reg::left, kStepBytes);
   e.add(reg::right, kPairRows * strides.right);
@@ -41,9 +47,9 @@ void by_tiles(ChunkContext& cc, const ProductStrides& strides, int second_left) 
 }
 
 // 8 rows at a time: 16 sums in zmm0-15, two right vectors, eight broadcast pairs of the left rows.
-void by_pairs(ChunkContext& cc, const ProductStrides& strides, int second_left) {
+void by_pairs(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second) {
   constexpr int kRows = 8, kPairs = 4;  // pairs of a turn of the loop
-  constexpr int kRight = 16, kPair = 18;
+  constexpr int kRight = 16, kPair = 18, kSecondRight = 26;
   Emitter& e = cc.c.e;
   const Reg64 left = reg::r10, right = reg::r11;
   Mark& rows = e.mark("product_rows");
@@ -61,7 +67,7 @@ void by_pairs(ChunkContext& cc, const ProductStrides& strides, int second_left) 
     for (int column = 0; column < 2; ++column) {
       e.vmovups(zmm(kRight + column), e.at(right, pair * strides.right + column * kTileBytes));
     }
-    for (const int which : lefts(second_left)) {
+    for (const int which : lefts(second)) {
       for (int row = 0; row < kRows; ++row) {
         e.vbroadcastss(zmm(kPair + row), e.at(left, which + row * strides.left + 4 * pair));
         for (int column = 0; column < 2; ++column) {
@@ -69,6 +75,11 @@ void by_pairs(ChunkContext& cc, const ProductStrides& strides, int second_left) 
         }
       }
     }
+    if (second.right == 0) continue;
+    for (int column = 0; column < 2; ++column) {
+      e.vmovups(zmm(kSecondRight + column), e.at(right, second.right + pair * strides.right + column * kTileBytes));
+    }
+    for (int i = 0; i < 2 * kRows; ++i) e.vdpbf16ps(zmm(i), zmm(kSecondRight + i % 2), zmm(kPair + i / 2));
   }
   e.add(left, 4 * kPairs);
   e.add(right, kPairs * strides.right);
@@ -87,11 +98,11 @@ void by_pairs(ChunkContext& cc, const ProductStrides& strides, int second_left) 
 
 }  // namespace
 
-void emit_product_sums(ChunkContext& cc, const ProductStrides& strides, int second_left) {
+void emit_product_sums(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second) {
   if (cc.tiles != nullptr) {
-    by_tiles(cc, strides, second_left);
+    by_tiles(cc, strides, second);
   } else {
-    by_pairs(cc, strides, second_left);
+    by_pairs(cc, strides, second);
   }
 }
 
@@ -104,8 +115,8 @@ void emit_product_store(ChunkContext& cc, const ProductStrides& strides) {
   }
 }
 
-void emit_product(ChunkContext& cc, const ProductStrides& strides, int second_left) {
-  emit_product_sums(cc, strides, second_left);
+void emit_product(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second) {
+  emit_product_sums(cc, strides, second);
   emit_product_store(cc, strides);
 }
 

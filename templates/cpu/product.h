@@ -7,6 +7,12 @@
 
 namespace gdn::cpu {
 
+// A second part of an operand: bytes from it to another one of the same form, 0 for none. With both parts of both, the
+// product of the two second ones is left out, as it is smaller than a rounding of the sums.
+struct SecondParts {
+  int left = 0, right = 0;
+};
+
 // Registers of a product. `left` and `right` point at the operands' first step and are changed, as are rcx (the number
 // of steps, at least 1), rax, r10 and r11; `result` is kept. Changes all vector registers without tiles.
 namespace reg {
@@ -20,13 +26,12 @@ struct ProductStrides {
   int left = 0, right = 0, result = 0;
 };
 
-// The block at reg::result <- sum over steps of left x right. With `second_left`, the bytes from the left operand to
-// another one of the same form, the sum has both: (left + second) x right.
-void emit_product(ChunkContext& cc, const ProductStrides& strides, int second_left = 0);
+// The block at reg::result <- sum over steps of left x right, of both parts where they have two.
+void emit_product(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second = {});
 
 // The same in two halves: with tiles the sums stay in them until they are stored, and other work can go between, while
 // the matrix unit is at it; without tiles the first half does it all.
-void emit_product_sums(ChunkContext& cc, const ProductStrides& strides, int second_left = 0);
+void emit_product_sums(ChunkContext& cc, const ProductStrides& strides, const SecondParts& second = {});
 void emit_product_store(ChunkContext& cc, const ProductStrides& strides);
 
 }  // namespace gdn::cpu

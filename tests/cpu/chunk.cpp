@@ -1,254 +1,235 @@
-// The delta rule by chunks against the recurrence in double precision, over the same rounded q and k: with tiles
-// (emulated where there are none) and without, over ragged sequences.
-#include <cmath>
-#include <cstring>
-#include <memory>
-#include <random>
-
-#include "cpu/chunk.h"
-#include "harness.h"
-#include "support/amx_emulator.h"
+// The delta rule by chunks against the recurrence in double precision, over the same rounded q, k and v: with tiles
+// (emulated where there are none) and without, over ragged sequences; how near it comes; and how many tile
+// instructions that takes.
+#include "chunk_run.h"
 #include "support/catch.h"
 
 using namespace gdn;
-using core::DType;
-using core::Map;
+using test::ChunkCase;
+using test::ChunkRun;
 
 namespace {
 
-struct Shape {
-  int key_heads, group, key_dim, value_dim;
-  bool keys_innermost;  // state as (V, K)
-  std::vector<int> lengths;
-  double decay;  // g is drawn from [-decay, 0]
-  float correlation = 0;
+constexpr double kLimit = 6e-3;          // beta at most 1
+constexpr double kRepeatedLimit = 1e-2;  // beta up to 2, or nearly all keys the same
+
+void check(const ChunkCase& s, double limit, std::initializer_list<bool> targets = {false, true}) {
+  for (const bool tiles : targets) {
+    const ChunkRun run = test::run_chunked(s, tiles);
+    INFO(s.text() << (tiles ? " by tiles" : "") << ": output " << run.output_error << ", state " << run.state_error);
+    CHECK(run.output_error < limit);
+    CHECK(run.state_error < limit);
+  }
+}
+
+ChunkCase sized(int key_heads, int group, int key_dim, int value_dim, std::vector<int> lengths) {
+  ChunkCase s;
+  s.key_heads = key_heads;
+  s.group = group;
+  s.key_dim = key_dim;
+  s.value_dim = value_dim;
+  s.lengths = std::move(lengths);
+  return s;
+}
+
+// Tile instructions of one chunk.
+struct Count {
+  std::uint64_t blocks = 0, multiply = 0, load = 0;
+
+  // `count` products of so many steps each: 2 x 2 tiles, each operand's two loaded once a part; the first part of the
+  // left one is kept for the right one's second.
+  void add(int count, int steps, int left_parts, int right_parts) {
+    blocks += static_cast<std::uint64_t>(count);
+    multiply += static_cast<std::uint64_t>(4 * count * steps * (left_parts + right_parts - 1));
+    load += static_cast<std::uint64_t>(2 * count * steps * (left_parts + right_parts));
+  }
 };
 
-std::uint16_t to_bf16(float value) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, 4);
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-float from_bf16(std::uint16_t value) {
-  const std::uint32_t bits = std::uint32_t{value} << 16;
-  float result = 0;
-  std::memcpy(&result, &bits, 4);
-  return result;
-}
-
-double rounded(double value) { return static_cast<double>(from_bf16(to_bf16(static_cast<float>(value)))); }
-
-core::Facts facts_of(const Shape& s) {
-  core::Facts f;
-  f.key_heads = s.key_heads;
-  f.group = s.group;
-  f.value_heads = s.key_heads * s.group;
-  f.key_dim = s.key_dim;
-  f.value_dim = s.value_dim;
-  f.qk_norm = true;
-  f.qk_eps = 1e-6;
-  f.qk_eps_at = core::EpsAt::kSum;
-  f.q_scale = 1 / std::sqrt(static_cast<double>(s.key_dim));
-  f.g_handover = core::Domain::kLn;
-  const auto heads = [&](int operand, DType dtype, bool value, std::int64_t run) {
-    Map map;
-    map.operand = operand;
-    map.dtype = dtype;
-    map.heads = value ? core::HeadKind::kValue : core::HeadKind::kKey;
-    map.key_head_stride = value ? s.group * run : run;
-    map.group_stride = value ? run : 0;
-    map.inner_stride = 1;
-    map.run = run;
-    return map;
-  };
-  f.in_q = heads(0, DType::kBf16, false, s.key_dim);
-  f.in_k = heads(1, DType::kBf16, false, s.key_dim);
-  f.in_v = heads(2, DType::kBf16, true, s.value_dim);
-  f.in_g = heads(3, DType::kFp32, true, 1);
-  f.in_beta = heads(4, DType::kFp32, true, 1);
-  f.state = heads(5, DType::kFp32, true, std::int64_t{1} * s.key_dim * s.value_dim);
-  f.state.run = s.key_dim;
-  f.state.inner_stride = s.keys_innermost ? 1 : s.value_dim;
-  f.state.outer_stride = s.keys_innermost ? s.key_dim : 1;
-  f.slots_operand = 6;
-  f.offsets_operand = 7;
-  f.initial_states = core::InitialStates::kAll;
-  f.final_states = true;
-  f.out_o = heads(8, DType::kFp32, true, s.value_dim);
-  return f;
-}
-
-cpu::Kernel make(const core::Facts& facts, bool tiles, std::int64_t& scratch) {
-  cpu::Emitter emitter;
-  cpu::Context context{emitter, facts, cpu::Frame(facts)};
-  cpu::Palette palette;
-  palette.fill({16, 64});
-  cpu::Tiles amx(emitter, palette);
-  cpu::ChunkContext cc{context, cpu::Buffers(facts), tiles ? &amx : nullptr};
-  scratch = cc.at.size;
-  cpu::emit_chunk_delta(cc);
-  auto program = emitter.finish("test");
-  return cpu::Kernel(program.code, std::move(program.listing));
-}
-
-using Function = void (*)(const Args*, std::int64_t, std::int64_t, void*);
-
-struct Errors {
-  double output, state;
-};
-
-// Of the last run under the emulator.
-test::AmxMachine::Counts counts;
-
-Errors run(const Shape& s, bool tiles) {
-  const core::Facts f = facts_of(s);
-  std::int64_t scratch_bytes = 0;
-  const cpu::Kernel kernel = make(f, tiles, scratch_bytes);
-  std::mt19937 random(11);
-  std::normal_distribution<float> normal;
-  std::vector<int> offsets = {0};
-  for (const int length : s.lengths) offsets.push_back(offsets.back() + length);
-  const auto tokens = static_cast<std::size_t>(offsets.back());
-  const auto sequences = s.lengths.size();
-  const std::size_t key_row = static_cast<std::size_t>(s.key_heads * s.key_dim);
-  const std::size_t value_row = static_cast<std::size_t>(f.value_heads * s.value_dim);
-  const auto value_heads = static_cast<std::size_t>(f.value_heads);
-  const std::size_t head_state = static_cast<std::size_t>(s.key_dim * s.value_dim);
-  std::vector<std::uint16_t> q(tokens * key_row), k(tokens * key_row), v(tokens * value_row);
-  std::vector<float> g(tokens * value_heads), beta(tokens * value_heads), o(tokens * value_row, NAN);
-  std::vector<float> state((sequences + 1) * value_heads * head_state);
-  for (auto& x : q) x = to_bf16(normal(random));
-  for (std::size_t i = 0; i < k.size(); ++i) {
-    const float before = i < key_row ? 0 : from_bf16(k[i - key_row]);
-    k[i] = to_bf16(s.correlation * before + std::sqrt(1 - s.correlation * s.correlation) * normal(random));
-  }
-  for (auto& x : v) x = to_bf16(normal(random));
-  std::uniform_real_distribution<float> uniform(0, 1);
-  for (auto& x : g) x = -static_cast<float>(s.decay) * uniform(random);
-  for (auto& x : beta) x = uniform(random);
-  for (auto& x : state) x = 0.3f * normal(random);
-  std::vector<int> slots;
-  for (std::size_t i = 0; i < sequences; ++i) slots.push_back(static_cast<int>(sequences - i));
-
-  std::vector<double> reference(state.begin(), state.end());
-  std::vector<double> want(o.size());
-  const auto K = static_cast<std::size_t>(s.key_dim), V = static_cast<std::size_t>(s.value_dim);
-  const auto ready = [&](const std::vector<std::uint16_t>& rows, std::size_t token, std::size_t head) {
-    std::vector<double> x(K);
-    double sum = 0;
-    for (std::size_t i = 0; i < K; ++i) {
-      x[i] = static_cast<double>(from_bf16(rows[token * key_row + head * K + i]));
-      sum += x[i] * x[i];
+// Of a key head's chunk of so many blocks of 32 tokens (one or two).
+Count expected(const ChunkCase& s, int blocks) {
+  const int keys = (s.key_dim + 31) / 32, strips = (s.value_dim + 31) / 32;
+  Count count;
+  if (!s.by_channel) count.add(blocks * (blocks + 1), keys, 1, 1);  // k.k and q.k, on and below the diagonal
+  for (int head = 0; head < s.group; ++head) {
+    // Each block of 16 tokens, k's rows and q's as one, with all tokens up to its own.
+    for (int block = 0; s.by_channel && block < 2 * blocks; ++block) {
+      count.add(block / 2 + 1, keys, 1, s.parts.decayed_key);
     }
-    for (double& value : x) value = rounded(value / std::sqrt(sum + 1e-6));
-    return x;
-  };
-  for (std::size_t n = 0; n < sequences; ++n) {
-    for (std::size_t h = 0; h < value_heads; ++h) {
-      double* const S = &reference[(static_cast<std::size_t>(slots[n]) * value_heads + h) * head_state];
-      const auto at = [&](std::size_t i, std::size_t j) -> double& {
-        return S[s.keys_innermost ? j * K + i : i * V + j];
-      };
-      for (auto t = static_cast<std::size_t>(offsets[n]); t < static_cast<std::size_t>(offsets[n + 1]); ++t) {
-        const auto qt = ready(q, t, h / static_cast<std::size_t>(s.group));
-        const auto kt = ready(k, t, h / static_cast<std::size_t>(s.group));
-        const double d = std::exp(static_cast<double>(g[t * value_heads + h]));
-        for (std::size_t j = 0; j < V; ++j) {
-          double p = 0;
-          for (std::size_t i = 0; i < K; ++i) p += (at(i, j) *= d) * kt[i];
-          const double u = static_cast<double>(beta[t * value_heads + h]) *
-                           (static_cast<double>(from_bf16(v[t * value_row + h * V + j])) - p);
-          double out = 0;
-          for (std::size_t i = 0; i < K; ++i) out += (at(i, j) += kt[i] * u) * qt[i];
-          want[t * value_row + h * V + j] = out * f.q_scale;
-        }
-      }
+    count.add(2 * blocks * strips, keys, 1, 1);  // Q S and K S
+    for (int row = 1; row <= blocks; ++row) {
+      count.add(strips, row, s.parts.inverse, 1);
+      count.add(strips, row, s.parts.output, s.parts.output);
     }
+    count.add(keys * strips, blocks, s.by_channel ? s.parts.decayed_key : 1, 1);
   }
+  return count;
+}
 
-  Args args{};
-  void* const operands[] = {q.data(),     k.data(),     v.data(),       g.data(), beta.data(),
-                            state.data(), slots.data(), offsets.data(), o.data()};
-  const std::size_t strides[] = {key_row, key_row, value_row, value_heads, value_heads, value_heads * head_state,
-                                 1,       1,       value_row};
-  for (std::size_t i = 0; i < 9; ++i) {
-    args.operand[i] = operands[i];
-    args.stride[i] = static_cast<long long>(strides[i]);
-  }
-  args.rows = static_cast<int>(tokens);
-  args.sequences = static_cast<int>(sequences);
-  args.slots = static_cast<int>(sequences) + 1;
-  Function function = nullptr;
-  const auto entry = kernel.function();
-  std::memcpy(&function, &entry, sizeof(function));
-  std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, static_cast<std::size_t>(scratch_bytes)),
-                                                      std::free);
-  std::memset(scratch.get(), 0xff, static_cast<std::size_t>(scratch_bytes));  // NaN
-  const auto items = static_cast<std::int64_t>(sequences) * s.key_heads;
-  if (tiles && !cpu::cpu_supports("amx")) {
-    test::AmxEmulator emulator;
-    emulator.reset_counts();
-    emulator.run([&] { function(&args, 0, items, scratch.get()); });
-    counts = emulator.counts();
-  } else {
-    function(&args, 0, items, scratch.get());
-  }
-  const auto error = [](const std::vector<float>& got, const std::vector<double>& reference_values) {
-    double difference = 0, size = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      const double d = static_cast<double>(got[i]) - reference_values[i];
-      difference += d * d;
-      size += reference_values[i] * reference_values[i];
-    }
-    return std::sqrt(difference / size);
-  };
-  return {error(o, want), error(state, reference)};
+void check_counts(const ChunkCase& s, int chunks) {
+  const ChunkRun run = test::run_chunked(s, true);
+  const Count chunk = expected(s, 2);
+  const auto n = static_cast<std::uint64_t>(chunks * s.key_heads);
+  INFO(s.text());
+  CHECK(run.counts.multiply == n * chunk.multiply);
+  CHECK(run.counts.load == n * chunk.load);
+  CHECK(run.counts.zero == n * 4 * chunk.blocks);
+  CHECK(run.counts.store == n * 4 * chunk.blocks);
+  CHECK(run.counts.configure == 1);
+  CHECK(run.counts.release == 1);
 }
 
 }  // namespace
 
 TEST_CASE("chunks agree with the recurrence") {
   if (!test::runs_here()) return;
-  const Shape shapes[] = {
-      {1, 1, 32, 32, false, {64}, 0.1},
-      {1, 1, 32, 32, false, {16}, 0.1},
-      {1, 1, 64, 64, false, {128}, 0.1},
-      {2, 3, 32, 48, false, {133}, 0.2},
-      {2, 3, 32, 48, true, {133, 1, 64, 65, 31}, 5},
-      {2, 2, 48, 80, true, {100}, 0.05, 0.9f},
-      {1, 2, 128, 128, false, {256}, 0.05, 0.9f},
+  ChunkCase shapes[] = {
+      sized(1, 1, 32, 32, {64}),
+      sized(1, 1, 32, 32, {16}),
+      sized(1, 1, 64, 64, {128}),
+      sized(2, 3, 32, 48, {133}),
+      sized(2, 3, 32, 48, {133, 1, 64, 65, 31}),
+      sized(2, 2, 48, 80, {100}),
+      sized(1, 2, 128, 128, {256}),
   };
-  for (const Shape& shape : shapes) {
-    for (const bool tiles : {false, true}) {
-      const Errors errors = run(shape, tiles);
-      INFO(shape.key_heads << "x" << shape.group << " " << shape.key_dim << "/" << shape.value_dim << " tiles " << tiles
-                           << ": output " << errors.output << ", state " << errors.state);
-      CHECK(errors.output < 6e-3);
-      CHECK(errors.state < 6e-3);
+  shapes[4].keys_innermost = true;
+  shapes[4].decay = 5;
+  shapes[5].keys_innermost = true;
+  for (const int mild : {5, 6}) {
+    shapes[mild].decay = 0.05;
+    shapes[mild].correlation = 0.9;
+  }
+  for (const ChunkCase& shape : shapes) check(shape, kLimit);
+}
+
+TEST_CASE("as near as promised, whatever the keys, the decay and beta") {
+  if (!test::runs_here()) return;
+  for (const bool by_channel : {false, true}) {
+    for (const double decay : {0.02, 4.0}) {
+      for (const double correlation : {0.0, 0.9, 0.9995}) {
+        for (const double beta : {1.0, 2.0}) {
+          const bool repeated = correlation > 0.99 || beta > 1;
+          for (const bool fuzz : {true, false}) {
+            ChunkCase s = fuzz ? sized(2, 3, 32, 48, {133}) : sized(1, 1, 128, 96, {512});
+            s.by_channel = by_channel;
+            s.decay = decay;
+            s.correlation = correlation;
+            s.beta = beta;
+            check(s, repeated ? kRepeatedLimit : kLimit, {false});
+          }
+        }
+      }
     }
   }
 }
 
-TEST_CASE("as many tile instructions as the shapes need, and no more") {
+TEST_CASE("a sequence of 32768 tokens stays as near") {
+  if (!test::runs_here()) return;
+  for (const bool by_channel : {false, true}) {
+    for (const double decay : {0.0001, 1.0}) {
+      ChunkCase s = sized(1, 1, 32, 16, {32768});
+      s.by_channel = by_channel;
+      s.decay = decay;
+      s.correlation = 0.9;
+      check(s, kLimit, {false});
+    }
+  }
+}
+
+TEST_CASE("one part of an operand is less near and still right, and two are what the plan says") {
+  if (!test::runs_here()) return;
+  ChunkCase s = sized(1, 1, 64, 48, {512});
+  s.correlation = 0.9995;
+  s.decay = 0.02;
+  s.by_channel = true;
+  const ChunkRun two = test::run_chunked(s, false);
+  s.parts = {1, 1, 1};
+  const ChunkRun one = test::run_chunked(s, false);
+  INFO("two parts: " << two.output_error << ", " << two.state_error << "; one: " << one.output_error << ", "
+                     << one.state_error);
+  CHECK(one.output_error > 1.3 * two.output_error);
+  CHECK(one.state_error > 2 * two.state_error);
+  CHECK(one.state_error < 5e-2);
+}
+
+TEST_CASE("q, k and v of 32 and of 16 bits are rounded once, to bf16") {
+  if (!test::runs_here()) return;
+  for (const core::DType input : {core::DType::kFp32, core::DType::kFp16}) {
+    for (const bool by_channel : {false, true}) {
+      ChunkCase s = sized(2, 3, 32, 48, {133});
+      s.input = input;
+      s.by_channel = by_channel;
+      check(s, 4e-3);
+    }
+  }
+}
+
+TEST_CASE("a decay of each key channel: products around references, and pair by pair where it ranges too far") {
+  if (!test::runs_here()) return;
+  ChunkCase s = sized(2, 2, 48, 80, {133, 7, 64});
+  s.by_channel = true;
+  // Up to e^-5 a token is what bounded gates reach, and what references stand; e^-40 is not.
+  for (const double decay : {0.1, 5.0, 40.0}) {
+    for (const bool keys_innermost : {false, true}) {
+      s.decay = decay;
+      s.keys_innermost = keys_innermost;
+      check(s, kLimit);
+    }
+  }
+  ChunkCase sizes[] = {sized(1, 2, 128, 128, {96}), sized(1, 1, 16, 256, {70}), sized(3, 1, 256, 16, {70})};
+  for (ChunkCase& size : sizes) {
+    size.by_channel = true;
+    for (const double decay : {0.3, 20.0}) {
+      size.decay = decay;
+      check(size, kLimit);
+    }
+  }
+}
+
+TEST_CASE("which blocks of tokens go pair by pair shows in the tile instructions") {
   if (!test::runs_here() || cpu::cpu_supports("amx")) return;
-  // Of a key head with 2 value heads of 128 x 128, two chunks of 64 tokens. Products of 32 x 32 by 32: of tokens
-  // (k.k, q.k: 3 blocks on and below the diagonal, 4 steps each), and of each value head K S and Q S (2 blocks of
-  // tokens by 4 strips, 4 steps), T R by two parts (3 steps for each strip), B U the same once, K^T U (4 by 4 blocks, 2
-  // steps).
-  run({1, 2, 128, 128, false, {128}, 0.05}, true);
-  const std::uint64_t chunks = 2, heads = 2;
-  const std::uint64_t tokens = 2 * 3 * 4, states = 2 * 2 * 4 * 4, inverse = 3 * 4, update = 16 * 2;
-  CHECK(counts.multiply == chunks * 4 * (tokens + heads * (states + 2 * inverse + inverse + update)));
-  CHECK(counts.multiply == chunks * 1152);
-  // Two tiles of each operand a step; the second part of T meets the same right tiles.
-  CHECK(counts.load ==
-        chunks * 4 * (tokens + heads * (states + inverse + inverse + update)) + chunks * heads * 2 * inverse);
-  // Each block is zeroed and stored once.
-  const std::uint64_t blocks = 2 * 3 + heads * (2 * 2 * 4 + 2 * 4 + 2 * 4 + 16);
-  CHECK(counts.zero == chunks * 4 * blocks);
-  CHECK(counts.store == chunks * 4 * blocks);
-  CHECK(counts.store == chunks * 408);
-  CHECK(counts.configure == 1);
-  CHECK(counts.release == 1);
+  ChunkCase s = sized(2, 2, 64, 96, {128});
+  s.by_channel = true;
+  s.decay = 5;
+  check_counts(s, 2);
+  s.decay = 400;
+  const ChunkRun pairs = test::run_chunked(s, true);
+  const Count chunk = expected(s, 2);
+  Count products;
+  for (int block = 0; block < 4; ++block) products.add(block / 2 + 1, 2, 1, 2);
+  // Without a product of tokens with tokens in any of them.
+  CHECK(pairs.counts.multiply == 4 * (chunk.multiply - 2 * products.multiply));
+  CHECK(pairs.counts.zero == 4 * 4 * (chunk.blocks - 2 * products.blocks));
+}
+
+TEST_CASE("kda with the same decay in all channels of a head is gdn") {
+  if (!test::runs_here()) return;
+  for (const double decay : {0.1, 3.0}) {
+    ChunkCase s = sized(2, 3, 32, 48, {133, 20});
+    s.decay = decay;
+    const ChunkRun gdn = test::run_chunked(s, false);
+    s.by_channel = true;
+    s.same_decay = true;
+    const ChunkRun kda = test::run_chunked(s, false);
+    const auto apart = [](const std::vector<float>& got, const std::vector<float>& want) {
+      return test::relative_error(got, std::vector<double>(want.begin(), want.end()));
+    };
+    CHECK(apart(kda.output, gdn.output) < kLimit);
+    CHECK(apart(kda.state, gdn.state) < kLimit);
+  }
+}
+
+TEST_CASE("as many tile instructions as the plan's shapes need, and no more") {
+  if (!test::runs_here() || cpu::cpu_supports("amx")) return;
+  ChunkCase s = sized(1, 2, 128, 128, {128});
+  check_counts(s, 2);
+  // The sums, by hand: 24 steps of tokens; per value head 64 of states, 12 of the inverse by two parts, 12 of the
+  // output by three products, 32 of the update; 4 multiplications each.
+  CHECK(expected(s, 2).multiply == 4 * (24 + 2 * (64 + 2 * 12 + 3 * 12 + 32)));
+  s.parts = {2, 1, 2};
+  check_counts(s, 2);
+  CHECK(expected(s, 2).multiply == 1152);
+  s.by_channel = true;
+  s.parts = {};
+  check_counts(s, 2);
+  CHECK(expected(s, 2).multiply == 4 * 2 * (2 * 24 + 64 + 2 * 12 + 3 * 12 + 2 * 32));
 }

@@ -87,16 +87,36 @@ TEST_CASE("tails of every kind, and strides") {
   }
 }
 
-TEST_CASE("correlated keys and mild decay over several chunks") {
+TEST_CASE("as near as promised, whatever the keys and the decay") {
   if (!test::runs_here()) return;
-  const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
-  for (const std::string& operation : operations_of(file, test::kCpuTarget)) {
-    oracle::Options options;
-    options.keys = oracle::Keys::kCorrelated;
-    options.strong_decay = false;
-    options.lengths = {133};
-    options.rows = 1;
-    check(file, operation, test::kCpuTarget, options, 1);
+  struct Case {
+    const char* file;
+    std::vector<int> lengths;
+    std::vector<const char*> targets;
+  };
+  // True sizes take the oracle its time, and tiles the emulator.
+  const Case cases[] = {
+      {"/tests/fuzz/fuzz_gdn.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/tests/fuzz/fuzz_kda.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/tests/fuzz/fuzz_kda_bounded.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/specs/qwen3_next_80b.yaml", {133}, {"avx512bf16"}},
+      {"/specs/kimi_linear_48b.yaml", {70}, {"avx512bf16"}},
+      {"/specs/olmo_hybrid_7b.yaml", {133}, {"avx512bf16"}},
+  };
+  for (const Case& one : cases) {
+    for (const auto keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
+      for (const bool strong : {false, true}) {
+        for (const char* target : one.targets) {
+          oracle::Options options;
+          options.keys = keys;
+          options.strong_decay = strong;
+          options.lengths = one.lengths;
+          options.rows = static_cast<int>(one.lengths.size());
+          const std::string file = std::string(GDN_SOURCE_DIR) + one.file;
+          for (const std::string& operation : operations_of(file, target)) check(file, operation, target, options, 1);
+        }
+      }
+    }
   }
 }
 
