@@ -4,9 +4,9 @@
 
 #include <memory>
 
+#include "processors.h"
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
-#include "processors.h"
 
 namespace gdn::verify {
 namespace {

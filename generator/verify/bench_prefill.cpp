@@ -11,9 +11,9 @@
 #include <stdexcept>
 
 #include "oracle/convert.h"
+#include "processors.h"
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
-#include "processors.h"
 
 namespace gdn::verify {
 namespace {

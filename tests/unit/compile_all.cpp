@@ -11,9 +11,9 @@
 #include <thread>
 
 #include "compile/private_dir.h"
+#include "processors.h"
 #include "support/catch.h"
 #include "support/thrown.h"
-#include "processors.h"
 
 namespace {
 
