@@ -9,40 +9,6 @@ namespace {
 
 constexpr int kTokenBytes = 4 * kChunk;  // a row of k_pairs, kk and qk
 
-// 16 rows of 16 dwords, `from` bytes apart at r8, to the transposed rows at r9, kTokenBytes apart. Three rounds of
-// shuffles: neighbours, pairs, then the 128-bit lanes in two steps. Changes all vector registers.
-void transpose(Emitter& e, int from) {
-  const auto r = [](int i) { return zmm(i); };
-  const auto t = [](int i) { return zmm(16 + i); };
-  for (int i = 0; i < 16; ++i) e.vmovups(r(i), e.at(reg::r8, i * from));
-  for (int i = 0; i < 8; ++i) {
-    e.vpunpckldq(t(2 * i), r(2 * i), r(2 * i + 1));
-    e.vpunpckhdq(t(2 * i + 1), r(2 * i), r(2 * i + 1));
-  }
-  for (int i = 0; i < 16; i += 4) {
-    e.vpunpcklqdq(r(i), t(i), t(i + 2));
-    e.vpunpckhqdq(r(i + 1), t(i), t(i + 2));
-    e.vpunpcklqdq(r(i + 2), t(i + 1), t(i + 3));
-    e.vpunpckhqdq(r(i + 3), t(i + 1), t(i + 3));
-  }
-  constexpr int kEven = 0x88, kOdd = 0xdd;
-  for (int j = 0; j < 4; ++j) {
-    e.vshufi32x4(t(j), r(j), r(4 + j), imm8(kEven));
-    e.vshufi32x4(t(4 + j), r(j), r(4 + j), imm8(kOdd));
-    e.vshufi32x4(t(8 + j), r(8 + j), r(12 + j), imm8(kEven));
-    e.vshufi32x4(t(12 + j), r(8 + j), r(12 + j), imm8(kOdd));
-  }
-  const auto store = [&](int row, const Zmm& value) { e.vmovups(e.at(reg::r9, row * kTokenBytes), value); };
-  for (int j = 0; j < 4; ++j) {
-    for (int half = 0; half < 2; ++half) {
-      e.vshufi32x4(r(0), t(4 * half + j), t(8 + 4 * half + j), imm8(kEven));
-      store(4 * half + j, r(0));
-      e.vshufi32x4(r(0), t(4 * half + j), t(8 + 4 * half + j), imm8(kOdd));
-      store(8 + 4 * half + j, r(0));
-    }
-  }
-}
-
 void multiply_tokens(ChunkContext& cc) {
   Emitter& e = cc.c.e;
   e.comment("k.k and q.k");
@@ -81,7 +47,9 @@ void emit_transpose_rows(ChunkContext& cc, int from, int to) {
   e.bind(group);
   e.mov(reg::ecx, cc.at.key_dim / kBlock);
   e.bind(again);
-  transpose(e, row);
+  emit_transpose(
+      e, [&](int i) { e.vmovups(zmm(i), e.at(reg::r8, i * row)); },
+      [&](int i) { e.vmovups(e.at(reg::r9, i * kTokenBytes), zmm(0)); });
   e.add(reg::r8, 64);
   e.add(reg::r9, kSub * kTokenBytes);
   e.dec(reg::ecx);

@@ -97,6 +97,38 @@ void emit_interleave(Emitter& e) {
   e.vmovups(zmm(kInterleave), e.vector(index));
 }
 
+// Three rounds of shuffles: neighbours, pairs, then the 128-bit lanes in two steps.
+void emit_transpose(Emitter& e, const std::function<void(int)>& load, const std::function<void(int)>& store) {
+  constexpr int kEven = 0x88, kOdd = 0xdd;
+  const auto r = [](int i) { return zmm(i); };
+  const auto t = [](int i) { return zmm(16 + i); };
+  for (int i = 0; i < 16; ++i) load(i);
+  for (int i = 0; i < 8; ++i) {
+    e.vpunpckldq(t(2 * i), r(2 * i), r(2 * i + 1));
+    e.vpunpckhdq(t(2 * i + 1), r(2 * i), r(2 * i + 1));
+  }
+  for (int i = 0; i < 16; i += 4) {
+    e.vpunpcklqdq(r(i), t(i), t(i + 2));
+    e.vpunpckhqdq(r(i + 1), t(i), t(i + 2));
+    e.vpunpcklqdq(r(i + 2), t(i + 1), t(i + 3));
+    e.vpunpckhqdq(r(i + 3), t(i + 1), t(i + 3));
+  }
+  for (int j = 0; j < 4; ++j) {
+    e.vshufi32x4(t(j), r(j), r(4 + j), imm8(kEven));
+    e.vshufi32x4(t(4 + j), r(j), r(4 + j), imm8(kOdd));
+    e.vshufi32x4(t(8 + j), r(8 + j), r(12 + j), imm8(kEven));
+    e.vshufi32x4(t(12 + j), r(8 + j), r(12 + j), imm8(kOdd));
+  }
+  for (int j = 0; j < 4; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      e.vshufi32x4(r(0), t(4 * half + j), t(8 + 4 * half + j), imm8(kEven));
+      store(4 * half + j);
+      e.vshufi32x4(r(0), t(4 * half + j), t(8 + 4 * half + j), imm8(kOdd));
+      store(8 + 4 * half + j);
+    }
+  }
+}
+
 void emit_round_off(Emitter& e, int high, int first, int second, int part) {
   e.vcvtne2ps2bf16(zmm(high), zmm(second), zmm(first));
   const auto subtract = [&](int from) {

@@ -19,6 +19,10 @@ constexpr int kInterleave = 28;
 void emit_interleave(Emitter& e);
 void emit_pair_up(Emitter& e, int target, int even, int odd);
 
+// Transposes 16 vectors of 16 dwords: `load`(i) leaves vector i in zmm(i), and `store`(i) finds the i-th of the result
+// in zmm0. Changes all vector registers, of which `store` may change zmm0 to zmm15.
+void emit_transpose(Emitter& e, const std::function<void(int)>& load, const std::function<void(int)>& store);
+
 // zmm(high) <- the bf16 values of two fp32 vectors, one behind the other; what that leaves of them stays in the two.
 // zmm(part) is changed.
 void emit_round_off(Emitter& e, int high, int first, int second, int part);

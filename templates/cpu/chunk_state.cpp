@@ -10,6 +10,7 @@ namespace {
 using core::Map;
 
 constexpr int kStripRow = 4 * kBlock;  // bytes
+constexpr int kHalfStrip = 64;
 
 // Where vector `index` of a row lies in strips of `rows` rows.
 int in_strip(int index, int rows) { return index / 2 * rows * kStripRow + index % 2 * 64; }
@@ -48,6 +49,66 @@ void for_rows(ChunkContext& cc, const std::function<void(int vector, const Vecto
   e.jnz(again);
 }
 
+// Whether value channels are rows of neighbouring key channels: then 16 x 16 of them move at a time, transposed.
+bool keys_innermost(const Map& state) { return state.inner_stride == 1 && state.outer_stride != 1; }
+
+// `body` once for each 16 value channels by 16 key channels of such a state, with r8 at the first of them in the slot
+// and r9 in the strips. `body` may change rax.
+void for_blocks(ChunkContext& cc, const std::function<void()>& body) {
+  Context& c = cc.c;
+  Emitter& e = c.e;
+  const Map& state = c.facts.state;
+  const Reg64 values = reg::rdx, keys = reg::rcx, to_next = reg::r11;
+  const int strip = cc.at.key_dim * kStripRow;
+  const std::int64_t row = kLanes * element_bytes(state);
+  Mark& next_values = e.mark("state_values");
+  Mark& next_keys = e.mark("state_keys");
+  emit_pointer(c, reg::r8, state, Row::kSlot);
+  e.mov(reg::r9, e.at(reg::work, cc.at.head_state));
+  e.mov(to_next, kHalfStrip);
+  e.mov(values, c.value_vectors());
+  e.bind(next_values);
+  e.mov(keys, c.key_vectors());
+  e.bind(next_keys);
+  body();
+  e.add(reg::r8, static_cast<int>(row));
+  e.add(reg::r9, kLanes * kStripRow);
+  e.dec(keys);
+  e.jnz(next_keys);
+  // To the next 16 value channels, in the same strip's other half or the next strip's first.
+  emit_advance(c, reg::r8, kLanes * state.outer_stride * element_bytes(state) - c.key_vectors() * row);
+  e.sub(reg::r9, c.key_vectors() * kLanes * kStripRow);
+  e.add(reg::r9, to_next);
+  e.xor_(to_next, kHalfStrip ^ (strip - kHalfStrip));
+  e.dec(values);
+  e.jnz(next_values);
+}
+
+// A row of such a block in the slot.
+Vector16 block_row(const Map& state, int row) {
+  return {reg::r8, row * state.outer_stride * element_bytes(state), state.dtype, 1};
+}
+
+void take_blocks(ChunkContext& cc) {
+  for_blocks(cc, [&] {
+    emit_transpose(
+        cc.c.e, [&](int i) { load(cc.c, i, block_row(cc.c.facts.state, i)); },
+        [&](int i) { cc.c.e.vmovups(cc.c.e.at(reg::r9, i * kStripRow), zmm(0)); });
+  });
+}
+
+void leave_blocks(ChunkContext& cc) {
+  const Map& state = cc.c.facts.state;
+  for_blocks(cc, [&] {
+    emit_transpose(
+        cc.c.e, [&](int i) { cc.c.e.vmovups(zmm(i), cc.c.e.at(reg::r9, i * kStripRow)); },
+        [&](int i) {
+          narrow(cc.c, 0, 0, state.dtype);
+          store_raw(cc.c, block_row(state, i), 0);
+        });
+  });
+}
+
 }  // namespace
 
 void emit_zero_state(ChunkContext& cc) {
@@ -64,10 +125,14 @@ void emit_take_state(ChunkContext& cc) {
   e.comment("the state from its slot");
   const bool padded = cc.at.key_dim != cc.c.facts.key_dim || cc.at.value_dim != cc.c.facts.value_dim;
   if (padded) emit_zero_state(cc);
-  for_rows(cc, [&](int vector, const Vector16& place) {
-    load(cc.c, 0, place);
-    e.vmovups(e.at(reg::r9, in_strip(vector, cc.at.key_dim)), zmm(0));
-  });
+  if (keys_innermost(cc.c.facts.state)) {
+    take_blocks(cc);
+  } else {
+    for_rows(cc, [&](int vector, const Vector16& place) {
+      load(cc.c, 0, place);
+      e.vmovups(e.at(reg::r9, in_strip(vector, cc.at.key_dim)), zmm(0));
+    });
+  }
   Mark& again = e.mark("state_pairs");
   emit_interleave(e);
   e.mov(reg::r8, e.at(reg::work, cc.at.head_state));
@@ -89,6 +154,10 @@ void emit_take_state(ChunkContext& cc) {
 void emit_leave_state(ChunkContext& cc) {
   Emitter& e = cc.c.e;
   e.comment("the state to its slot");
+  if (keys_innermost(cc.c.facts.state)) {
+    leave_blocks(cc);
+    return;
+  }
   for_rows(cc, [&](int vector, const Vector16& place) {
     e.vmovups(zmm(0), e.at(reg::r9, in_strip(vector, cc.at.key_dim)));
     store(cc.c, place, 0);

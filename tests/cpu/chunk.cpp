@@ -101,6 +101,40 @@ TEST_CASE("chunks agree with the recurrence") {
   for (const ChunkCase& shape : shapes) check(shape, kLimit);
 }
 
+TEST_CASE("every pair of head dimensions, with the tile instructions that its plan says") {
+  if (!test::runs_here()) return;
+  for (int key_dim = 16; key_dim <= 256; key_dim += 16) {
+    for (int value_dim = 16; value_dim <= 256; value_dim += 16) {
+      // Every other one as (V, K), and every third of kda, so that each meets all tails of both.
+      ChunkCase s = sized(1, 1, key_dim, value_dim, {81});
+      s.keys_innermost = (key_dim + value_dim) / 16 % 2 != 0;
+      s.by_channel = (key_dim + 2 * value_dim) / 16 % 3 == 0;
+      check(s, kLimit, {false});
+      const ChunkRun run = test::run_chunked(s, true);
+      INFO(s.text() << " by tiles: output " << run.output_error << ", state " << run.state_error);
+      CHECK(run.output_error < kLimit);
+      CHECK(run.state_error < kLimit);
+      if (cpu::cpu_supports("amx")) continue;
+      const Count whole = expected(s, 2), last = expected(s, 1);
+      CHECK(run.counts.multiply == whole.multiply + last.multiply);
+      CHECK(run.counts.load == whole.load + last.load);
+      CHECK(run.counts.store == 4 * (whole.blocks + last.blocks));
+      CHECK(run.counts.zero == 4 * (whole.blocks + last.blocks));
+    }
+  }
+}
+
+TEST_CASE("a state of neighbouring key channels moves in blocks, without gathers") {
+  ChunkCase s = sized(1, 2, 48, 80, {64});
+  std::int64_t scratch = 0;
+  for (const bool keys_innermost : {false, true}) {
+    s.keys_innermost = keys_innermost;
+    const std::string listing = test::make_chunked(s, false, scratch).listing();
+    CHECK(listing.find("vgather") == std::string::npos);
+    CHECK(listing.find("vscatter") == std::string::npos);
+  }
+}
+
 TEST_CASE("as near as promised, whatever the keys, the decay and beta") {
   if (!test::runs_here()) return;
   for (const bool by_channel : {false, true}) {
