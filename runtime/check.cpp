@@ -269,6 +269,27 @@ void check_slot_values(const KernelPlan& plan, int rows, int slots, const Index*
                    twice->second, (twice + 1)->second, twice->first));
 }
 
+// Rows of the buffers of the layer's output, which are to be zeroed where no token has them: as many in each.
+int output_rows(const KernelPlan& plan, const Views& views) {
+  std::int64_t rows = -1;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const Operand& operand = plan.operands[i];
+    const bool output = operand.role == core::Role::kOutput || operand.role == core::Role::kScale;
+    if (!output || operand.access == Access::kRead || views[i].data == nullptr) continue;
+    const std::int64_t mine = views[i].sizes[operand.leading == Leading::kScaleGroup ? 1 : 0];
+    if (rows >= 0 && mine != rows) {
+      fail(Code::kSizeMismatch, plan, operand,
+           fmt::format("{} rows, and another output of the launch has {}: rows beyond the batch are zeroed "
+                       "(slots.excess_output), so both have as many",
+                       mine, rows));
+    }
+    rows = mine;
+  }
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+  if (rows > kMost) fail(Code::kSizeMismatch, plan, fmt::format("an output of {} rows: {} at most", rows, kMost));
+  return static_cast<int>(rows);
+}
+
 // What a view's owner says of it.
 void check_statement(const KernelPlan& plan, const Operand& operand, const View& view) {
   if (view.dtype != operand.dtype) {
@@ -347,6 +368,7 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
     }
     check_alignment(plan, operand, view);
   }
+  if (plan.facts.excess_output == core::PaddedOutput::kZero) output_rows(plan, views);
   check_overlaps(plan, extents, views);
 }
 
@@ -359,6 +381,7 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
   args.rows = rows;
   args.sequences = sequences_of(plan, rows, views);
   args.slots = slots;
+  if (plan.facts.excess_output == core::PaddedOutput::kZero) args.out_rows = output_rows(plan, views);
   return args;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "core/excess.h"
 #include "cpu/kernel.h"
 #include "cpu/support.h"
 #include "error.h"
@@ -76,7 +77,10 @@ class CpuKernel final : public Kernel {
   bool on_host() const override { return true; }
 
  private:
-  void start(const Args& args, Stream, Edge) const override {
+  void start(const Args& launch, Stream, Edge) const override {
+    Args args = launch;
+    if (args.out_rows > 0) core::zero_excess(plan(), args);
+    args.out_rows = 0;  // it asks for blocks that a GPU does the same with
     const cpu::Kernel::Function function = code_.function();
     const std::int64_t bytes = code_.scratch_bytes();
     const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;

@@ -2,7 +2,7 @@
 // conv_prefill on amx; kernel identity 9e002f8136b2cd77
 #include "cpu/conv_prefill.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_27b {
 
@@ -43,6 +43,7 @@ struct ConvPrefill : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;        // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched; // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 3;                                        // where the slot indices stand; -1: the operation takes none
   using Offset = int;                                                            // dtype of the sequences' offsets
   static constexpr int kOffsetsOperand = 4;                                      // where the sequences' offsets stand

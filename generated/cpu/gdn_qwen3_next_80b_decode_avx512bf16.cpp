@@ -2,7 +2,7 @@
 // decode on avx512bf16; kernel identity 2e172b9a2c3256d1
 #include "cpu/decode.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 
@@ -43,6 +43,7 @@ struct Decode : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:16, {q:[key_dim:128], k:[key_dim:128], v:[group:2, value_dim:128], z:[group:2, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;

@@ -2,7 +2,7 @@
 // norm_quant on avx512bf16; kernel identity 2f4d5ab03922f461
 #include "cpu/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 
@@ -43,6 +43,7 @@ struct NormQuant : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
   struct InputZ {  // handover.z: bf16 z:[token@launch, value_head:32, value_dim:128] pairing=grouped
     using Element = gdn::Bf16;

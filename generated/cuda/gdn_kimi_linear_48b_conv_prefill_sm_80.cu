@@ -2,7 +2,7 @@
 // conv_prefill on sm_80; kernel identity 595c56e075f37c4a
 #include "gdn/conv_prefill.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::kimi_linear_48b {
 
@@ -43,6 +43,7 @@ struct ConvPrefill : gdn::NoParts {
   using Slot = long long;                                                        // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 10;                                       // where the slot indices stand; -1: the operation takes none
   using Offset = int;                                                            // dtype of the sequences' offsets
   static constexpr int kOffsetsOperand = 11;                                     // where the sequences' offsets stand

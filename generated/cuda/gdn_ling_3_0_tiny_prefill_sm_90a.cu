@@ -2,7 +2,7 @@
 // prefill on sm_90a; kernel identity 27bf6f9f799d3f5d
 #include "gdn/prefill.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 
@@ -43,6 +43,7 @@ struct Prefill : gdn::NoParts {
   using Slot = long long;                                                        // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 16;                                       // where the slot indices stand; -1: the operation takes none
   using Offset = int;                                                            // dtype of the sequences' offsets
   static constexpr int kOffsetsOperand = 17;                                     // where the sequences' offsets stand

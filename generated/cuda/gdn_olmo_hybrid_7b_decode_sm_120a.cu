@@ -2,7 +2,7 @@
 // decode on sm_120a; kernel identity cd657328a5f8ac4e
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::olmo_hybrid_7b {
 
@@ -43,6 +43,7 @@ struct Decode : gdn::NoParts {
   using Slot = long long;                                                        // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 14;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 16;                                        // choice of the plan

@@ -2,7 +2,7 @@
 // delta_update on sm_80; kernel identity 621c1f29f0892d47
 #include "gdn/delta_update.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_next_80b {
 
@@ -43,6 +43,7 @@ struct DeltaUpdate : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 6;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan

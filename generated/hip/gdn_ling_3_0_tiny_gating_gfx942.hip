@@ -2,7 +2,7 @@
 // gating on gfx942; kernel identity 0cb60be7b1e96db8
 #include "gdn/gating.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::ling_3_0_tiny {
 
@@ -43,6 +43,7 @@ struct Gating : gdn::NoParts {
   using Slot = long long;                                                        // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNone;                  // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 64;                                            // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan

@@ -2,7 +2,7 @@
 // decode on gfx1100; kernel identity 5ef3f9f2548ea6f9
 #include "gdn/decode.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 
@@ -43,6 +43,7 @@ struct Decode : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan

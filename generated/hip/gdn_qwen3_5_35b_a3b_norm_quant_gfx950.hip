@@ -2,7 +2,7 @@
 // norm_quant on gfx950; kernel identity 38ce37fed2cb29ed
 #include "gdn/norm_quant.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 
@@ -43,6 +43,7 @@ struct NormQuant : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = -1;                                       // where the slot indices stand; -1: the operation takes none
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kHeadsPerBlock = 4;                                       // choice of the plan

@@ -2,7 +2,7 @@
 // prefill on gfx942; kernel identity 956e295e1e9aebde
 #include "gdn/prefill.h"
 
-static_assert(gdn::kTemplateAbi == 4, "emitted for another version of the templates: run gdn-gen emit again");
+static_assert(gdn::kTemplateAbi == 5, "emitted for another version of the templates: run gdn-gen emit again");
 
 namespace gdn::generated::qwen3_5_35b_a3b {
 
@@ -43,6 +43,7 @@ struct Prefill : gdn::NoParts {
   using Slot = int;                                                              // slots.dtype
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;              // slots.padding
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
   using Offset = int;                                                            // dtype of the sequences' offsets
   static constexpr int kOffsetsOperand = 9;                                      // where the sequences' offsets stand

@@ -235,6 +235,7 @@ std::string facts_type(const plan::Planned& planned) {
   text += alias("Slot", element(f.slot_dtype), "slots.dtype");
   text += choice("Padding", "kPadding", f.padding, {"kNone", "kNegative", "kZeroOrNegative"}, "slots.padding");
   text += choice("PaddedOutput", "kPaddedOutput", f.padded_output, {"kZero", "kUntouched"}, "slots.padded_output");
+  text += choice("PaddedOutput", "kExcessOutput", f.excess_output, {"kZero", "kUntouched"}, "slots.excess_output");
   text += integer("kSlotsOperand", f.slots_operand, "where the slot indices stand; -1: the operation takes none");
   if (f.offsets_operand >= 0 || f.rollback != core::Rollback::kNone) {
     text += alias("Offset", element(f.offset_dtype), "dtype of the sequences' offsets");

@@ -244,6 +244,7 @@ core::Facts numbers_of(const spec::Spec& spec) {
   facts.slot_dtype = *spec.slots.dtype;
   facts.padding = *spec.slots.padding;
   facts.padded_output = *spec.slots.padded_output;
+  facts.excess_output = *spec.slots.excess_output;
   if (*spec.prefill.enabled) {
     facts.chunk = *spec.prefill.chunk;
     facts.initial_states = *spec.prefill.initial_states;

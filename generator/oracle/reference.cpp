@@ -31,6 +31,7 @@ class Reference {
   }
 
   Expectation run() {
+    zero_excess();
     for (const TokenRun& sequence : problem_.sequences()) {
       if (sequence.padding) {
         for (int i = 0; i < sequence.tokens && operands_.offsets() >= 0; ++i) pad(sequence.first + i);
@@ -54,8 +55,25 @@ class Reference {
   }
 
  private:
+  // Rows of the layer's output that no token has.
+  void zero_excess() {
+    const std::string& operation = operands_.operation();
+    if (operation != "decode" && operation != "decode_spec" && operation != "norm_quant") return;
+    if (*spec_.slots.excess_output == core::PaddedOutput::kUntouched) return;
+    int end = problem_.sequences().empty() ? problem_.rows() : 0;
+    for (const TokenRun& sequence : problem_.sequences()) end = std::max(end, sequence.first + sequence.tokens);
+    for (const Buffer& buffer : problem_.buffers()) {
+      if (buffer.kind != Kind::kOutput) continue;
+      for (int row = end; row < buffer.rows; ++row) zero(row);
+      return;
+    }
+  }
+
   void pad(int row) {
-    if (*spec_.slots.padded_output == core::PaddedOutput::kUntouched) return;
+    if (*spec_.slots.padded_output == core::PaddedOutput::kZero) zero(row);
+  }
+
+  void zero(int row) {
     for (std::size_t i = 0; i < problem_.buffers().size(); ++i) {
       const Buffer& buffer = problem_.buffers()[i];
       if (buffer.kind != Kind::kOutput) continue;

@@ -140,6 +140,12 @@ void forget_prefill(Facts& facts) {
   facts.flag_dtype = none.flag_dtype;
 }
 
+// What becomes of the rest of a larger buffer belongs to the operations that write the layer's output.
+void forget_excess(core::KernelPlan& plan) {
+  if (plan.operation == "decode" || plan.operation == "decode_spec" || plan.operation == "norm_quant") return;
+  plan.facts.excess_output = Facts().excess_output;
+}
+
 // And numbers of the quantisation to the operations that quantise.
 void forget_quantisation(Facts& facts) {
   const Facts none;
@@ -179,6 +185,7 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   text += fmt::format(" round(conv={} qk={} beta={} o={} norm={}) padded={}", core::to_string(f.round_conv),
                       core::to_string(f.round_qk), core::to_string(f.round_beta), core::to_string(f.round_o),
                       core::to_string(f.round_norm), static_cast<int>(f.padded_output));
+  if (f.excess_output == core::PaddedOutput::kZero) text += " excess(zero)";
   if (f.chunk != 0) {
     text += fmt::format(" prefill(chunk={} initial={} final={} qk={})", f.chunk, static_cast<int>(f.initial_states),
                         f.final_states, core::to_string(f.round_prefill_qk));
@@ -341,6 +348,12 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (operation == "prefill" && layout.numbers.quant_group > 0) {
     return fmt::format("prefill on {}: output_quant is not quantised by this kernel yet: use its parts", target.name);
   }
+  if (operation == "prefill" && layout.numbers.excess_output == core::PaddedOutput::kZero) {
+    return fmt::format(
+        "prefill on {}: slots.excess_output = zero, and this kernel leaves the rest of a larger buffer as "
+        "it is: use its parts, or untouched",
+        target.name);
+  }
   // The plain body keeps o in out until the norm: whatever rounding.o says must survive there.
   const core::DType out = layout.outputs.front().dtype, o = layout.numbers.round_o;
   if (operation == "prefill" && out != core::DType::kFp32 && out != o) {
@@ -381,6 +394,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   plan.facts = layout.numbers;
   if (!prefills(operation)) forget_prefill(plan.facts);
   if (!drafts(operation)) forget_drafts(plan.facts);
+  forget_excess(plan);
 
   for (const Use& use : uses(layout, operation)) {
     const int index = static_cast<int>(plan.operands.size());

@@ -357,6 +357,9 @@ std::vector<Key> make_keys() {
       when(word("slots.padded_output", {say("zero", PaddedOutput::kZero), say("untouched", PaddedOutput::kUntouched)},
                 GDN_AT(slots.padded_output), {}, "what happens to the output of a padding row"),
            "slots.padding is not none", padded),
+      word("slots.excess_output", {say("zero", PaddedOutput::kZero), say("untouched", PaddedOutput::kUntouched)},
+           GDN_AT(slots.excess_output), {},
+           "what becomes of the rows of out, and of its scales, that a buffer larger than the batch has beyond it"),
 
       word("prefill.kind", {say("chunked", true), say("none", false)}, GDN_AT(prefill.enabled), {},
            "how sequences of many tokens are worked through: in chunks, or by no kernel of this spec; `prefill: none` "
@@ -505,6 +508,10 @@ constexpr Remark kRemarks[] = {
     {"slots.dtype", kByEngine, "indices read at half their width"},
     {"slots.padding", kByEngine, "a padding row that writes the state of a sequence"},
     {"slots.padded_output", kByEngine, "rows of padding that are read later without being written"},
+    {"slots.excess_output", kByEngine,
+     "a buffer of the largest batch whose last rows are read as if they were of this one: numbers of an older batch, "
+     "or "
+     "of memory that nobody wrote"},
     {"prefill.kind", kByEngine, ""},
     {"prefill.chunk", kByEngine, ""},
     {"prefill.offsets", kByEngine, "offsets read at half their width"},

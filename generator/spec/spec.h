@@ -158,6 +158,7 @@ struct Slots {
   Located<core::DType> dtype;      // int32 | int64
   Located<core::Padding> padding;  // none | negative | zero_or_negative
   Located<core::PaddedOutput> padded_output;
+  Located<core::PaddedOutput> excess_output;  // of rows that the output's buffer has and the launch has not
 };
 
 struct Prefill {

@@ -119,6 +119,7 @@ struct Facts {
   DType slot_dtype = DType::kInt32;
   Padding padding = Padding::kNone;
   PaddedOutput padded_output = PaddedOutput::kZero;
+  PaddedOutput excess_output = PaddedOutput::kUntouched;  // of rows that out has and the launch has not
   int slots_operand = -1;
 
   // sequences of several tokens: the operand that says where each begins

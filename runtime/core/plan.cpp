@@ -376,6 +376,7 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("slot_dtype", facts.slot_dtype);
   visitor.field("padding", facts.padding);
   visitor.field("padded_output", facts.padded_output);
+  visitor.field("excess_output", facts.excess_output);
   visitor.field("slots_operand", facts.slots_operand);
   visitor.field("offset_dtype", facts.offset_dtype);
   visitor.field("offsets_operand", facts.offsets_operand);

@@ -17,8 +17,8 @@
 
 namespace gdn::core {
 
-constexpr int kPlanFormat = 3;   // of to_text
-constexpr int kTemplateAbi = 4;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
+constexpr int kPlanFormat = 4;   // of to_text
+constexpr int kTemplateAbi = 5;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
 
@@ -88,9 +88,14 @@ struct Variant {
   Choices choices;
 };
 
-// grid.x of a launch.
+// grid.x of a launch. Rows of the output that are to be zeroed beyond those of the launch have blocks as if they were
+// its own; where a launch has blocks for sequences, some more follow, of kExcessRows rows each.
 inline int grid_rows(const LaunchRule& rule, const Args& args) {
-  const int rows = rule.grid == Grid::kTokens ? args.rows : args.sequences;
+  if (rule.grid == Grid::kSequences) {
+    return (args.sequences + rule.rows_per_block - 1) / rule.rows_per_block +
+           (args.out_rows + kExcessRows - 1) / kExcessRows;
+  }
+  const int rows = args.rows > args.out_rows ? args.rows : args.out_rows;
   return (rows + rule.rows_per_block - 1) / rule.rows_per_block;
 }
 

@@ -107,6 +107,7 @@ core::Facts facts_of() {
   f.slot_dtype = dtype_of<typename F::Slot>();
   f.padding = F::kPadding;
   f.padded_output = F::kPaddedOutput;
+  f.excess_output = F::kExcessOutput;
   f.slots_operand = F::kSlotsOperand;
 
   f.in_q = map_of<F, typename F::InputQ>(HeadKind::kKey);

@@ -11,7 +11,10 @@ constexpr int kMaxOperands = 32;
 // What the caller of a launch on a programmatic edge vouches for (Args::promises). Without a promise a kernel reads
 // nothing but parameters before the launch ahead of it is through.
 [[maybe_unused]] constexpr unsigned kPoolsAreReady =
-    1;  // slot indices and recurrent states stood before the launch ahead began
+    1;  // slot indices and recurrent states are written by no launch that may still run
+
+// Rows of an output beyond the batch's that a block of a launch over sequences zeroes.
+[[maybe_unused]] constexpr int kExcessRows = 32;
 
 struct Args {
   void* operand[kMaxOperands];     // base addresses; null for an operand that the caller leaves out
@@ -21,6 +24,7 @@ struct Args {
                                    // operation has no such operand every token is a sequence, and this equals rows
   int slots;                       // slots in the pools: a slot index is in [0, slots) or padding
   unsigned promises;               // of the caller: a sum of the constants above
+  int out_rows;  // that the output's buffers have, where those without a token are to be zeroed; else 0
 };
 
 }  // namespace gdn

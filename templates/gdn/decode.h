@@ -2,7 +2,7 @@
 //
 //   operands  the projections' rows, conv weights, gate parameters, norm weight, conv windows and recurrent states
 //             (both updated in place, by slot), slot index per row, out
-//   rows      padding rows and rows whose slot is not in the pools: see row_fate in map.h
+//   rows      padding rows, rows whose slot is not in the pools, and rows of the output that no token has: see map.h
 //   grid      rows x key heads x parts, one dimension (split.h); the parts of a key head are one cluster
 //
 // A part convolves q and k whole and of v what it needs itself. The window of v is its own; those of q and k are read
@@ -166,11 +166,12 @@ GDN_DEVICE void decode(const Args& args) {
   launch_dependents();
   const bool reads_early = (args.promises & kPoolsAreReady) != 0;
   if (!reads_early) wait_for_previous();
-  const Share<F> share = Share<F>::of(block_number(), args.rows);
+  const Share<F> share = Share<F>::of(block_number(), rows_of_grid<F>(args));
   const int row = share.row;
   const int key_head = share.key_head;
-  const long long slot = slot_of<F>(args, row);
-  const RowFate fate = row_fate<F>(args, slot);
+  const bool excess = is_excess<F>(args, row);
+  const long long slot = excess ? 0 : slot_of<F>(args, row);
+  const RowFate fate = excess ? RowFate{false, true, 0.0f} : row_fate<F>(args, slot);
   if (!fate.computed) {
     if (reads_early) wait_for_previous();
     for (int g = share.first_head(); fate.filled && share.first_value() == 0 && g < share.end_head(); ++g) {

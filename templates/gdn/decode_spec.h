@@ -129,10 +129,31 @@ GDN_DEVICE bool has_records(const Args& args, const Draft<F>& draft, int key_hea
   return head_number<D>(last, value_head<F>(key_head, 0)) >= 0.0f;
 }
 
+// Rows of the output behind the last sequence's, by the blocks behind those of the sequences.
+template <class F>
+GDN_DEVICE void zero_excess_rows(const Args& args, int number, int key_head) {
+  long long end = args.rows;
+  if constexpr (F::kOffsetsOperand >= 0) {
+    end = index_at<typename F::Offset>(args, F::kOffsetsOperand, args.sequences);
+  }
+  const int last = smaller(args.out_rows, (number + 1) * kExcessRows);
+  int row = number * kExcessRows;
+  if (row < end) row = end < last ? static_cast<int>(end) : last;
+  for (; row < last; ++row) {
+    for (int g = 0; g < F::kGroup; ++g) fill_output<F>(args, row, value_head<F>(key_head, g), 0.0f);
+  }
+}
+
 template <class F>
 GDN_DEVICE void decode_spec(const Args& args) {
   const int sequence = block_row();
   const int key_head = block_head();
+  if constexpr (zeroes_excess<F>()) {
+    if (sequence >= args.sequences) {
+      zero_excess_rows<F>(args, sequence - args.sequences, key_head);
+      return;
+    }
+  }
   Draft<F> draft = draft_of<F>(args, sequence);
   if constexpr (replays<F>()) {
     if (!has_records(args, draft, key_head)) draft.fate = {false, true, float_of(0x7fc00000u)};

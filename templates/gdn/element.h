@@ -17,7 +17,7 @@ namespace gdn {
 
 // Raised whenever the members that a body expects of a facts type, or the operands' order, change: an emitted file
 // asserts that it was made for this version. core::kTemplateAbi is the generator's copy.
-constexpr int kTemplateAbi = 4;
+constexpr int kTemplateAbi = 5;
 
 // Storage only: no arithmetic. bfloat16 and IEEE half.
 struct Bf16 {

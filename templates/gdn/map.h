@@ -77,6 +77,26 @@ GDN_DEVICE RowFate row_fate(const Args& args, long long slot) {
   return {true, false, 0.0f};
 }
 
+// Rows of the output that no token of the launch has are zeroed by blocks of their own, or left as they are.
+template <class F>
+GDN_HD constexpr bool zeroes_excess() {
+  return F::kExcessOutput == PaddedOutput::kZero;
+}
+
+// How many rows a launch over tokens has blocks for.
+template <class F>
+GDN_DEVICE int rows_of_grid(const Args& args) {
+  if constexpr (zeroes_excess<F>()) return args.rows > args.out_rows ? args.rows : args.out_rows;
+  return args.rows;
+}
+
+// Whether a block's row is not the launch's.
+template <class F>
+GDN_DEVICE bool is_excess(const Args& args, int row) {
+  if constexpr (zeroes_excess<F>()) return row >= args.rows;
+  return false;
+}
+
 // ---- runs of elements -----------------------------------------------------------------------------------------------
 
 constexpr int kAccessBytes = 16;  // the widest memory access of one thread

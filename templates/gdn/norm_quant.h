@@ -107,6 +107,12 @@ GDN_DEVICE void norm_groups(const Args& args) {
 
 template <class F>
 GDN_DEVICE void norm_quant(const Args& args) {
+  if (is_excess<F>(args, block_row())) {
+    for (int i = 0; i < F::kHeadsPerBlock; ++i) {
+      fill_output<F>(args, block_row(), head_in_row<F>(block_head() * F::kHeadsPerBlock + i), 0.0f);
+    }
+    return;
+  }
   if constexpr (F::kQuantGroup > 0 && F::kValueDim % larger(1, F::kQuantGroup) != 0) {
     norm_groups<F>(args);
   } else {

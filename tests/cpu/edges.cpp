@@ -10,7 +10,9 @@
 #include <thread>
 
 #include "harness.h"
+#include "kernel.h"
 #include "support/catch.h"
+#include "verify/executor.h"
 
 using namespace gdn;
 
@@ -176,6 +178,36 @@ TEST_CASE("a slot outside of the pools is a padding row") {
         INFO(file << " " << operation << " slot " << slot << "\n" << oracle::describe(deviations));
         CHECK(oracle::all_good(deviations));
       }
+    }
+  }
+}
+
+TEST_CASE("rows of an output beyond the batch are zero, or as they were, as the spec says") {
+  if (!test::runs_here()) return;
+  for (const core::PaddedOutput excess : {core::PaddedOutput::kZero, core::PaddedOutput::kUntouched}) {
+    spec::Spec spec = fuzz_spec();
+    spec.slots.excess_output.value = excess;
+    for (const char* operation : {"decode", "norm_quant"}) {
+      const layout::Layout layout = layout::resolve(spec);
+      const core::KernelPlan plan = test::plan_of(spec, operation);
+      const auto kernel = runtime::load_cpu(plan, 2);
+      oracle::Options options;
+      options.rows = 3;
+      options.extra_stride = 16;
+      options.excess_rows = 9;
+      oracle::Problem problem = oracle::make_problem(spec, operation, options);
+      const oracle::Expectation expectation = oracle::expect(problem);
+      kernel->launch(problem.rows(), problem.slots(), verify::views_of(problem, layout));
+      const auto deviations = oracle::compare(expectation, problem);
+      INFO(operation << "\n" << oracle::describe(deviations));
+      CHECK(oracle::all_good(deviations));
+      spec::Spec other = spec;
+      other.slots.excess_output.value =
+          excess == core::PaddedOutput::kZero ? core::PaddedOutput::kUntouched : core::PaddedOutput::kZero;
+      oracle::Problem again = oracle::make_problem(other, operation, options);
+      const oracle::Expectation wrong = oracle::expect(again);
+      kernel->launch(again.rows(), again.slots(), verify::views_of(again, layout));
+      CHECK_FALSE(oracle::all_good(oracle::compare(wrong, again)));
     }
   }
 }

@@ -65,6 +65,7 @@ struct Decode {
   using Slot = int;
   static constexpr gdn::Padding kPadding = gdn::Padding::kNegative;
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
   static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1;
 
@@ -149,6 +150,7 @@ struct DecodeOtherNumbers : Decode {
   using Slot = long long;
   static constexpr gdn::Padding kPadding = gdn::Padding::kZeroOrNegative;
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kUntouched;
+  static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kThreads = 192, kRowsPerPass = 8;
 };
 struct DecodeNoPadding : Decode {

@@ -99,6 +99,7 @@ spec::Spec make_spec(const Choice& choice) {
   s.slots.dtype.value = DType::kInt32;
   s.slots.padding.value = core::Padding::kNegative;
   s.slots.padded_output.value = core::PaddedOutput::kZero;
+  s.slots.excess_output.value = core::PaddedOutput::kUntouched;
   s.rounding.conv.value = act;
   s.rounding.qk.value = DType::kFp32;
   s.rounding.beta.value = DType::kFp32;

@@ -188,6 +188,31 @@ TEST_CASE("what a framework may hand over in good faith passes") {
   CHECK_FALSE(stateless.check().code);
 }
 
+TEST_CASE("where rows beyond the batch are zeroed, a launch knows how many rows its outputs have") {
+  Case wide;
+  CHECK(runtime::make_args(wide.plan, 2, kSlots, wide.views).out_rows == 0);
+  wide.plan.facts.excess_output = core::PaddedOutput::kZero;
+  wide.rows = 2;
+  CHECK_FALSE(wide.check().code);
+  const Args args = runtime::make_args(wide.plan, 2, kSlots, wide.views);
+  CHECK(args.rows == 2);
+  CHECK(args.out_rows == kRows);
+  CHECK(core::grid_rows(wide.plan.launch, args) == kRows);
+
+  core::Operand scales = wide.plan.operands[4];
+  scales.name = "out_scale";
+  scales.role = core::Role::kScale;
+  wide.plan.operands.push_back(scales);
+  wide.views.push_back(wide.views[4]);
+  alignas(256) unsigned char more[1024] = {};
+  wide.views[5].data = more;
+  CHECK_FALSE(wide.check().code);
+  wide.views[5].sizes[0] = kRows - 1;
+  const Thrown thrown = wide.check();
+  CHECK(thrown.code == Code::kSizeMismatch);
+  CHECK(thrown.has("operand out_scale: 2 rows, and another output of the launch has 3"));
+}
+
 // x has tokens, out a row for each sequence, and the offsets say how many those are.
 struct Ragged : Case {
   std::int32_t offsets[4] = {0, 1, 1, 3};
