@@ -40,6 +40,9 @@ struct Options {
   // Prefill: tokens of each sequence, and `rows` becomes their number; empty: a few of each kind.
   std::vector<int> lengths = {};
   Keys keys = Keys::kRandom;
+  // Prefill where products take nothing wider: q, k and v are rounded to this in place of prefill.qk. The promised
+  // errors are those of what is made of them. kFp32: q and k by prefill.qk, and v as it is.
+  core::DType products = core::DType::kFp32;
 };
 
 // What a tagged input says: 1 + its part's number (q k v z b a), head, channel, tap or row, modulo 256 and so exact

@@ -123,7 +123,10 @@ class Reference {
 
   Values prefill_step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta,
                       Values& state) const {
-    return step(prefill_normalised(q, *spec_.qk_scale.q), prefill_normalised(k, *spec_.qk_scale.k), v, g, beta, state);
+    Values rounded_v = v;
+    for (double& x : rounded_v) x = round_to_point(problem_.options().products, x);
+    return step(prefill_normalised(q, *spec_.qk_scale.q), prefill_normalised(k, *spec_.qk_scale.k), rounded_v, g, beta,
+                state);
   }
 
   // The conv's output of one part of a row of prefill. Moves `windows` on, which is made of zeros where it is empty.
@@ -356,7 +359,8 @@ class Reference {
 
   // The same for prefill, which rounds before it scales.
   Values prefill_normalised(Values x, double scale) const {
-    return normalised(std::move(x), 1, *spec_.prefill.qk, scale);
+    const core::DType products = problem_.options().products;
+    return normalised(std::move(x), 1, products == core::DType::kFp32 ? *spec_.prefill.qk : products, scale);
   }
 
   Values normalised(Values x, double scale, core::DType rounding, double scale_after) const {

@@ -43,6 +43,7 @@ Result verify(Executor& executor, const spec::Spec& spec, const layout::Layout& 
   problem_options.lengths = options.lengths;
   problem_options.extra_stride = options.extra_stride;
   problem_options.excess_rows = options.excess_rows;
+  if (executor.target().family == plan::Family::kCpu) problem_options.products = core::DType::kBf16;
   const bool all_lengths = planned.kernel.facts.chunk != 0 && !options.lengths.empty();  // named by the caller
   if (!all_lengths && has_slots(planned.kernel) && planned.kernel.facts.padding != core::Padding::kNone &&
       options.rows > 1) {

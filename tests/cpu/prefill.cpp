@@ -20,7 +20,9 @@ void check(const std::string& file, const std::string& operation, const char* ta
   const spec::Spec spec = spec::load_or_throw(file);
   const core::KernelPlan plan = test::plan_of(spec, operation, target);
   const cpu::Kernel kernel = cpu::generate(plan);
-  oracle::Problem problem = oracle::make_problem(spec, operation, options);
+  oracle::Options of_bf16 = options;
+  of_bf16.products = core::DType::kBf16;
+  oracle::Problem problem = oracle::make_problem(spec, operation, of_bf16);
   std::unique_ptr<test::AmxEmulator> emulator;
   if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
   for (int step = 0; step < steps; ++step) {
@@ -99,6 +101,8 @@ TEST_CASE("as near as promised, whatever the keys and the decay") {
       {"/tests/fuzz/fuzz_gdn.yaml", {133}, {"avx512bf16", "amx"}},
       {"/tests/fuzz/fuzz_kda.yaml", {133}, {"avx512bf16", "amx"}},
       {"/tests/fuzz/fuzz_kda_bounded.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/tests/fuzz/fuzz_separate_grouped_kv_fp32_fp32.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/tests/fuzz/fuzz_kda_wide.yaml", {133}, {"avx512bf16", "amx"}},
       {"/specs/qwen3_next_80b.yaml", {133}, {"avx512bf16"}},
       {"/specs/kimi_linear_48b.yaml", {70}, {"avx512bf16"}},
       {"/specs/olmo_hybrid_7b.yaml", {133}, {"avx512bf16"}},
@@ -117,6 +121,26 @@ TEST_CASE("as near as promised, whatever the keys and the decay") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("the comparison is fed q, k and v as the products take them") {
+  if (!test::runs_here()) return;
+  for (const char* name : {"fuzz_separate_grouped_kv_fp32_fp32", "fuzz_kda_wide"}) {
+    const spec::Spec spec = spec::load_or_throw(fuzz_file(name));
+    const core::KernelPlan plan = test::plan_of(spec, "chunk_delta");
+    const cpu::Kernel kernel = cpu::generate(plan);
+    const auto worst = [&](core::DType products) {
+      oracle::Options options;
+      options.lengths = {70};
+      options.products = products;
+      oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
+      double error = 0;
+      for (const auto& deviation : test::judge(kernel, plan, problem)) error = std::max(error, deviation.error);
+      return error;
+    };
+    INFO(name);
+    CHECK(worst(core::DType::kBf16) < 0.9 * worst(core::DType::kFp32));
   }
 }
 
