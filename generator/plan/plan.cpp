@@ -257,7 +257,7 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
     throw Unplannable(fmt::format("{} on {}: {}", plan.operation, target.name, fault));
   }
   if (const std::int64_t bytes = shared_bytes_of_tokens(plan.facts);
-      plan.operation == "decode_spec" && bytes > 48 * 1024) {
+      plan.operation == "decode_spec" && target.family != Family::kCpu && bytes > 48 * 1024) {
     throw Unplannable(fmt::format(
         "decode_spec on {}: {} tokens of heads of {} and {} channels need {} bytes of shared memory a block, "
         "and there are "
@@ -361,7 +361,7 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
                        target.name, core::to_string(out), core::to_string(o));
   }
   if (target.family != Family::kCpu) return "";
-  if (drafts(operation) || operation == "prefill") {
+  if (operation == "prefill") {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
   return "";

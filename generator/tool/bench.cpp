@@ -155,7 +155,7 @@ void add_bench(CLI::App& program, int&) {
       ->delimiter(',')
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--operation", options->operation, "what is timed; decode_spec and state_commit with --on cuda")
+  command->add_option("--operation", options->operation, "what is timed")
       ->check(CLI::IsMember({"decode", "decode_spec", "state_commit", "conv_prefill", "chunk_delta", "prefill"}))
       ->capture_default_str();
   command
@@ -176,9 +176,6 @@ void add_bench(CLI::App& program, int&) {
       return;
     }
     const plan::TuningTable tuning = load_tuning(options->tuning);
-    if (options->on == "cpu" && options->operation != "decode") {
-      throw Failure(kBadUsage, fmt::format("{} has no kernel for the CPU yet: --on cuda", options->operation));
-    }
     if (options->operation != "decode" && options->edges != std::vector<std::string>{"plain"}) {
       throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
                                            options->operation));

@@ -45,6 +45,13 @@ struct Frame {
     old_mxcsr = take(4);
     next_state = take(8);
     if (facts.offsets_operand >= 0) rows = take(8 * kRowPointers);
+    if (facts.rollback != core::Rollback::kNone) {
+      scratch = take(8);
+      for (int* const variable :
+           {&sequence, &first, &tokens, &accepted, &window_offset, &state_slot, &token, &input, &result, &left}) {
+        *variable = take(8);
+      }
+    }
     size = (size + 63) / 64 * 64;
   }
 
@@ -63,6 +70,16 @@ struct Frame {
   int next_state = 0;  // address of the state that the next item begins with
   static constexpr int kRowPointers = 8;
   int rows = 0;  // sequences: addresses and steps of a convolution over rows
+  // Several tokens of a sequence with roll-back, 8 bytes each (draft.h).
+  int scratch = -1;           // address of the thread's scratch memory; no offset where nobody keeps it
+  int sequence = 0;           // that the item is of
+  int first = 0, tokens = 0;  // its rows
+  int accepted = 0;           // tokens of its last launch
+  int window_offset = 0;      // inputs between the window's front and those that the first token looks back at
+  int state_slot = 0;         // of the state that it starts from
+  int token = 0;              // at hand, from 0
+  int input = 0, result = 0;  // addresses of a step of the convolution
+  int left = 0;               // tokens, or records, that a loop has yet to do
 
  private:
   int take(int bytes) {

@@ -22,4 +22,10 @@ ConvPart conv_v(const core::Facts& facts);
 // activated and rounded, and moves the window on by the raw input. Every window element is read once and written once.
 void emit_conv(Context& c, const ConvPart& part, int frame_offset);
 
+// The same of all tokens of a drafted sequence (draft.h), from reg::row on: [token][channels] fp32 to the scratch
+// memory from `offset` on (of value head reg::group for v: behind those of the heads before), `token_bytes` apart. The
+// window keeps the inputs that the state belongs to at its front and those of the tokens behind them; where each token
+// has a slot of its own the oldest of the former is dropped.
+void emit_conv_tokens(Context& c, const ConvPart& part, std::int64_t offset, std::int64_t token_bytes);
+
 }  // namespace gdn::cpu

@@ -19,10 +19,18 @@ const Reg64 kChannel = reg::rdx;  // frame + 4 * channel of the outer loop
 
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
+// Where the rule works, and what it leaves behind.
+struct Rule {
+  const Map& state;     // strides and type of what kState points at
+  bool ahead = true;    // kNextState points at the next head's state, to be asked for
+  bool keep_u = false;  // u takes the place of v
+};
+
 // The vectors of one contiguous row (or of one with a constant stride) of the state, and of the next head's.
 class Row16 {
  public:
-  Row16(Context& c, std::int64_t stride) : c_(c), map_(c.facts.state), stride_(stride) {}
+  Row16(Context& c, const Rule& rule, std::int64_t stride)
+      : c_(c), map_(rule.state), stride_(stride), ahead_(rule.ahead) {}
 
   void load_vector(int target, int index) const { load(c_, target, place(index)); }
 
@@ -41,7 +49,7 @@ class Row16 {
 
   // Lines that hold vectors [begin, end) of the row; a row with strides is too far apart to gain.
   void prefetch(int begin, int end) const {
-    if (stride_ != 1) return;
+    if (stride_ != 1 || !ahead_) return;
     constexpr std::int64_t kLine = 64;
     const std::int64_t vector = kLanes * element_bytes(map_);
     for (std::int64_t byte = begin * vector / kLine * kLine; byte < end * vector; byte += kLine) {
@@ -57,13 +65,15 @@ class Row16 {
   Context& c_;
   const Map& map_;
   std::int64_t stride_;
+  bool ahead_;
 };
 
 // The state's rows run along the key channels: a row stays in registers between the two dot products and the update.
 // zmm0-15 the row, zmm16-23 sums and scalars, or k and q where both fit.
 class RowsOfKeys {
  public:
-  explicit RowsOfKeys(Context& c) : c_(c), n_(c.key_vectors()), row_(c, c.facts.state.inner_stride) {}
+  RowsOfKeys(Context& c, const Rule& rule)
+      : c_(c), rule_(rule), n_(c.key_vectors()), row_(c, rule, rule.state.inner_stride) {}
 
   void emit() {
     if (held()) {
@@ -119,6 +129,7 @@ class RowsOfKeys {
     }
     c_.e.vbroadcastss(zmm(kR2), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
     c_.e.vmulps(zmm(kP2), zmm(kP2), zmm(kR2));
+    if (rule_.keep_u) c_.e.vmovss(c_.e.at(kChannel, c_.frame.v), xmm(kP2));
     c_.e.vfmadd231ps(zmm(kR), zmm(kP2), c_.e.broadcast(reg::frame, c_.frame.key_query));
     c_.e.vextractf32x4(xmm(kR), zmm(kR), imm8(2));
     c_.e.vmovss(c_.e.at(kChannel, c_.frame.o), xmm(kR));
@@ -133,13 +144,14 @@ class RowsOfKeys {
       }
     }
     row_.store_vectors(0, n_, 0);
-    const std::int64_t step = c_.facts.state.outer_stride * element_bytes(c_.facts.state);
+    const std::int64_t step = rule_.state.outer_stride * element_bytes(rule_.state);
     emit_advance(c_, kState, step);
-    emit_advance(c_, kNextState, step);
+    if (rule_.ahead) emit_advance(c_, kNextState, step);
     c_.e.add(kChannel, 4);
   }
 
   Context& c_;
+  Rule rule_;
   int n_;
   Row16 row_;
 };
@@ -148,7 +160,7 @@ class RowsOfKeys {
 // updates it, from the cache. zmm0-11 p, then u; zmm12-23 r, then o.
 class RowsOfValues {
  public:
-  explicit RowsOfValues(Context& c) : c_(c), row_(c, 1) {}
+  RowsOfValues(Context& c, const Rule& rule) : c_(c), rule_(rule), row_(c, rule, 1) {}
 
   void emit() {
     const int vectors = c_.value_vectors();
@@ -162,7 +174,7 @@ class RowsOfValues {
   static constexpr int kMaxStrip = 12;
   static constexpr int kP = 0, kR = 12, kValue = 24, kValues = 4, kDecay = 28;
 
-  std::int64_t row_bytes() const { return c_.facts.state.inner_stride * element_bytes(c_.facts.state); }
+  std::int64_t row_bytes() const { return rule_.state.inner_stride * element_bytes(rule_.state); }
 
   void columns(int begin, int end) const {
     const int n = end - begin;
@@ -196,6 +208,7 @@ class RowsOfValues {
       const int offset = 64 * (begin + i);
       c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(reg::frame, c_.frame.v + offset));
       c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue));
+      if (rule_.keep_u) c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.v + offset), zmm(kP + i));
       if (!c_.by_channel()) c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kDecay));
       c_.e.vfmadd231ps(zmm(kR + i), zmm(kP + i), c_.e.broadcast(reg::frame, c_.frame.key_query));
       c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.o + offset), zmm(kR + i));
@@ -216,16 +229,43 @@ class RowsOfValues {
         row_.store_vectors(begin + first, begin + last, kValue);
       }
       emit_advance(c_, kState, row_bytes());
-      emit_advance(c_, kNextState, row_bytes());
+      if (rule_.ahead) emit_advance(c_, kNextState, row_bytes());
       c_.e.add(kChannel, 4);
     });
     c_.e.mov(kState, reg::rsi);
-    emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
+    if (rule_.ahead) emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
   }
 
   Context& c_;
+  Rule rule_;
   Row16 row_;
 };
+
+// By channel, the sums take k and q times the decay.
+void decay_keys_and_queries(Context& c) {
+  if (!c.by_channel()) return;
+  for (int i = 0; i < c.key_vectors(); ++i) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.decays + 64 * i));
+    c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.k + 64 * i));
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_k + 64 * i), zmm(1));
+    c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.q + 64 * i));
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_q + 64 * i), zmm(1));
+  }
+}
+
+void apply(Context& c, const Rule& rule) {
+  if (state_runs_along_values(rule.state)) {
+    RowsOfValues(c, rule).emit();
+  } else {
+    RowsOfKeys(c, rule).emit();
+  }
+  if (c.facts.round_o == DType::kFp32) return;
+  for (int i = 0; i < c.value_vectors(); ++i) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.o + 64 * i));
+    round_to(c, 0, c.facts.round_o);
+    c.e.vmovaps(c.e.at(reg::frame, c.frame.o + 64 * i), zmm(0));
+  }
+}
 
 }  // namespace
 
@@ -239,18 +279,12 @@ void emit_key_query(Context& c) {
   c.e.vmovss(c.e.at(reg::frame, c.frame.key_query), xmm(0));
 }
 
+bool state_runs_along_values(const Map& state) { return state.inner_stride != 1 && state.outer_stride == 1; }
+
 void emit_delta(Context& c) {
   c.e.comment("delta rule");
   const Map& state = c.facts.state;
-  if (c.by_channel()) {
-    for (int i = 0; i < c.key_vectors(); ++i) {
-      c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.decays + 64 * i));
-      c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.k + 64 * i));
-      c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_k + 64 * i), zmm(1));
-      c.e.vmulps(zmm(1), zmm(0), c.e.at(reg::frame, c.frame.q + 64 * i));
-      c.e.vmovaps(c.e.at(reg::frame, c.frame.decayed_q + 64 * i), zmm(1));
-    }
-  }
+  decay_keys_and_queries(c);
   emit_pointer(c, kState, state, Row::kSlot);
   Mark& last = c.e.mark("last_head");
   c.e.mov(kNextState, c.e.at(reg::frame, c.frame.next_state));
@@ -260,18 +294,13 @@ void emit_delta(Context& c) {
   c.e.mov(kNextState, kState);
   emit_advance(c, kNextState, state.group_stride * element_bytes(state));
   c.e.bind(last);
+  apply(c, {state});
+}
 
-  if (state.inner_stride != 1 && state.outer_stride == 1) {
-    RowsOfValues(c).emit();
-  } else {
-    RowsOfKeys(c).emit();
-  }
-  if (c.facts.round_o == DType::kFp32) return;
-  for (int i = 0; i < c.value_vectors(); ++i) {
-    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.o + 64 * i));
-    round_to(c, 0, c.facts.round_o);
-    c.e.vmovaps(c.e.at(reg::frame, c.frame.o + 64 * i), zmm(0));
-  }
+void emit_delta_in_place(Context& c, const Map& state) {
+  c.e.comment("delta rule");
+  decay_keys_and_queries(c);
+  apply(c, {state, false, true});
 }
 
 }  // namespace gdn::cpu

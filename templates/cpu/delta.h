@@ -19,4 +19,12 @@ void emit_key_query(Context& c);
 // say) into it. While the state streams through, the state of the next head is prefetched into L2.
 void emit_delta(Context& c);
 
+// The same on a state at the address in r8, which is laid out as `state` says; nothing is prefetched. Leaves u in place
+// of v.
+void emit_delta_in_place(Context& c, const core::Map& state);
+
+// Whether neighbours of a state are value channels: its rows then run along these, else along the key channels. The
+// order of the sums follows.
+bool state_runs_along_values(const core::Map& state);
+
 }  // namespace gdn::cpu

@@ -70,6 +70,8 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   }
   GDN_INSTRUCTION(add)
   GDN_INSTRUCTION(and_)
+  GDN_INSTRUCTION(cmovg)
+  GDN_INSTRUCTION(cmovl)
   GDN_INSTRUCTION(cmp)
   GDN_INSTRUCTION(dec)
   GDN_INSTRUCTION(div)
@@ -151,10 +153,12 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   }
   GDN_JUMP(jae)
   GDN_JUMP(jb)
+  GDN_JUMP(jg)
   GDN_JUMP(jge)
   GDN_JUMP(jle)
   GDN_JUMP(jmp)
   GDN_JUMP(jnz)
+  GDN_JUMP(js)
   GDN_JUMP(jz)
 #undef GDN_JUMP
   void call(const Mark& target) {

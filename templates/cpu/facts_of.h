@@ -160,6 +160,23 @@ Kernel kernel_of(std::string_view operation, std::string_view target) {
   return generate(plan_of<F>(operation, target));
 }
 
+// What only operations over drafted sequences have.
+template <class F>
+void add_drafts(core::KernelPlan& plan) {
+  core::Facts& f = plan.facts;
+  f.offset_dtype = dtype_of<typename F::Offset>();
+  f.offsets_operand = F::kOffsetsOperand;
+  f.tokens = F::kTokens;
+  f.rollback = F::kRollback;
+  f.counts = F::kCounts;
+  f.accepted_dtype = dtype_of<typename F::Accepted>();
+  f.accepted_operand = F::kAcceptedOperand;
+  f.intermediate = map_of<F, typename F::Intermediate>(core::HeadKind::kValue);
+  f.record_k = map_of<F, typename F::RecordK>(core::HeadKind::kKey);
+  f.record_u = map_of<F, typename F::RecordU>(core::HeadKind::kValue);
+  f.record_decay = map_of<F, typename F::RecordDecay>(core::HeadKind::kValue);
+}
+
 // What only operations over sequences have.
 template <class F>
 void add_sequences(core::KernelPlan& plan) {

@@ -10,6 +10,7 @@
 #include "cpu/conv_sequence.h"
 #include "cpu/copy.h"
 #include "cpu/delta.h"
+#include "cpu/drafts.h"
 #include "cpu/gates.h"
 #include "cpu/item.h"
 #include "cpu/kernel.h"
@@ -233,11 +234,29 @@ void norm_quant(Context& c) {
   });
 }
 
+// Of drafts: where the scheme of roll-back keeps what undoes them.
+std::vector<Need> draft_needs(const Facts& f) {
+  std::vector<Need> needs = {{"state", f.state, f.key_dim},
+                             {"conv_state of q", f.window_q, f.key_dim},
+                             {"conv_state of k", f.window_k, f.key_dim},
+                             {"conv_state of v", f.window_v, f.value_dim}};
+  if (f.rollback == core::Rollback::kIntermediate) {
+    needs.push_back({"intermediate_state", f.intermediate, f.key_dim});
+  }
+  if (f.rollback == core::Rollback::kReplay) {
+    needs.push_back({"record_k", f.record_k, f.key_dim});
+    needs.push_back({"record_u", f.record_u, f.value_dim});
+    needs.push_back({"record_decay", f.record_decay, decays(f)});
+  }
+  return needs;
+}
+
 struct Operation {
   std::string_view name;
   bool slots;
   std::vector<Need> (*needs)(const Facts&);
   void (*emit)(Context&);
+  std::int64_t (*scratch)(const Facts&) = nullptr;  // bytes a thread
 };
 
 const Operation kOperations[] = {
@@ -246,6 +265,9 @@ const Operation kOperations[] = {
        return conv_needs(f) + gate_needs(f) + norm_needs(f) + std::vector<Need>{{"state", f.state, f.key_dim}};
      },
      decode},
+    {"decode_spec", true, [](const Facts& f) { return conv_needs(f) + gate_needs(f) + norm_needs(f) + draft_needs(f); },
+     emit_decode_spec, decode_spec_scratch},
+    {"state_commit", true, draft_needs, emit_state_commit, state_commit_scratch},
     {"unpack", false,
      [](const Facts& f) {
        return std::vector<Need>{{"q", f.in_q, f.key_dim},
@@ -376,11 +398,12 @@ Kernel generate(const core::KernelPlan& plan) {
     Context context{emitter, facts, Frame(facts)};
     operation.emit(context);
     Emitter::Program program = emitter.finish(title(plan));
-    return Kernel(program.code, std::move(program.listing));
+    return Kernel(program.code, std::move(program.listing),
+                  operation.scratch == nullptr ? 0 : operation.scratch(facts));
   }
   refuse(plan,
-         "the operations are decode, unpack, conv_update, gating, delta_update, norm_quant, conv_prefill and "
-         "chunk_delta");
+         "the operations are decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, "
+         "conv_prefill and chunk_delta");
 }
 
 }  // namespace gdn::cpu

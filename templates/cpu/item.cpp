@@ -148,11 +148,11 @@ void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padd
   }
 }
 
-void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::function<void()>& body) {
+void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item_body,
+                    const std::function<void(const Mark& next)>& behind) {
   const Reg64 saved[] = {reg::slot, reg::end, reg::item, reg::group, reg::row, reg::key_head};
   Mark& done = c.e.mark("done");
   Mark& item = c.e.mark("item");
-  Mark& padded = c.e.mark("padded");
   Mark& next = c.e.mark("next_item");
 
   for (const Reg64& r : saved) c.e.push(r);
@@ -162,6 +162,7 @@ void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::f
   c.e.mov(c.e.at(reg::frame, c.frame.old_stack), reg::rax);
   c.e.vstmxcsr(c.e.at(reg::frame, c.frame.old_mxcsr));
   c.e.vldmxcsr(c.e.scalar_bits(kMxcsr));
+  if (c.frame.scratch >= 0) c.e.mov(c.e.at(reg::frame, c.frame.scratch), reg::rcx);
   c.e.mov(reg::item, reg::rsi);
   c.e.mov(reg::end, reg::rdx);
   c.e.cmp(reg::item, reg::end);
@@ -175,9 +176,7 @@ void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::f
   c.e.mov(reg::key_head, reg::rdx);
 
   c.e.bind(item);
-  const bool slots = c.facts.slots_operand >= 0;
-  if (slots) emit_slot(c, reg::slot, reg::row, padded);
-  body();
+  item_body(next);
   c.e.bind(next);
   c.e.inc(reg::key_head);
   c.e.cmp(reg::key_head, c.facts.key_heads);
@@ -196,13 +195,26 @@ void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::f
   for (std::size_t i = std::size(saved); i-- > 0;) c.e.pop(saved[i]);
   c.e.vzeroupper();
   c.e.ret();
+  behind(next);
+}
 
-  if (!slots) return;
-  c.e.bind(padded);
-  if (c.facts.padded_output == core::PaddedOutput::kZero) {
-    for (const Map* const map : outputs) zero_output(c, *map);
-  }
-  c.e.jmp(next);
+void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::function<void()>& body) {
+  const bool slots = c.facts.slots_operand >= 0;
+  Mark& padded = c.e.mark("padded");
+  emit_item_loop(
+      c,
+      [&](const Mark&) {
+        if (slots) emit_slot(c, reg::slot, reg::row, padded);
+        body();
+      },
+      [&](const Mark& next) {
+        if (!slots) return;
+        c.e.bind(padded);
+        if (c.facts.padded_output == core::PaddedOutput::kZero) {
+          for (const Map* const map : outputs) zero_output(c, *map);
+        }
+        c.e.jmp(next);
+      });
 }
 
 }  // namespace gdn::cpu

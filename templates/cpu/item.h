@@ -45,8 +45,13 @@ void emit_zero_head(Context& c, const core::Map& map);
 // padding too, so that no index reaches foreign memory. Changes rax.
 void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padding);
 
-// The whole function: `body` does one item. With slots, rows of padding skip it and get zeros in `outputs` (or nothing,
-// as the facts say).
+// The whole function around an item: `item` does one, with reg::row, reg::key_head and reg::item set, and goes on to
+// `next` where there is nothing to do; `behind` emits what stands behind the function's end.
+void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item,
+                    const std::function<void(const Mark& next)>& behind);
+
+// The same for operations of one token a row, whose slot is reg::slot. With slots, rows of padding skip it and get
+// zeros in `outputs` (or nothing, as the facts say).
 void emit_items(Context& c, const std::vector<const core::Map*>& outputs, const std::function<void()>& body);
 
 }  // namespace gdn::cpu
