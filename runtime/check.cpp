@@ -33,7 +33,7 @@ bool has_leading(const Operand& operand) { return operand.leading != Leading::kN
 
 // What a launch is over.
 struct Extents {
-  int rows, sequences, slots;
+  int rows, sequences, slots, snapshots;
 };
 
 // Sequences of a launch: of one token each, unless an operand says where each begins.
@@ -44,7 +44,16 @@ int sequences_of(const KernelPlan& plan, int rows, const Views& views) {
   return offsets.sizes.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(offsets.sizes[0] - 1, 0, kMost));
 }
 
-// Rows, sequences or slots that the launch may touch.
+// Snapshots that a launch takes; none where the rows are not given.
+int snapshots_of(const KernelPlan& plan, const Views& views) {
+  const int rows = plan.facts.snapshot_rows_operand;
+  if (rows < 0 || views[static_cast<std::size_t>(rows)].data == nullptr) return 0;
+  const View& view = views[static_cast<std::size_t>(rows)];
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+  return view.sizes.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(view.sizes[0], 0, kMost));
+}
+
+// Rows, sequences, slots or snapshots that the launch may touch.
 std::int64_t extent(const Operand& operand, const Extents& extents) {
   switch (operand.leading) {
     case Leading::kToken:
@@ -55,6 +64,8 @@ std::int64_t extent(const Operand& operand, const Extents& extents) {
       return extents.slots;
     case Leading::kScaleGroup:
       return operand.inner;
+    case Leading::kSnapshot:
+      return extents.snapshots;
     case Leading::kNone:
       return 1;
   }
@@ -127,6 +138,11 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
     fail(Code::kSizeMismatch, plan, operand,
          fmt::format("the launch has {} sequences, and the view has only {}: sizes {}", extents.sequences,
                      view.sizes[0], list(view.sizes)));
+  }
+  if (operand.leading == Leading::kSnapshot && view.sizes[0] != extents.snapshots) {
+    fail(Code::kSizeMismatch, plan, operand,
+         fmt::format("snapshot_rows names {} snapshots and the view has another number: sizes {}", extents.snapshots,
+                     list(view.sizes)));
   }
   if (operand.leading == Leading::kSlot && view.sizes[0] != extents.slots) {
     fail(Code::kSizeMismatch, plan, operand,
@@ -347,7 +363,7 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
          fmt::format("{} views given, {} wanted, in this order: {}", views.size(), names.size(),
                      fmt::join(names, ", ")));
   }
-  const Extents extents{rows, sequences_of(plan, rows, views), slots};
+  const Extents extents{rows, sequences_of(plan, rows, views), slots, snapshots_of(plan, views)};
   if (extents.sequences < 1) {
     const Operand& offsets = plan.operands[static_cast<std::size_t>(plan.facts.offsets_operand)];
     fail(Code::kSizeMismatch, plan, offsets,
@@ -377,6 +393,9 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
   for (std::size_t i = 0; i < views.size(); ++i) {
     args.operand[i] = views[i].data;
     args.stride[i] = views[i].data == nullptr ? 0 : leading_stride(plan.operands[i], views[i]);
+  }
+  if (const int snapshots = plan.facts.snapshot_rows_operand; snapshots >= 0) {
+    args.stride[snapshots] = snapshots_of(plan, views);
   }
   args.rows = rows;
   args.sequences = sequences_of(plan, rows, views);

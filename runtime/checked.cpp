@@ -105,6 +105,7 @@ bool checked_mode() {
 }
 
 void check_contents(const KernelPlan& plan, const Args& args, const OperandReader& reader, Moment moment) {
+  if (moment == Moment::kBefore) check_snapshots(plan, args, reader);
   const int operand_of_slots = plan.facts.slots_operand;
   if (operand_of_slots < 0 || args.operand[operand_of_slots] == nullptr) return;
   if (plan.facts.rollback != core::Rollback::kNone) {

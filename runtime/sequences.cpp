@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <string>
 
@@ -175,7 +176,73 @@ std::vector<DraftedSequence> read_sequences(const KernelPlan& plan, const Args& 
   return Reader(plan, args, reader, moment).run();
 }
 
+namespace {
+
+// `count` integers side by side.
+std::vector<std::int64_t> read_numbers(const OperandReader& reader, core::DType dtype, const void* from, int count) {
+  const std::size_t size = core::size_of(dtype), wanted = static_cast<std::size_t>(count);
+  std::vector<std::uint8_t> bytes(wanted * size);
+  reader.read(bytes.data(), from, bytes.size());
+  std::vector<std::int64_t> numbers;
+  for (std::size_t i = 0; i < wanted; ++i) {
+    std::int64_t wide = 0;
+    std::int32_t narrow = 0;
+    if (dtype == core::DType::kInt64) {
+      std::memcpy(&wide, bytes.data() + i * size, sizeof(wide));
+    } else {
+      std::memcpy(&narrow, bytes.data() + i * size, sizeof(narrow));
+      wide = narrow;
+    }
+    numbers.push_back(wide);
+  }
+  return numbers;
+}
+
+}  // namespace
+
+void check_snapshots(const KernelPlan& plan, const Args& args, const OperandReader& reader) {
+  const core::Facts& facts = plan.facts;
+  if (!facts.snapshots || args.operand[facts.snapshot_rows_operand] == nullptr ||
+      args.operand[facts.snapshot_slots_operand] == nullptr) {
+    return;
+  }
+  const auto count = static_cast<int>(args.stride[facts.snapshot_rows_operand]);
+  const std::vector<std::int64_t> rows =
+      read_numbers(reader, facts.offset_dtype, args.operand[facts.snapshot_rows_operand], count);
+  const std::vector<std::int64_t> slots =
+      read_numbers(reader, facts.slot_dtype, args.operand[facts.snapshot_slots_operand], count);
+  std::map<std::int64_t, std::string> owner;
+  if (const void* own = args.operand[facts.slots_operand]; own != nullptr) {
+    const std::vector<std::int64_t> of = read_numbers(reader, facts.slot_dtype, own, args.sequences);
+    for (std::size_t i = 0; i < of.size(); ++i) owner.emplace(of[i], fmt::format("sequence {}", i));
+  } else {
+    for (int i = 0; i < args.sequences; ++i) owner.emplace(i, fmt::format("sequence {}", i));
+  }
+  std::int64_t before = -1;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] <= before || rows[i] >= args.rows) {
+      fail(
+          Code::kBadArgument, plan,
+          fmt::format("snapshot {} is behind row {}, and the one before behind row {}: rows ascend, and the launch has "
+                      "rows 0 to {}",
+                      i, rows[i], before, args.rows - 1));
+    }
+    before = rows[i];
+    if (is_padding(facts.padding, slots[i])) continue;
+    if (slots[i] < 0 || slots[i] >= args.slots) {
+      fail(Code::kSlotOutOfRange, plan,
+           fmt::format("snapshot {} has slot {}, and the pools have slots 0 to {}", i, slots[i], args.slots - 1));
+    }
+    const auto [at, first] = owner.emplace(slots[i], fmt::format("snapshot {}", i));
+    if (first) continue;
+    fail(Code::kSlotRepeated, plan,
+         fmt::format("snapshot {} has slot {}, which {} has: a snapshot needs a slot of its own", i, slots[i],
+                     at->second));
+  }
+}
+
 void check_indices(const KernelPlan& plan, const Args& args, const OperandReader& reader) {
+  check_snapshots(plan, args, reader);
   const int operand = plan.facts.slots_operand;
   if (operand < 0 || args.operand[operand] == nullptr) return;
   if (plan.facts.rollback != Rollback::kNone) {

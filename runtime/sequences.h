@@ -25,8 +25,13 @@ struct DraftedSequence {
 std::vector<DraftedSequence> read_sequences(const core::KernelPlan& plan, const Args& args, const OperandReader& reader,
                                             Moment moment);
 
-// The indices of a launch, whatever its operation: what read_sequences and check_slots throw. Nothing for an operation
-// without slots.
+// The snapshots of a launch of prefill. Throws Error: kBadArgument for rows that do not ascend or are not the launch's,
+// kSlotOutOfRange and kSlotRepeated for slots, which no other snapshot and no sequence of the launch may have. Nothing
+// for a plan, or a launch, without snapshots.
+void check_snapshots(const core::KernelPlan& plan, const Args& args, const OperandReader& reader);
+
+// The indices of a launch, whatever its operation: what read_sequences, check_snapshots and check_slots throw. Nothing
+// for an operation without slots.
 void check_indices(const core::KernelPlan& plan, const Args& args, const OperandReader& reader);
 
 // Whether a slot index marks padding.

@@ -257,6 +257,10 @@ std::string facts_type(const plan::Planned& planned) {
     text += alias("RoundPrefillQk", element(f.round_prefill_qk), "prefill.qk");
     text += alias("Flag", element(f.flag_dtype), "prefill.flags");
     text += integer("kFlagsOperand", f.flags_operand, "where has_initial_state stands; -1: the operation takes none");
+    if (f.snapshots) {
+      text += integer("kSnapshotRowsOperand", f.snapshot_rows_operand, "where snapshot_rows stands");
+      text += integer("kSnapshotSlotsOperand", f.snapshot_slots_operand, "where snapshot_slots stands");
+    }
     if (const int workspace = core::workspace_operand(plan); workspace >= 0) {
       text += integer("kWorkspaceOperand", workspace, "where the workspace stands");
     }

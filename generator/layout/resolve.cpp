@@ -249,6 +249,7 @@ core::Facts numbers_of(const spec::Spec& spec) {
     facts.chunk = *spec.prefill.chunk;
     facts.initial_states = *spec.prefill.initial_states;
     facts.final_states = *spec.prefill.final_states;
+    facts.snapshots = *spec.prefill.snapshots;
     facts.round_prefill_qk = *spec.prefill.qk;
     if (facts.initial_states == core::InitialStates::kFlagged) facts.flag_dtype = *spec.prefill.flags;
   }

@@ -168,6 +168,10 @@ class Comparison {
           buffer_.leading == Leading::kToken && row >= sequence.first && row < sequence.first + sequence.tokens;
       if (its_slot || its_row) return number;
     }
+    for (const Snapshot& snapshot : problem_.snapshots()) {
+      ++number;
+      if (buffer_.leading == Leading::kSlot && !snapshot.padding && snapshot.slot == row) return number;
+    }
     return 0;
   }
 
@@ -201,6 +205,9 @@ class Comparison {
       text = fmt::format("slot {}", row);
       for (std::size_t i = 0; i < problem_.sequences().size(); ++i) {
         if (problem_.sequences()[i].slot == row) text += fmt::format(" (sequence {})", i);
+      }
+      for (const Snapshot& snapshot : problem_.snapshots()) {
+        if (!snapshot.padding && snapshot.slot == row) text += fmt::format(" (snapshot behind row {})", snapshot.row);
       }
       for (int r = 0; r < problem_.rows() && problem_.sequences().empty(); ++r) {
         if (problem_.row_slot(r) == row) text += fmt::format(" (row {})", r);

@@ -20,6 +20,7 @@ enum class Leading : std::uint8_t {
   kSlot,
   kSequence,
   kScaleGroup,  // scales group by group, in each a number a token
+  kSnapshot,    // states that a prefill keeps on the way
 };
 enum class HeadsOf : std::uint8_t { kNone, kKey, kValue };
 

@@ -106,7 +106,8 @@ void Operands::add_prefill() {
   if (!*spec_.prefill.enabled) throw std::invalid_argument(fmt::format("{}: prefill is none", *spec_.name));
   const bool conv = operation_ != "chunk_delta", rule = operation_ != "conv_prefill", whole = conv && rule;
   const bool ends = *spec_.prefill.final_states;
-  const bool pools = ends || *spec_.prefill.initial_states != core::InitialStates::kNone;
+  const bool kept = *spec_.prefill.snapshots, writes = ends || kept;
+  const bool pools = writes || *spec_.prefill.initial_states != core::InitialStates::kNone;
   if (whole) {
     add_inputs({"q", "k", "v", "z", "b", "a"});
   } else if (conv) {
@@ -124,12 +125,16 @@ void Operands::add_prefill() {
       add_named(spec_.parameters, "norm_bias", Kind::kParameter);
     }
   }
-  if (conv && pools) add_named(spec_.pools, "conv_state", Kind::kPool, ends);
-  if (rule && pools) add_named(spec_.pools, "state", Kind::kPool, ends);
+  if (conv && pools) add_named(spec_.pools, "conv_state", Kind::kPool, writes);
+  if (rule && pools) add_named(spec_.pools, "state", Kind::kPool, writes);
   add_slots(Leading::kSequence);
   add_indices("cu_seqlens", *spec_.prefill.offsets, offsets_);
   if (*spec_.prefill.initial_states == core::InitialStates::kFlagged) {
     add_indices("has_initial_state", *spec_.prefill.flags, flags_);
+  }
+  if (kept) {
+    add_indices("snapshot_rows", *spec_.prefill.offsets, snapshot_rows_, Leading::kSnapshot);
+    add_indices("snapshot_slots", *spec_.slots.dtype, snapshot_slots_, Leading::kSnapshot);
   }
   if (whole) {
     add_named(spec_.outputs, "out", Kind::kOutput);
@@ -202,11 +207,11 @@ void Operands::add_slots(Leading leading) {
   maps_.push_back(map);
 }
 
-void Operands::add_indices(const char* name, core::DType dtype, int& index) {
+void Operands::add_indices(const char* name, core::DType dtype, int& index, Leading leading) {
   index = static_cast<int>(list_.size());
   list_.push_back({name, Kind::kIndices, nullptr, dtype, false, false});
   TensorMap map;
-  map.leading = Leading::kSequence;
+  map.leading = leading;
   map.inner = 1;
   maps_.push_back(map);
 }

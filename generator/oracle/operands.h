@@ -45,10 +45,12 @@ class Operands {
   const std::vector<OperandInfo>& list() const { return list_; }
   const TensorMap& map(int operand) const { return maps_[static_cast<std::size_t>(operand)]; }
   bool has_slots() const { return slots_ >= 0; }
-  int slots() const { return slots_; }        // index of the slots operand, -1 if there is none
-  int offsets() const { return offsets_; }    // of cu_seqlens
-  int flags() const { return flags_; }        // of has_initial_state
-  int seed() const { return seed_; }          // of the seed that states are rounded by, -1 if there is none
+  int slots() const { return slots_; }                  // index of the slots operand, -1 if there is none
+  int offsets() const { return offsets_; }              // of cu_seqlens
+  int flags() const { return flags_; }                  // of has_initial_state
+  int seed() const { return seed_; }                    // of the seed that states are rounded by, -1 if there is none
+  int snapshot_rows() const { return snapshot_rows_; }  // -1 if none are kept
+  int snapshot_slots() const { return snapshot_slots_; }
   int accepted() const { return accepted_; }  // of accepted
   bool prefills() const;                      // several tokens a sequence, in the order of cu_seqlens
   bool drafts() const;                        // the same, few of them and with roll-back; and state_commit
@@ -69,7 +71,7 @@ class Operands {
   void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
   void add_seed();
   void add_slots(Leading leading = Leading::kToken);
-  void add_indices(const char* name, core::DType dtype, int& index);
+  void add_indices(const char* name, core::DType dtype, int& index, Leading leading = Leading::kSequence);
   void add_prefill();
   void bind();
 
@@ -78,7 +80,7 @@ class Operands {
   std::vector<OperandInfo> list_;
   std::vector<TensorMap> maps_;
   std::vector<std::pair<std::string, BoundPart>> parts_;
-  int slots_ = -1, offsets_ = -1, flags_ = -1, accepted_ = -1, seed_ = -1;
+  int slots_ = -1, offsets_ = -1, flags_ = -1, accepted_ = -1, seed_ = -1, snapshot_rows_ = -1, snapshot_slots_ = -1;
 };
 
 }  // namespace gdn::oracle

@@ -16,6 +16,24 @@ namespace {
 // A chunk and one more, none, a few, two chunks and a rest, one.
 std::vector<int> usual_lengths(int chunk) { return {chunk + 1, 0, 7, 2 * chunk + 5, 1}; }
 
+// Rows of a prefill whose states are kept: of each sequence one inside and the last, of long ones the end of the first
+// chunk; and a row of no sequence.
+std::vector<int> usual_snapshots(const Options& options, int chunk) {
+  std::vector<int> rows;
+  int first = 0;
+  for (std::size_t i = 0; i < options.lengths.size(); ++i) {
+    const int length = options.lengths[i];
+    if (length > 1)
+      rows.push_back(first + Random(options.seed, "snapshot", static_cast<std::int64_t>(i), 0).below(length - 1));
+    if (length > chunk && rows.back() != first + chunk - 1) rows.push_back(first + chunk - 1);
+    if (length > 0) rows.push_back(first + length - 1);
+    first += length;
+  }
+  rows.push_back(first);
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
 Options complete(const Operands& operands, Options options) {
   if (operands.prefills()) {
     if (options.lengths.empty()) options.lengths = usual_lengths(*operands.spec().prefill.chunk);
@@ -23,6 +41,9 @@ Options complete(const Operands& operands, Options options) {
       if (length < 0) throw std::invalid_argument("a sequence has no less than 0 tokens");
     }
     options.rows = static_cast<int>(options.lengths.size());
+    if (operands.snapshot_rows() >= 0 && options.snapshots.empty()) {
+      options.snapshots = usual_snapshots(options, *operands.spec().prefill.chunk);
+    }
   }
   if (options.rows < 1) throw std::invalid_argument("a problem has at least one row");
   if (options.excess_rows < 0) throw std::invalid_argument("excess_rows is not negative");
@@ -41,7 +62,8 @@ Options complete(const Operands& operands, Options options) {
   }
   const int reserved = padding == core::Padding::kZeroOrNegative ? 1 : 0;
   const int each = operands.map(operands.slots()).inner > 1 ? *operands.spec().speculative.tokens : 1;
-  const int needed = (options.rows - options.padding_rows) * each + reserved;
+  const int kept = operands.snapshot_rows() >= 0 ? static_cast<int>(options.snapshots.size()) : 0;
+  const int needed = (options.rows - options.padding_rows) * each + reserved + kept;
   if (options.slots == 0) options.slots = needed + 2;
   if (options.slots < needed) {
     throw std::invalid_argument(
@@ -50,10 +72,11 @@ Options complete(const Operands& operands, Options options) {
   return options;
 }
 
-// Distinct slots in random order; padding in the middle, with more than one of the values that mark it.
-std::vector<std::int64_t> choose_slots(const Operands& operands, const Options& options) {
+// Distinct slots in random order; padding in the middle, with more than one of the values that mark it. `free` gets the
+// slots that are left.
+std::vector<std::int64_t> choose_slots(const Operands& operands, const Options& options,
+                                       std::vector<std::int64_t>& free) {
   const bool zero_is_padding = *operands.spec().slots.padding == core::Padding::kZeroOrNegative;
-  std::vector<std::int64_t> free;
   for (int slot = zero_is_padding ? 1 : 0; slot < options.slots; ++slot) free.push_back(slot);
   Random random(options.seed, "slots", 0, 0);
   for (int i = static_cast<int>(free.size()) - 1; i > 0; --i) std::swap(free[i], free[random.below(i + 1)]);
@@ -111,6 +134,7 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
       buffer.rows = options_.rows + (static_cast<int>(i) == operands_->offsets() ? 1 : 0);
     }
     if (map.leading == Leading::kSlot) buffer.rows = options_.slots;
+    if (map.leading == Leading::kSnapshot) buffer.rows = static_cast<std::int64_t>(options_.snapshots.size());
     std::int64_t elements = buffer.rows * buffer.stride;
     if (map.leading == Leading::kScaleGroup) {
       buffer.stride = buffer.rows + options_.extra_stride;
@@ -119,9 +143,10 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
     buffer.bytes = AlignedBytes(static_cast<std::size_t>(elements) * core::size_of(buffer.dtype));
     buffers_.push_back(std::move(buffer));
   }
+  std::vector<std::int64_t> free;
   if (operands_->has_slots()) {
     Buffer& slots = buffers_[static_cast<std::size_t>(operands_->slots())];
-    const std::vector<std::int64_t> chosen = choose_slots(*operands_, options_);
+    const std::vector<std::int64_t> chosen = choose_slots(*operands_, options_, free);
     const std::size_t each = static_cast<std::size_t>(slots.inner);
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       std::byte* to = slots.row(static_cast<std::int64_t>(i / each)) + i % each * core::size_of(slots.dtype);
@@ -130,6 +155,7 @@ Problem::Problem(const spec::Spec& spec, std::string_view operation, const Optio
   }
   if (operands_->prefills()) {
     lay_out_sequences();
+    draw_snapshots(std::move(free));
   } else {
     draw_sequences();
   }
@@ -186,6 +212,23 @@ void Problem::lay_out_sequences() {
     sequences_.push_back(sequence);
   }
   store(offsets.dtype, offsets.row(options_.rows), first);
+}
+
+// One of them with a slot that is padding, where there are such slots.
+void Problem::draw_snapshots(std::vector<std::int64_t> free) {
+  if (operands_->snapshot_rows() < 0) return;
+  Buffer& rows = buffers_[static_cast<std::size_t>(operands_->snapshot_rows())];
+  Buffer& slots = buffers_[static_cast<std::size_t>(operands_->snapshot_slots())];
+  for (std::size_t i = 0; i < options_.snapshots.size(); ++i) {
+    Snapshot snapshot;
+    snapshot.row = options_.snapshots[i];
+    snapshot.padding = i == 1 && *spec().slots.padding != core::Padding::kNone;
+    snapshot.slot = snapshot.padding ? -1 : free.back();
+    if (!snapshot.padding) free.pop_back();
+    store(rows.dtype, rows.row(static_cast<std::int64_t>(i)), snapshot.row);
+    store(slots.dtype, slots.row(static_cast<std::int64_t>(i)), static_cast<double>(snapshot.slot));
+    snapshots_.push_back(snapshot);
+  }
 }
 
 const TokenRun* Problem::sequence_of(int row) const {

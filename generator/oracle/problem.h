@@ -39,6 +39,8 @@ struct Options {
   std::int64_t extra_stride = 0;  // elements added to the row stride of every tensor whose stride is given at launch
   // Prefill: tokens of each sequence, and `rows` becomes their number; empty: a few of each kind.
   std::vector<int> lengths = {};
+  // Prefill that keeps snapshots: behind which rows, ascending; empty: some in every sequence, one in none.
+  std::vector<int> snapshots = {};
   Keys keys = Keys::kRandom;
   // Prefill where products take nothing wider: q, k and v are rounded to this in place of prefill.qk. The promised
   // errors are those of what is made of them. kFp32: q and k by prefill.qk, and v as it is.
@@ -58,6 +60,13 @@ struct TokenRun {
   int accepted = 0;      // drafts: tokens of the launch before that count, the guaranteed one included; 0: none
   std::int64_t slot = 0;
   std::vector<std::int64_t> slots;  // `slot`, or where each token has its own those, `slot` first
+};
+
+// What a launch of prefill keeps of a sequence on the way: what the token of `row` leaves goes to `slot`.
+struct Snapshot {
+  int row = 0;
+  std::int64_t slot = 0;
+  bool padding = false;  // of the slot: nothing is kept
 };
 
 class Problem {
@@ -82,6 +91,9 @@ class Problem {
   // of state_commit; of others none. In prefill kExcessRows rows behind the last belong to no sequence.
   const std::vector<TokenRun>& sequences() const { return sequences_; }
   static constexpr int kExcessRows = 3;
+
+  // Of a prefill that keeps some, by row.
+  const std::vector<Snapshot>& snapshots() const { return snapshots_; }
 
   // The sequence that a row is a token of; null for a row of none.
   const TokenRun* sequence_of(int row) const;
@@ -109,6 +121,7 @@ class Problem {
   Problem(const spec::Spec& spec, std::string_view operation, const Options& options, const Tag* tag);
   void fill_tokens();
   void lay_out_sequences();
+  void draw_snapshots(std::vector<std::int64_t> free);
   void draw_sequences();
   void write_indices();
 
@@ -119,6 +132,7 @@ class Problem {
   int step_ = 0;
   int rows_ = 0;
   std::vector<TokenRun> sequences_;
+  std::vector<Snapshot> snapshots_;
   std::vector<Buffer> buffers_;
 };
 

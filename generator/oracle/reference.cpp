@@ -111,14 +111,19 @@ class Reference {
         const Values q = conv_token("q", row, windows["q"]), k = conv_token("k", row, windows["k"]);
         const Values v = conv_token("v", row, windows["v"]);
         const Values o = prefill_step(q, k, v, decay(row), betas(row), state);
-        put("out.out", row, gated_norm(o, get("in.z", row)));
+        put_output(row, gated_norm(o, get("in.z", row)));
+      }
+      for (const Snapshot& snapshot : problem_.snapshots()) {
+        if (snapshot.row == row && !snapshot.padding) put_states(snapshot.slot, windows, state);
       }
     }
-    if (!ends) return;
-    for (const auto& [part, window] : windows) {
-      put("conv_state." + part, sequence.slot, window, shifted_rows(spec_.conv));
-    }
-    if (operation != "conv_prefill") put("state", sequence.slot, state);
+    if (ends) put_states(sequence.slot, windows, state);
+  }
+
+  // What a sequence of prefill leaves in a slot.
+  void put_states(std::int64_t slot, const std::map<std::string, Values>& windows, const Values& state) {
+    for (const auto& [part, window] : windows) put("conv_state." + part, slot, window, shifted_rows(spec_.conv));
+    if (operands_.operation() != "conv_prefill") put("state", slot, state);
   }
 
   Values prefill_step(const Values& q, const Values& k, const Values& v, const Values& g, const Values& beta,

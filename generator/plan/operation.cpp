@@ -87,12 +87,16 @@ class Collector {
     uses_.back().optional = true;
     return *this;
   }
-  // Where sequences begin, whose slots they have, and which start from what lies there.
+  // Where sequences begin, whose slots they have, which start from what lies there, and what is kept on the way.
   Collector& sequences() {
     slots(Leading::kSequence).optional();
     indices(Indices::kOffsets, layout_.prefill_offsets, Leading::kSequence);
     if (layout_.numbers.initial_states == core::InitialStates::kFlagged) {
       indices(Indices::kFlags, layout_.numbers.flag_dtype, Leading::kSequence).optional();
+    }
+    if (layout_.numbers.snapshots) {
+      indices(Indices::kSnapshotRows, layout_.prefill_offsets, Leading::kSnapshot).optional();
+      indices(Indices::kSnapshotSlots, layout_.numbers.slot_dtype, Leading::kSnapshot).optional();
     }
     return *this;
   }
@@ -106,9 +110,10 @@ class Collector {
   }
   // Pools that prefill reads where sequences start from them, and writes where their last states are wanted.
   bool prefill_uses_pools() const {
-    return layout_.numbers.final_states || layout_.numbers.initial_states != core::InitialStates::kNone;
+    return prefill_writes() || layout_.numbers.initial_states != core::InitialStates::kNone;
   }
-  Access prefill_access() const { return layout_.numbers.final_states ? Access::kReadWrite : Access::kRead; }
+  bool prefill_writes() const { return layout_.numbers.final_states || layout_.numbers.snapshots; }
+  Access prefill_access() const { return prefill_writes() ? Access::kReadWrite : Access::kRead; }
   // q, k and v between the parts are either raw projections or already convolved: same storage, other numbers.
   Collector& handover(std::string_view part, Access access, std::string_view conv = "") {
     const layout::TensorLayout& tensor = layout_.tensor(fmt::format("handover.{}", part));
@@ -254,6 +259,10 @@ std::string_view name_of(const Use& use) {
       return "accepted";
     case Indices::kSeed:
       return "seed";
+    case Indices::kSnapshotRows:
+      return "snapshot_rows";
+    case Indices::kSnapshotSlots:
+      return "snapshot_slots";
   }
   return "?";
 }
@@ -266,6 +275,9 @@ core::Identity identity_of(const layout::Layout& layout, const Use& use) {
   if (use.indices == Indices::kSeed) return core::make_identity(fmt::format("{} seed", core::to_string(use.dtype)));
   if (use.indices == Indices::kFlags) {
     return core::make_identity(fmt::format("{} [sequence] flags", core::to_string(use.dtype)));
+  }
+  if (use.indices == Indices::kSnapshotRows) {
+    return core::make_identity(fmt::format("{} [snapshot] last rows", core::to_string(use.dtype)));
   }
   if (use.indices == Indices::kAccepted) {
     return core::make_identity(fmt::format("{} [sequence] accepted={}", core::to_string(use.dtype),

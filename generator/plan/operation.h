@@ -33,11 +33,13 @@ bool is_operation(std::string_view name);
 // Integers that say where a launch's rows and sequences are; no spec lists their dimensions.
 enum class Indices : std::uint8_t {
   kNone,
-  kSlots,     // "slots": a slot for each token, for each sequence, or for each token of each sequence
-  kOffsets,   // "cu_seqlens": where each sequence begins
-  kFlags,     // "has_initial_state": whether a sequence starts from what its slot holds
-  kAccepted,  // "accepted": tokens accepted of each sequence's last launch
-  kSeed,      // "seed": what the random roundings of a launch start from
+  kSlots,          // "slots": a slot for each token, for each sequence, or for each token of each sequence
+  kOffsets,        // "cu_seqlens": where each sequence begins
+  kFlags,          // "has_initial_state": whether a sequence starts from what its slot holds
+  kAccepted,       // "accepted": tokens accepted of each sequence's last launch
+  kSeed,           // "seed": what the random roundings of a launch start from
+  kSnapshotRows,   // "snapshot_rows": rows behind which states are kept
+  kSnapshotSlots,  // "snapshot_slots": and where
 };
 
 // One operand before it becomes part of a plan: a tensor of the layout, or indices, and what the operation does with
@@ -56,7 +58,8 @@ struct Use {
 // Throws std::invalid_argument for an unknown operation.
 std::vector<Use> uses(const layout::Layout& layout, std::string_view operation);
 
-// The operand's name in plans: the tensor's, "slots", "cu_seqlens", "has_initial_state", "accepted" or "seed".
+// The operand's name in plans: the tensor's, "slots", "cu_seqlens", "has_initial_state", "snapshot_rows",
+// "snapshot_slots", "accepted" or "seed".
 std::string_view name_of(const Use& use);
 
 // The layout that the owner of such a tensor states for it: its own canonical text with what the values mean to the

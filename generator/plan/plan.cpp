@@ -116,6 +116,14 @@ core::Operand indices_operand(const Use& use, int index, Facts& facts) {
       operand.role = core::Role::kFlags;
       facts.flags_operand = index;
       break;
+    case Indices::kSnapshotRows:
+      operand.role = core::Role::kSnapshots;
+      facts.snapshot_rows_operand = index;
+      break;
+    case Indices::kSnapshotSlots:
+      operand.role = core::Role::kSnapshots;
+      facts.snapshot_slots_operand = index;
+      break;
     case Indices::kAccepted:
       operand.role = core::Role::kCounts;
       facts.accepted_operand = index;
@@ -136,6 +144,7 @@ void forget_prefill(Facts& facts) {
   facts.chunk = none.chunk;
   facts.initial_states = none.initial_states;
   facts.final_states = none.final_states;
+  facts.snapshots = none.snapshots;
   facts.round_prefill_qk = none.round_prefill_qk;
   facts.flag_dtype = none.flag_dtype;
 }
@@ -189,6 +198,7 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   if (f.chunk != 0) {
     text += fmt::format(" prefill(chunk={} initial={} final={} qk={})", f.chunk, static_cast<int>(f.initial_states),
                         f.final_states, core::to_string(f.round_prefill_qk));
+    if (f.snapshots) text += " snapshots";
   }
   if (f.stochastic_state) text += " state(stochastic)";
   if (f.out_scale.present()) {
@@ -237,7 +247,7 @@ void lay_out_prefill(core::KernelPlan& plan) {
   if (plan.operation == "prefill") {
     stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
   }
-  if (plan.operation != "chunk_delta" && f.final_states) {
+  if (plan.operation != "chunk_delta" && (f.final_states || f.snapshots)) {
     stage("prefill_windows", core::Grid::kSequences, f.key_heads);
   }
 }
@@ -361,6 +371,10 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
                        target.name, core::to_string(out), core::to_string(o));
   }
   if (target.family != Family::kCpu) return "";
+  if (prefills(operation) && layout.numbers.snapshots) {
+    return fmt::format("{} on {}: no CPU kernel keeps snapshots (prefill.snapshots: slots) yet", operation,
+                       target.name);
+  }
   if (operation == "prefill") {
     return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }

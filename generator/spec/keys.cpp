@@ -390,7 +390,12 @@ std::vector<Key> make_keys() {
       when(dtype("prefill.qk", GDN_AT(prefill.qk), RuleId::kRoundingDtype,
                  "q and k after the norm and before the scale; stands in prefill for rounding.qk"),
            "prefill.kind is chunked", prefilled),
-      when(only("prefill.snapshots", "none", "states at chosen token positions"), "prefill.kind is chunked", prefilled),
+      when(
+          word(
+              "prefill.snapshots", {say("slots", true), say("none", false)}, GDN_AT(prefill.snapshots), {},
+              "slots: a launch may name rows behind whose tokens state and windows are kept as well, each in a slot of "
+              "the pools (snapshot_rows, snapshot_slots); none: it can't"),
+          "prefill.kind is chunked", prefilled),
       when(integer("speculative.tokens", GDN_AT(speculative.tokens), "tokens",
                    {RuleId::kSpecTokens, RuleId::kSpecWindow},
                    "the most tokens of a sequence in one launch: the guaranteed one and the drafts"),
@@ -520,7 +525,8 @@ constexpr Remark kRemarks[] = {
     {"prefill.final_states", kByEngine, "a decode that continues from a state that nobody wrote"},
     {"prefill.empty", kByEngine, ""},
     {"prefill.qk", kByEngine, "q and k rounded between norm and product in one path only"},
-    {"prefill.snapshots", kByEngine, ""},
+    {"prefill.snapshots", kByEngine,
+     "a prefix cache that hands out a slot whose state nobody wrote, or one without its windows"},
     {"speculative.tokens", kByEngine, "more tokens than a window has room for"},
     {"speculative.scheme", kByEngine, "the state of a rejected token taken for that of the accepted one"},
     {"speculative.counts", kByEngine, "one token too many or too few: the guaranteed one counted by one side only"},
@@ -612,7 +618,6 @@ const std::vector<TensorKey>& tensor_keys() {
        "replay records: beta * (v - S^T k), what is written along k", true, core::Rollback::kReplay},
       {"pools", "record_decay", Leads::kSlot, H::kDecays, false, D::kExact, false,
        "replay records: exp(g), and -1 where the last launch had no such token", true, core::Rollback::kReplay},
-      {"pools", "snapshots", Leads::kSlot, H::kState, false, D::kState, true, "states at chosen token positions"},
       {"pools", "workspace", Leads::kNone, H::kState, false, D::kExact, true, "scratch memory of a launch"},
 
       {"handover", "q", Leads::kToken, H::kKeyChannels, false, D::kActivation, false, "q"},

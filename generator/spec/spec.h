@@ -169,6 +169,7 @@ struct Prefill {
   Located<core::DType> flags;                   // uint8 | int32
   Located<bool> final_states;                   // in_place | none
   Located<core::DType> qk;
+  Located<bool> snapshots;  // slots | none
 };
 
 // Several tokens of a sequence in one launch; only `given` means something where the spec says none.

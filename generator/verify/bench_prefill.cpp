@@ -29,6 +29,7 @@ std::int64_t bytes_of(const core::KernelPlan& plan, const Lengths& lengths) {
     const int times = operand.access == core::Access::kReadWrite ? 2 : 1;
     switch (operand.leading) {
       case core::Leading::kNone:
+      case core::Leading::kSnapshot:  // one
         bytes += row;
         break;
       case core::Leading::kToken:
@@ -57,7 +58,7 @@ class Sequences {
       case oracle::Leading::kToken:
         return rows_of(lengths);
       case oracle::Leading::kSlot:
-        return lengths.sequences + 1;  // slot 0 may be padding
+        return lengths.sequences + 2;  // slot 0 may be padding; the last is a snapshot's
       case oracle::Leading::kSequence:
         return lengths.sequences + (static_cast<int>(operand) == problem.operands().offsets() ? 1 : 0);
       default:
@@ -78,6 +79,10 @@ class Sequences {
         oracle::store(small.dtype, to, static_cast<double>(i + 1));
       } else if (static_cast<int>(operand) == operands.offsets()) {
         oracle::store(small.dtype, to, static_cast<double>(i * lengths.tokens));
+      } else if (static_cast<int>(operand) == operands.snapshot_rows()) {
+        oracle::store(small.dtype, to, lengths.tokens - 1);
+      } else if (static_cast<int>(operand) == operands.snapshot_slots()) {
+        oracle::store(small.dtype, to, lengths.sequences + 1);
       } else if (static_cast<int>(operand) == operands.flags()) {
         oracle::store(small.dtype, to, 1);
       } else {
@@ -93,7 +98,6 @@ class Sequences {
   static oracle::Problem make(const spec::Spec& spec, const std::string& operation) {
     oracle::Options options;
     options.lengths = {128, 0};
-    options.slots = 4;
     return oracle::make_problem(spec, operation, options);
   }
   oracle::Problem problem_;

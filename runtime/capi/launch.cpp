@@ -39,6 +39,8 @@ const char* role_text(core::Role role) {
       return "flags";
     case core::Role::kSeed:
       return "seed";
+    case core::Role::kSnapshots:
+      return "snapshots";
   }
   return "?";
 }

@@ -132,7 +132,10 @@ struct Facts {
   bool final_states = false;
   DType round_prefill_qk = DType::kFp32;  // q and k, normalised and not yet scaled; stands for round_qk
   DType flag_dtype = DType::kUint8;
-  int flags_operand = -1;  // has_initial_state, a number a sequence
+  int flags_operand = -1;           // has_initial_state, a number a sequence
+  bool snapshots = false;           // a launch may name rows whose states are kept
+  int snapshot_rows_operand = -1;   // which; numbers of the offsets' dtype
+  int snapshot_slots_operand = -1;  // and in which slots
 
   // speculative decoding
   int tokens = 1;  // of a sequence in one launch, at most

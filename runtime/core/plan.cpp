@@ -68,7 +68,7 @@ constexpr std::array<Word<Counts>, 2> words(Counts) {
 constexpr std::array<Word<Access>, 3> words(Access) {
   return {{{Access::kRead, "read"}, {Access::kWrite, "write"}, {Access::kReadWrite, "read_write"}}};
 }
-constexpr std::array<Word<Role>, 12> words(Role) {
+constexpr std::array<Word<Role>, 13> words(Role) {
   return {{{Role::kInput, "input"},
            {Role::kParameter, "parameter"},
            {Role::kPool, "pool"},
@@ -80,18 +80,20 @@ constexpr std::array<Word<Role>, 12> words(Role) {
            {Role::kCounts, "counts"},
            {Role::kOffsets, "offsets"},
            {Role::kFlags, "flags"},
-           {Role::kSeed, "seed"}}};
+           {Role::kSeed, "seed"},
+           {Role::kSnapshots, "snapshots"}}};
 }
 constexpr std::array<Word<FloorAt>, 4> words(FloorAt) {
   return {
       {{FloorAt::kNone, "none"}, {FloorAt::kAmax, "amax"}, {FloorAt::kScale, "scale"}, {FloorAt::kReplace, "replace"}}};
 }
-constexpr std::array<Word<Leading>, 5> words(Leading) {
+constexpr std::array<Word<Leading>, 6> words(Leading) {
   return {{{Leading::kNone, "none"},
            {Leading::kToken, "token"},
            {Leading::kSlot, "slot"},
            {Leading::kSequence, "sequence"},
-           {Leading::kScaleGroup, "scale_group"}}};
+           {Leading::kScaleGroup, "scale_group"},
+           {Leading::kSnapshot, "snapshot"}}};
 }
 constexpr std::array<Word<Grid>, 2> words(Grid) {
   return {{{Grid::kTokens, "tokens"}, {Grid::kSequences, "sequences"}}};
@@ -386,6 +388,9 @@ void visit_facts(Visitor& visitor, Value& facts) {
   visitor.field("round_prefill_qk", facts.round_prefill_qk);
   visitor.field("flag_dtype", facts.flag_dtype);
   visitor.field("flags_operand", facts.flags_operand);
+  visitor.field("snapshots", facts.snapshots);
+  visitor.field("snapshot_rows_operand", facts.snapshot_rows_operand);
+  visitor.field("snapshot_slots_operand", facts.snapshot_slots_operand);
   visitor.field("tokens", facts.tokens);
   visitor.field("rollback", facts.rollback);
   visitor.field("counts", facts.counts);

@@ -17,7 +17,7 @@
 
 namespace gdn::core {
 
-constexpr int kPlanFormat = 4;   // of to_text
+constexpr int kPlanFormat = 5;   // of to_text
 constexpr int kTemplateAbi = 5;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
@@ -32,10 +32,11 @@ enum class Role : std::uint8_t {
   kScale,      // quantisation scales
   kRecord,     // replay records and intermediate states of speculative decoding
   kWorkspace,
-  kCounts,   // accepted tokens per sequence
-  kOffsets,  // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
-  kFlags,    // per sequence: 0 is no
-  kSeed,     // one number that a launch's random roundings start from
+  kCounts,     // accepted tokens per sequence
+  kOffsets,    // where each sequence's tokens begin: sequences + 1 numbers, ascending, the first of them 0
+  kFlags,      // per sequence: 0 is no
+  kSeed,       // one number that a launch's random roundings start from
+  kSnapshots,  // rows whose states prefill keeps, and the slots that it keeps them in
 };
 
 enum class Leading : std::uint8_t {
@@ -44,9 +45,10 @@ enum class Leading : std::uint8_t {
   kSlot,
   kSequence,
   kScaleGroup,  // scales that lie group by group: `inner` groups, and in each a number a token, side by side
+  kSnapshot,    // as many as the launch takes snapshots
 };
 
-// "none", "token", "slot", "sequence", "scale_group": as a dimension list names it.
+// "none", "token", "slot", "sequence", "scale_group", "snapshot": as a dimension list names it.
 std::string_view to_string(Leading leading);
 
 struct Operand {

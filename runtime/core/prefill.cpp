@@ -125,10 +125,10 @@ bool holds_hopper_prefill(const Facts& facts) {
     return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
   };
   const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
-  return facts.rule == Rule::kGdn && facts.chunk == sm90::kChunk && facts.key_dim <= 128 && facts.key_dim % 8 == 0 &&
-         facts.value_dim % 8 == 0 && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
-         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype && per_head(facts.in_g) &&
-         per_head(facts.in_beta);
+  return facts.rule == Rule::kGdn && !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim <= 128 &&
+         facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0 && in_pieces(facts.in_q) && in_pieces(facts.in_k) &&
+         in_pieces(facts.in_v) && in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype &&
+         per_head(facts.in_g) && per_head(facts.in_beta);
 }
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {

@@ -69,7 +69,7 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 int workspace_operand(const KernelPlan& plan);
 
 // Whether the kernels can hold an operation of these facts: GDN in chunks of 64, K up to 128, q, k, v and o in 16 bits
-// and 16-byte pieces.
+// and 16-byte pieces, no snapshots.
 bool holds_hopper_prefill(const Facts& facts);
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);

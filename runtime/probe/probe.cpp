@@ -58,7 +58,8 @@ Probe::Probe(const core::KernelPlan& plan, int rows, const Views& views) : plan_
     const View& view = views[i];
     const bool indices = operand.role == core::Role::kSlots || operand.role == core::Role::kOffsets ||
                          operand.role == core::Role::kFlags || operand.role == core::Role::kCounts ||
-                         operand.role == core::Role::kScale || operand.role == core::Role::kSeed;
+                         operand.role == core::Role::kScale || operand.role == core::Role::kSeed ||
+                         operand.role == core::Role::kSnapshots;
     const bool take = !indices && view.data != nullptr;
     data_.push_back(take ? view.data : nullptr);
     first_.push_back(number);

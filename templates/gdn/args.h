@@ -18,7 +18,8 @@ constexpr int kMaxOperands = 32;
 
 struct Args {
   void* operand[kMaxOperands];     // base addresses; null for an operand that the caller leaves out
-  long long stride[kMaxOperands];  // elements between two tokens, sequences or slots of an operand
+  long long stride[kMaxOperands];  // elements between two tokens, sequences or slots of an operand; of snapshot_rows
+                                   // the number of snapshots
   int rows;                        // tokens in this launch, at least 1
   int sequences;                   // sequences in this launch: the offsets operand has one number more; where an
                                    // operation has no such operand every token is a sequence, and this equals rows

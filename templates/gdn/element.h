@@ -96,7 +96,8 @@ struct NoParts {
   using OutScale = Absent;
   using StateScale = Absent;
   static constexpr bool kStochasticState = false;
-  static constexpr int kQuantGroup = 0;  // an output that is not quantised
+  static constexpr int kQuantGroup = 0;                                        // an output that is not quantised
+  static constexpr int kSnapshotRowsOperand = -1, kSnapshotSlotsOperand = -1;  // a prefill that keeps no snapshots
 };
 
 }  // namespace gdn

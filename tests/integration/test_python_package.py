@@ -195,6 +195,19 @@ class PythonPackage(unittest.TestCase):
                      [gdn_gen.View(memory, layout)] + Gating().views()[1:])
         self.failure("bad_argument", self.kernel.launch, ROWS, 0, [])
 
+    def test_gradients_are_refused(self):
+        step = Gating()
+        for wanted in (True, False):
+            tensor = FakeTensor(step.g, 2, 32, [ROWS, HEADS])
+            tensor.requires_grad = wanted
+            if wanted:
+                text = self.failure("unsupported", gdn_gen.View, tensor, step.layout["handover.g"])
+                self.assertIn("requires a gradient", text)
+                self.assertIn("detach()", text)
+                self.assertEqual(tensor.streams, [])
+            else:
+                gdn_gen.View(tensor, step.layout["handover.g"])
+
     def test_dlpack(self):
         step = Gating()
         views = step.views()

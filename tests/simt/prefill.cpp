@@ -291,3 +291,88 @@ TEST_CASE("pools, slots and flags may be left out") {
                       numbered.buffer(name).size_bytes()) == 0);
   }
 }
+
+TEST_CASE("a sequence continued from a snapshot is one long sequence") {
+  // chunk_delta continues from the kept state alone, prefill from the state and the windows beside it.
+  for (const char* operation : {"chunk_delta", "prefill"}) {
+    const spec::Spec spec = test::variant(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + kExact + ".yaml",
+                                          "snapshots: none", "snapshots: slots");
+    const Kernel kernel(spec, operation);
+    constexpr int kFirst = 21, kSecond = 30;
+    oracle::Options options = with_lengths({kFirst + kSecond});
+    options.snapshots = {kFirst - 1};
+    oracle::Problem whole = oracle::make_problem(spec, operation, options);
+    options.lengths = {kSecond};
+    options.snapshots = {kSecond};
+    oracle::Problem second = oracle::make_problem(spec, operation, options);
+    REQUIRE(second.sequences()[0].initial);
+    if (whole.snapshots()[0].padding) REQUIRE(false);
+    kernel.run(whole);
+    for (oracle::Buffer& buffer : second.buffers()) {
+      const oracle::Buffer& from = whole.buffer(buffer.name);
+      if (buffer.kind == oracle::Kind::kInput) {
+        for (int row = 0; row < kSecond; ++row) copy_row(from, kFirst + row, buffer, row);
+      } else if (buffer.kind == oracle::Kind::kPool) {
+        copy_row(from, whole.snapshots()[0].slot, buffer, second.sequences()[0].slot);
+      }
+    }
+    kernel.run(second);
+    const char* const out = std::string(operation) == "prefill" ? "out" : "handover.o";
+    for (int row = 0; row < kSecond; ++row) {
+      INFO(operation << ", row " << row);
+      CHECK(error_of(row_of(second.buffer(out), row), row_of(whole.buffer(out), kFirst + row)) < 1e-5);
+    }
+    CHECK(error_of(row_of(second.buffer("state"), second.sequences()[0].slot),
+                   row_of(whole.buffer("state"), whole.sequences()[0].slot)) < 1e-5);
+  }
+}
+
+TEST_CASE("snapshots that no caller should name") {
+  const Kernel kernel(test::fuzz("fuzz_snapshots"), "prefill");
+  const auto thrown = [&](const std::function<void(oracle::Problem&)>& spoil) {
+    oracle::Problem problem = oracle::make_problem(kernel.spec, "prefill", with_lengths({20, 12}));
+    spoil(problem);
+    return test::thrown_by([&] { kernel.run(problem); });
+  };
+  const auto put = [](oracle::Buffer& buffer, int i, std::int64_t value) {
+    oracle::store(buffer.dtype, buffer.row(i), static_cast<double>(value));
+  };
+  const test::Thrown falling = thrown([&](auto& p) { put(p.buffer("snapshot_rows"), 2, 0); });
+  CHECK(falling.has("rows ascend"));
+  const test::Thrown beyond = thrown([&](auto& p) { put(p.buffer("snapshot_rows"), 4, p.rows()); });
+  CHECK(beyond.has("the launch has rows 0 to"));
+  const test::Thrown outside = thrown([&](auto& p) { put(p.buffer("snapshot_slots"), 0, p.slots()); });
+  REQUIRE(outside.code);
+  CHECK(*outside.code == runtime::Code::kSlotOutOfRange);
+  const test::Thrown taken = thrown([&](auto& p) { put(p.buffer("snapshot_slots"), 0, p.sequences()[1].slot); });
+  REQUIRE(taken.code);
+  CHECK(*taken.code == runtime::Code::kSlotRepeated);
+  CHECK(taken.has("which sequence 1 has"));
+  const test::Thrown twice = thrown([&](auto& p) { put(p.buffer("snapshot_slots"), 2, p.snapshots()[0].slot); });
+  CHECK(twice.has("which snapshot 0 has"));
+  // Other numbers of slots than of rows.
+  oracle::Problem problem = oracle::make_problem(kernel.spec, "prefill", with_lengths({20, 12}));
+  std::vector<runtime::View> views = verify::views_of(problem, kernel.layout);
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (problem.buffers()[i].name == "snapshot_slots") --views[i].sizes[0];
+  }
+  const test::Thrown fewer = test::thrown_by([&] { kernel.loaded->run(problem, views); });
+  CHECK(fewer.has("operand snapshot_slots"));
+  // Without them nothing is kept, and everything else is the same.
+  oracle::Problem with = problem, without = problem;
+  kernel.run(with);
+  views = verify::views_of(without, kernel.layout);
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (without.buffers()[i].name == "snapshot_rows" || without.buffers()[i].name == "snapshot_slots") {
+      views[i].data = nullptr;
+    }
+  }
+  kernel.loaded->run(without, views);
+  CHECK(error_of(row_of(without.buffer("out"), 31), row_of(with.buffer("out"), 31)) < 1e-2);
+  for (const oracle::Snapshot& snapshot : with.snapshots()) {
+    if (snapshot.padding || snapshot.row >= 32) continue;
+    const oracle::Buffer& state = without.buffer("state");
+    const std::size_t bytes = static_cast<std::size_t>(state.inner) * size_of(state.dtype);
+    CHECK(std::memcmp(state.row(snapshot.slot), problem.buffer("state").row(snapshot.slot), bytes) == 0);
+  }
+}

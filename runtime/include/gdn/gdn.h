@@ -323,11 +323,11 @@ typedef struct {
   size_t struct_size; /* sizeof(gdn_operand) */
   const char* name;   /* as the spec names the tensor: "qkvz", "conv_state" */
   const char* role;   /* "input", "parameter", "pool", "slots", "output", "scale", "record", "workspace",
-                       * "counts", "offsets" */
+                       * "counts", "offsets", "flags", "seed", "snapshots" */
   gdn_dtype dtype;
   int32_t written;    /* 1: the kernel writes it */
   int32_t leading;    /* 0: no leading dimension; 1: rows; 2: slots; 3: sequences (of offsets one more);
-                         4: `inner` groups of scales, in each a number a row, side by side */
+                         4: `inner` groups of scales, in each a number a row, side by side; 5: snapshots */
   int32_t any_stride; /* 1: the leading stride is given at launch; 0: it must be `inner` */
   int32_t optional;   /* 1: may be left out */
   int64_t inner;      /* elements below the leading dimension */
@@ -345,7 +345,9 @@ GDN_API gdn_status gdn_kernel_operand(const gdn_kernel* kernel, size_t index, gd
  * view of its operand cu_seqlens has numbers, less one. Of state_commit the sequences are the rows.
  * 0 rows are a warm-up call, such as an engine makes before it knows any batch: nothing is enqueued and no memory is
  * touched (gdn_kernel_open compiled and loaded the kernel). Views may be missing then, all of them too; of those that
- * are given dtype and layout are compared, so that a wrong statement is found before the first token. */
+ * are given dtype and layout are compared, so that a wrong statement is found before the first token.
+ * Nothing is kept for a backward pass: a view has no word for a gradient, so who holds a graph has to ask before it
+ * launches (the Python package refuses tensors that require one). */
 GDN_API gdn_status gdn_launch(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                               size_t count, void* stream);
 

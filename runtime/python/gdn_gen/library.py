@@ -41,7 +41,7 @@ class Operand(ctypes.Structure):
     name = property(lambda self: self._name.decode())
     role = property(lambda self: self._role.decode())
     dtype = property(lambda self: DTYPES[self._dtype])
-    leading = property(lambda self: (None, "row", "slot", "sequence", "scale_group")[self._leading])
+    leading = property(lambda self: (None, "row", "slot", "sequence", "scale_group", "snapshot")[self._leading])
     layout = property(lambda self: self._layout.decode())
 
 

@@ -16,6 +16,9 @@ _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 def dlpack(tensor):
     """(DLTensor, what keeps it alive) of an object that speaks DLPack. The caller orders the streams."""
+    if getattr(tensor, "requires_grad", False):
+        raise Error("unsupported", "a tensor that requires a gradient: no operation has a backward pass, and what it writes "
+                                   "belongs to no graph. Give tensor.detach(), or compute under torch.no_grad()")
     if tensor.__dlpack_device__()[0] == library.DEVICES["cpu"]:
         capsule = tensor.__dlpack__()
     else:

@@ -109,10 +109,13 @@ class Chunks {
     }
   }
 
-  // All tokens of the sequence, in order.
-  GDN_DEVICE void run(const SequenceRows& rows) {
-    for (int row = rows.first; row < rows.end; row += kTokens) {
-      const int n = smaller(kTokens, rows.end - row);
+  // All tokens of the sequence, in order. A chunk ends early where a snapshot is due: keep(slot) is called behind it.
+  template <class Keep>
+  GDN_DEVICE void run(const SequenceRows& rows, Snapshots<F> snapshots, Keep keep) {
+    int n = 0;
+    for (int row = rows.first; row < rows.end; row += n) {
+      while (snapshots.row() < row) snapshots.step();  // of rows that do not ascend
+      n = smaller(kTokens, smaller(rows.end - row, snapshots.row() - row + 1));
       tokens_.fetch(row, n, shared_);
       barrier();
       sum_decays(n);
@@ -126,6 +129,9 @@ class Chunks {
       step(n);
       barrier();
       tokens_.put(row, n, shared_);
+      for (; snapshots.row() == row + n - 1; snapshots.step()) {
+        if (const long long slot = snapshots.slot(); slot >= 0) keep(slot);
+      }
     }
   }
 

@@ -33,12 +33,12 @@ struct ConvChannel {
     return sequence.initial ? window(sequence, kNewest + 1 - missing) : 0.0f;
   }
 
-  GDN_DEVICE MapElements<Window> window_at(const Sequence& sequence, int window_row) const {
-    return part<Window>(args, sequence.slot) + Window::base(head) + channel * Window::kInnerStride +
+  GDN_DEVICE MapElements<Window> window_at(long long slot, int window_row) const {
+    return part<Window>(args, slot) + Window::base(head) + channel * Window::kInnerStride +
            window_row * Window::kTapStride;
   }
   GDN_DEVICE float window(const Sequence& sequence, int window_row) const {
-    return load_one<typename Window::Element>(window_at(sequence, window_row));
+    return load_one<typename Window::Element>(window_at(sequence.slot, window_row));
   }
 
   GDN_DEVICE void load_weights(float (&weight)[kWidth], float& bias) const {
@@ -73,11 +73,10 @@ struct ConvChannel {
     return convolved(input(row), older, weight, bias);
   }
 
-  // The window after the sequence's last token. A row is read before it is overwritten: what comes to row r lay
-  // further on.
-  GDN_DEVICE void leave_window(const Sequence& sequence) const {
+  // The window after the sequence's first `tokens` tokens, to a slot. In the sequence's own a row is read before it is
+  // overwritten: what comes to row r lay further on.
+  GDN_DEVICE void leave_window(const Sequence& sequence, int tokens, long long slot) const {
     constexpr int kRows = kNewest + 1;
-    const int tokens = sequence.rows.end - sequence.rows.first;
     for (int r = 0; r < kRows; ++r) {
       const int position = tokens - kRows + r;  // of the input that belongs there, in the sequence
       float x = 0.0f;
@@ -86,7 +85,7 @@ struct ConvChannel {
       } else if (sequence.initial) {
         x = window(sequence, r + tokens);
       }
-      store_one<typename Window::Element>(window_at(sequence, r), x);
+      store_one<typename Window::Element>(window_at(slot, r), x);
     }
   }
 };
@@ -134,14 +133,23 @@ GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, D
   deal.next_part(Input::kRun);
 }
 
-// The last windows of one head of one part.
+// The windows of one head of one part that snapshots are due of, then the last ones.
 template <class F, class Input, class Weight, class Bias, class Window>
 GDN_DEVICE void leave_windows(const Args& args, int number, int head, Deal<F::kThreads>& deal) {
   if (has_pool<Window>(args)) {
     const Sequence sequence = sequence_of_launch<F>(args, number, true);
     if (sequence.rows.first < sequence.rows.end && sequence.fate.computed) {
       for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
-        ConvChannel<F, Input, Weight, Bias, Window>{args, head, c}.leave_window(sequence);
+        const ConvChannel<F, Input, Weight, Bias, Window> channel{args, head, c};
+        for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
+          const int tokens = snapshots.row() - sequence.rows.first + 1;
+          if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
+            channel.leave_window(sequence, tokens, slot);
+          }
+        }
+        if constexpr (F::kFinalStates) {
+          channel.leave_window(sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
+        }
       }
     }
   }

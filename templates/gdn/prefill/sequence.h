@@ -4,6 +4,11 @@
 // are left alone, so that a launch recorded for a bound of tokens stays valid for fewer. has_initial_state, where the
 // spec has it, says of each sequence whether it starts from what its slot holds (not 0) or from zeros; a null one says
 // no for all. Null slots: sequence i has slot i.
+//
+// Snapshots, where the spec has them: what the token of row snapshot_rows[i] leaves, state and windows, goes to slot
+// snapshot_slots[i] as well. Rows ascend. A row of no sequence, or of one that is not computed, keeps nothing; neither
+// does a slot that is padding or outside the pools. Slots differ from each other and from those of the launch's
+// sequences, which blocks may read or write at the same time.
 #pragma once
 
 #include "gdn/map.h"
@@ -80,6 +85,57 @@ GDN_DEVICE Sequence sequence_of_launch(const Args& args, int number, bool pooled
   sequence.initial = pooled && sequence.fate.computed && has_initial_state<F>(args, number);
   return sequence;
 }
+
+// The snapshots of a launch from some row on, in their order.
+template <class F>
+class Snapshots {
+ public:
+  GDN_DEVICE Snapshots(const Args& args, int first_row) : args_(args) {
+    if constexpr (F::kSnapshotRowsOperand >= 0) {
+      const bool given =
+          args.operand[F::kSnapshotRowsOperand] != nullptr && args.operand[F::kSnapshotSlotsOperand] != nullptr;
+      count_ = given ? args.stride[F::kSnapshotRowsOperand] : 0;
+      long long low = 0;
+      long long high = count_;
+      while (low < high) {
+        const long long middle = (low + high) / 2;
+        if (row_of(middle) < first_row) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      next_ = low;
+    }
+  }
+
+  // The row of the next one; behind every row when there is none.
+  GDN_DEVICE int row() const {
+    if constexpr (F::kSnapshotRowsOperand >= 0) {
+      if (next_ < count_) return row_of(next_);
+    }
+    return 0x7ffffffe;
+  }
+  // Its slot; negative: nothing is kept.
+  GDN_DEVICE long long slot() const {
+    if constexpr (F::kSnapshotRowsOperand >= 0) {
+      const auto slots = to_global<typename F::Slot>(args_.operand[F::kSnapshotSlotsOperand]);
+      const long long slot = slots[next_];
+      return is_padding<F>(slot) || slot < 0 || slot >= args_.slots ? -1 : slot;
+    }
+    return -1;
+  }
+  GDN_DEVICE void step() { ++next_; }
+
+ private:
+  GDN_DEVICE int row_of(long long i) const {
+    const typename F::Offset row = to_global<typename F::Offset>(args_.operand[F::kSnapshotRowsOperand])[i];
+    return row < 0 ? -1 : row > args_.rows ? args_.rows : static_cast<int>(row);
+  }
+
+  const Args& args_;
+  long long count_ = 0, next_ = 0;
+};
 
 // The number of the sequence that a row belongs to; args.sequences for a row behind the last one.
 template <class F>

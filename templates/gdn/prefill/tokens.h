@@ -78,10 +78,12 @@ GDN_DEVICE void walk_sequence(const Args& args, int number, int head, int first_
   if constexpr (State::kPresent) {
     const auto at = part<State>(args, states ? sequence.slot : 0) + State::base(head);
     if (states && sequence.initial) chunks.template load_state<State>(at);
-    chunks.run(rows);
+    chunks.run(rows, Snapshots<F>(args, rows.first), [&](long long slot) {
+      if (states) chunks.template store_state<State>(part<State>(args, slot) + State::base(head));
+    });
     if (states && F::kFinalStates) chunks.template store_state<State>(at);
   } else {
-    chunks.run(rows);
+    chunks.run(rows, Snapshots<F>(args, rows.first), [](long long) {});
   }
 }
 
