@@ -52,7 +52,7 @@ std::string entry(const core::KernelPlan& plan, plan::Family family) {
   }
   text += gpu_entry(plan, type, plan.symbol, plan.launch, plan.choices);
   for (const core::Stage& stage : plan.stages) {
-    text += gpu_entry(plan, type, stage.symbol, stage.launch, {}, stage.body);
+    text += gpu_entry(plan, type, stage.symbol, stage.launch, {{"resident", stage.resident}}, stage.body);
   }
   if (core::workspace_operand(plan) >= 0) {
     text += hopper_entries(plan, fmt::format("gdn::generated::{}::{}", plan.spec, type));

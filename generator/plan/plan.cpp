@@ -235,7 +235,7 @@ void lay_out_prefill(core::KernelPlan& plan) {
     throw Unplannable(fmt::format("{} on {}: the tuning table's row has no {}", plan.operation, plan.target, name));
   };
   const auto stage = [&](const char* body, core::Grid grid, int blocks) {
-    plan.stages.push_back({body, fmt::format("{}_{}", plan.symbol, body), {plan.launch.threads, blocks, 0, grid}});
+    plan.stages.push_back({body, fmt::format("{}_{}", plan.symbol, body), {plan.launch.threads, blocks, 0, grid}, 0});
   };
   if (plan.operation == "conv_prefill") {
     plan.launch.rows_per_block = chosen("tile_rows");
@@ -247,9 +247,12 @@ void lay_out_prefill(core::KernelPlan& plan) {
   if (plan.operation == "prefill") {
     stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
   }
-  if (plan.operation != "chunk_delta" && (f.final_states || f.snapshots)) {
-    stage("prefill_windows", core::Grid::kSequences, f.key_heads);
+  if (plan.operation == "chunk_delta") return;
+  if (f.snapshots) {
+    stage("prefill_snapshots", core::Grid::kSequences, f.key_heads);
+    plan.stages.back().resident = 1;  // NVIDIA's compiler otherwise allows a thread so few registers that it spills
   }
+  if (f.final_states) stage("prefill_windows", core::Grid::kSequences, f.key_heads);
 }
 
 // What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).

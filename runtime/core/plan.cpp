@@ -514,6 +514,7 @@ void visit_plan(Visitor& visitor, Value& plan) {
     visitor.nest();
     visitor.field("body", stage.body);
     visit_launch(visitor, stage.launch);
+    visitor.field("resident", stage.resident);
     visitor.close();
   }
   visitor.close();

@@ -106,6 +106,7 @@ struct Stage {
   std::string body;    // function template: gdn::<body><Facts>(args)
   std::string symbol;  // <plan's symbol>_<body>
   LaunchRule launch;
+  int resident = 0;  // blocks that have to fit on a multiprocessor: bounds a thread's registers; 0: unsaid
 };
 
 struct KernelPlan {

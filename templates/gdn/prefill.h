@@ -1,10 +1,11 @@
 // prefill: whole sequences through the whole layer between the projections: conv, gates, q and k norm, the delta rule
-// in chunks, gated norm. Three kernels of one launch:
+// in chunks, gated norm. Kernels of one launch:
 //
 //   prefill           a block a sequence, value head and slice of value channels: convolves what it needs, walks the
 //                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be
 //   prefill_norm      a block a row and key head: o becomes out, in place
-//   prefill_windows   a block a sequence and key head: the last windows, once every block has read the first ones
+//   prefill_snapshots, prefill_windows   a block a sequence and key head: windows of snapshots and the last ones, once
+//                     every block has read the first ones
 //
 // States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
 // rounding in between: the plan sees to that.

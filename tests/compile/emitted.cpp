@@ -120,6 +120,24 @@ void compile_left_out(plan::Family family, const runtime::Compiler& compiler) {
   CHECK(compiled >= 24);
 }
 
+// What prefill may do beyond what released specs ask for: snapshots on the way.
+void compile_extras(plan::Family family, const runtime::Compiler& compiler) {
+  for (const char* spec : {"fuzz_snapshots", "fuzz_kda_snapshots"}) {
+    const layout::Layout layout = layout::resolve(test::fuzz(spec));
+    for (const plan::Target& target : plan::targets()) {
+      if (target.family != family || !compiler.knows(target.name)) continue;
+      for (const char* operation : {"conv_prefill", "prefill"}) {
+        const plan::Planned planned = plan::make(layout, operation, target);
+        emit::EmittedFile file = emit::source(planned);
+        std::vector<std::string> symbols = {planned.kernel.symbol};
+        for (const core::Stage& stage : planned.kernel.stages) symbols.push_back(stage.symbol);
+        expect_lean(compiler, {file.path, std::move(file.text), runtime::template_headers()}, symbols,
+                    planned.kernel.target);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 #if defined(GDN_TEST_CUDA)
@@ -131,6 +149,10 @@ TEST_CASE("kernels of speculative decoding compile with NVRTC") {
 
 TEST_CASE("NVRTC compiles the operations that generated/ does not keep") {
   compile_left_out(plan::Family::kCuda, *runtime::make_nvrtc());
+}
+
+TEST_CASE("NVRTC compiles what released specs do not ask of prefill") {
+  compile_extras(plan::Family::kCuda, *runtime::make_nvrtc());
 }
 
 TEST_CASE("a decode kernel compiles within half a second") {
@@ -163,6 +185,10 @@ TEST_CASE("kernels of speculative decoding compile with clang") {
 
 TEST_CASE("clang compiles the operations that generated/ does not keep") {
   compile_left_out(plan::Family::kHip, *runtime::make_clang());
+}
+
+TEST_CASE("clang compiles what released specs do not ask of prefill") {
+  compile_extras(plan::Family::kHip, *runtime::make_clang());
 }
 
 TEST_CASE("hiprtc compiles the gfx90a kernels") {

@@ -33,7 +33,7 @@ KernelPlan full_plan() {
   plan.target = "sm_90a";
   plan.identity = make_identity("decode\nwith a second line, a \\ and a\rreturn");
   plan.launch = {256, 16, 4096, Grid::kSequences, true, 8, 16};
-  plan.stages = {{"norm", "gdn_a_norm", {64, 2, 0, Grid::kTokens, true, 1, 4}},
+  plan.stages = {{"norm", "gdn_a_norm", {64, 2, 0, Grid::kTokens, true, 1, 4}, 3},
                  {"last", "gdn_a_last", {128, 3, 16, Grid::kSequences, false, 2, 1}}};
   plan.choices = {{"threads", 256}, {"rows_per_pass", -4}};
   plan.variants = {{3, "gdn_small_decode_sm_90a_to_3", {64, 32, 128, Grid::kTokens, false, 2}, {{"threads", 64}}},
@@ -159,6 +159,7 @@ TEST_CASE("a plan comes back from its text with every field") {
     CHECK(back.stages[i].launch.shared_bytes == plan.stages[i].launch.shared_bytes);
     CHECK(back.stages[i].launch.grid == plan.stages[i].launch.grid);
     CHECK(back.stages[i].launch.rows_per_block == plan.stages[i].launch.rows_per_block);
+    CHECK(back.stages[i].resident == plan.stages[i].resident);
   }
   CHECK(back.choices == plan.choices);
   REQUIRE(back.variants.size() == plan.variants.size());

@@ -133,41 +133,50 @@ GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, D
   deal.next_part(Input::kRun);
 }
 
-// The windows of one head of one part that snapshots are due of, then the last ones.
+// The windows after a sequence's first `tokens` tokens, of one head of one part.
 template <class F, class Input, class Weight, class Bias, class Window>
-GDN_DEVICE void leave_windows(const Args& args, int number, int head, Deal<F::kThreads>& deal) {
+GDN_DEVICE void leave_windows(const Args& args, const Sequence& sequence, int tokens, long long slot, int head,
+                              Deal<F::kThreads>& deal) {
   if (has_pool<Window>(args)) {
-    const Sequence sequence = sequence_of_launch<F>(args, number, true);
-    if (sequence.rows.first < sequence.rows.end && sequence.fate.computed) {
-      for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
-        const ConvChannel<F, Input, Weight, Bias, Window> channel{args, head, c};
-        for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
-          const int tokens = snapshots.row() - sequence.rows.first + 1;
-          if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
-            channel.leave_window(sequence, tokens, slot);
-          }
-        }
-        if constexpr (F::kFinalStates) {
-          channel.leave_window(sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
-        }
-      }
+    for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
+      ConvChannel<F, Input, Weight, Bias, Window>{args, head, c}.leave_window(sequence, tokens, slot);
     }
   }
   deal.next_part(Input::kRun);
 }
 
-// A stage behind the one that reads the first windows. Grid: x = sequences, y = key heads.
+// Of all parts of the block's key head.
 template <class F>
-GDN_DEVICE void prefill_windows(const Args& args) {
+GDN_DEVICE void leave_all_windows(const Args& args, const Sequence& sequence, int tokens, long long slot) {
   Deal<F::kThreads> deal;
-  leave_windows<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(args, block_row(),
-                                                                                                    block_head(), deal);
-  leave_windows<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(args, block_row(),
-                                                                                                    block_head(), deal);
+  leave_windows<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
+      args, sequence, tokens, slot, block_head(), deal);
+  leave_windows<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(
+      args, sequence, tokens, slot, block_head(), deal);
   for (int g = 0; g < F::kGroup; ++g) {
     leave_windows<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
-        args, block_row(), value_head<F>(block_head(), g), deal);
+        args, sequence, tokens, slot, value_head<F>(block_head(), g), deal);
   }
+}
+
+// Stages behind the one that reads the first windows: those of snapshots, which may begin in them, then the last ones.
+// Grid: x = sequences, y = key heads.
+template <class F>
+GDN_DEVICE void prefill_snapshots(const Args& args) {
+  const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
+  if (!sequence.fate.computed) return;
+  for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
+    const int tokens = snapshots.row() - sequence.rows.first + 1;
+    if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
+      leave_all_windows<F>(args, sequence, tokens, slot);
+    }
+  }
+}
+template <class F>
+GDN_DEVICE void prefill_windows(const Args& args) {
+  const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
+  if (sequence.rows.first >= sequence.rows.end || !sequence.fate.computed) return;
+  leave_all_windows<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
 }
 
 }  // namespace gdn

@@ -94,11 +94,11 @@ class Snapshots {
     if constexpr (F::kSnapshotRowsOperand >= 0) {
       const bool given =
           args.operand[F::kSnapshotRowsOperand] != nullptr && args.operand[F::kSnapshotSlotsOperand] != nullptr;
-      count_ = given ? args.stride[F::kSnapshotRowsOperand] : 0;
-      long long low = 0;
-      long long high = count_;
+      count_ = given ? static_cast<int>(args.stride[F::kSnapshotRowsOperand]) : 0;
+      int low = 0;
+      int high = count_;
       while (low < high) {
-        const long long middle = (low + high) / 2;
+        const int middle = (low + high) / 2;
         if (row_of(middle) < first_row) {
           low = middle + 1;
         } else {
@@ -128,13 +128,13 @@ class Snapshots {
   GDN_DEVICE void step() { ++next_; }
 
  private:
-  GDN_DEVICE int row_of(long long i) const {
+  GDN_DEVICE int row_of(int i) const {
     const typename F::Offset row = to_global<typename F::Offset>(args_.operand[F::kSnapshotRowsOperand])[i];
     return row < 0 ? -1 : row > args_.rows ? args_.rows : static_cast<int>(row);
   }
 
   const Args& args_;
-  long long count_ = 0, next_ = 0;
+  int count_ = 0, next_ = 0;
 };
 
 // The number of the sequence that a row belongs to; args.sequences for a row behind the last one.
