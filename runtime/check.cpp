@@ -47,10 +47,11 @@ int sequences_of(const KernelPlan& plan, int rows, const Views& views) {
 // Snapshots that a launch takes; none where the rows are not given.
 int snapshots_of(const KernelPlan& plan, const Views& views) {
   const int rows = plan.facts.snapshot_rows_operand;
-  if (rows < 0 || views[static_cast<std::size_t>(rows)].data == nullptr) return 0;
+  if (rows < 0 || views.size() <= static_cast<std::size_t>(rows)) return 0;
   const View& view = views[static_cast<std::size_t>(rows)];
   constexpr std::int64_t kMost = std::numeric_limits<int>::max();
-  return view.sizes.empty() ? 0 : static_cast<int>(std::clamp<std::int64_t>(view.sizes[0], 0, kMost));
+  if (view.data == nullptr || view.sizes.empty()) return 0;
+  return static_cast<int>(std::clamp<std::int64_t>(view.sizes[0], 0, kMost));
 }
 
 // Rows, sequences, slots or snapshots that the launch may touch.

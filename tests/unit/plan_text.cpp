@@ -11,7 +11,7 @@ using namespace gdn::core;
 
 // A new field must get its line in plan.cpp and its value below: these numbers say that somebody looked.
 static_assert(sizeof(Map) == 72, "Map has another field: see plan.cpp and this test");
-static_assert(sizeof(Facts) == 240 + 39 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
+static_assert(sizeof(Facts) == 232 + 39 * sizeof(Map), "Facts has another field: see plan.cpp and this test");
 static_assert(sizeof(LaunchRule) == 24, "LaunchRule has another field: see plan.cpp and this test");
 
 std::vector<Map*> maps_of(Facts& f) {
