@@ -91,7 +91,7 @@ nlohmann::ordered_json document(const verify::PrefillBench& bench, const Options
                     {"floor_us", rounded(row.floor_us)},
                     {"ratio", rounded(row.ratio)}});
   }
-  return {{"format", 1},
+  return {{"format", 2},
           {"commit", options.commit},
           {"command", command},
           {"device", bench.device},

@@ -17,8 +17,11 @@ Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as 
                "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>,
                "scaling_us": <on a CPU: scaling the same states in place, in the same run>}, ...]}
 
-or of one `tests/bench/peers.py --json FILE`, which adds "peer" and "peer_commit" to the file and to each row what the
-peer's launches of the same step took:
+A row of a launch over whole sequences (conv_prefill, chunk_delta, prefill) has "lengths" in place of edges, batch and
+state_dtype: "8192", or "8192x4" for four of them.
+
+Or of one `tests/bench/peers.py --json FILE` or `peers_cpu.py --json FILE`, which adds "peer" and "peer_commit" (or its
+version) to the file and to each row what the peer's launches of the same step took:
 
                "peer_us": ..., "peer_ratio": <peer_us / floor>, "peer_over_ours": <peer_us / time_us>,
                "peer_norm_us": <its norm and quantisation, where it has one; not in peer_us>
@@ -33,6 +36,7 @@ import math
 import pathlib
 import re
 import sys
+import textwrap
 
 HERE = pathlib.Path(__file__).resolve().parent
 FORMAT = 2
@@ -41,10 +45,17 @@ ROW_KEYS = {
     "spec": str, "operation": str, "target": str, "on": str, "edges": str, "batch": int, "state_dtype": str, "time_us": (int, float),
     "bytes": int, "gb_per_s": (int, float), "floor_us": (int, float), "ratio": (int, float),
 }
+SEQUENCE_ROW_KEYS = {**{key: kind for key, kind in ROW_KEYS.items() if key not in ("edges", "batch", "state_dtype")}, "lengths": str}
 OPTIONAL_ROW_KEYS = {"scaling_us": (int, float), "peer_norm_us": (int, float)}
 
 PEER_FILE_KEYS = {**FILE_KEYS, "peer": str, "peer_commit": str}
-PEER_ROW_KEYS = {**ROW_KEYS, "peer_us": (int, float), "peer_ratio": (int, float), "peer_over_ours": (int, float)}
+PEER_KEYS = {"peer_us": (int, float), "peer_ratio": (int, float), "peer_over_ours": (int, float)}
+PEER_NOTES = {
+    "aiter": "Its conv and delta rule are two launches, its norm with quantisation a third one that is not in its time; ours is one "
+             "launch with the norm.",
+    "vllm": "Its decode is two calls, conv and delta rule, its prefill three, conv, gates and chunks; they get q, k and v side by side "
+            "and leave the norm to others. Ours is one call on the model's own rows, with the norm.",
+}
 
 
 class BadResult(Exception):
@@ -64,7 +75,8 @@ def check_keys(where, value, keys):
 
 
 def check_row(where, row, copy_bandwidth, peer):
-    keys = PEER_ROW_KEYS if peer else ROW_KEYS
+    keys = SEQUENCE_ROW_KEYS if isinstance(row, dict) and "lengths" in row else ROW_KEYS
+    keys = {**keys, **PEER_KEYS} if peer else keys
     optional = {"peer_norm_us"} if peer else {"scaling_us"}
     if isinstance(row, dict):
         keys = {**keys, **{key: OPTIONAL_ROW_KEYS[key] for key in optional & row.keys()}}
@@ -96,9 +108,12 @@ def read(path):
     check_keys(path.name, value, PEER_FILE_KEYS if peer else FILE_KEYS)
     if value["format"] != FORMAT:
         raise BadResult(f"{path.name}: format {value['format']}, expected {FORMAT}")
-    for key in ("commit", "peer_commit") if peer else ("commit",):
-        if not re.fullmatch("[0-9a-f]{7,40}", value[key]):
-            raise BadResult(f"{path.name}: '{value[key]}' is not a git commit")
+    if not re.fullmatch("[0-9a-f]{7,40}", value["commit"]):
+        raise BadResult(f"{path.name}: '{value['commit']}' is not a git commit")
+    if peer and not re.fullmatch(r"[0-9a-f]{7,40}|\d+(\.\d+)+\S*", value["peer_commit"]):
+        raise BadResult(f"{path.name}: '{value['peer_commit']}' is neither a git commit nor a version")
+    if peer and value["peer"] not in PEER_NOTES:
+        raise BadResult(f"{path.name}: nobody knows what is in the times of '{value['peer']}'")
     if not value["gb_per_s"] > 0:
         raise BadResult(f"{path.name}: 'gb_per_s' is not a positive number: {value['gb_per_s']!r}")
     if not value["rows"]:
@@ -108,33 +123,49 @@ def read(path):
     return value
 
 
-def table(value):
-    scales = any("scaling_us" in row for row in value["rows"])
-    lines = [
-        "| spec | operation | target | edges | state | batch | time, us | GB/s | floor, us | time / floor |" +
-        (" scaling, us | scaling / time |" if scales else ""),
-        "|---|---|---|---|---|---:|---:|---:|---:|---:|" + ("---:|---:|" if scales else ""),
-    ]
-    for row in value["rows"]:
-        scaling = (f" {row['scaling_us']:.4g} | {row['scaling_us'] / row['time_us']:.2f} |" if "scaling_us" in row
-                   else " - | - |" if scales else "")
-        lines.append(
-            f"| {row['spec']} | {row['operation']} | {row['target']} on {row['on']} | {row['edges']} | {row['state_dtype']} | {row['batch']} "
-            f"| {row['time_us']:.4g} | {row['gb_per_s']:.4g} | {row['floor_us']:.4g} | {row['ratio']:.2f} |{scaling}")
+def heading(columns):
+    """Two lines of a table from (name, whether it holds numbers) pairs."""
+    return ["| " + " | ".join(name for name, _ in columns) + " |", "|" + "|".join("---:" if number else "---" for _, number in columns) + "|"]
+
+
+def table(rows):
+    """Rows of one kind: all of a batch, or all of whole sequences."""
+    sequences, scales = "lengths" in rows[0], any("scaling_us" in row for row in rows)
+    work = [("lengths", False)] if sequences else [("edges", False), ("state", False), ("batch", True)]
+    lines = heading([(name, False) for name in ("spec", "operation", "target")] + work +
+                    [(name, True) for name in ("time, us", "GB/s", "floor, us", "time / floor")] +
+                    ([("scaling, us", True), ("scaling / time", True)] if scales else []))
+    for row in rows:
+        done = [row["lengths"]] if sequences else [row["edges"], row["state_dtype"], row["batch"]]
+        scaling = ([f"{row['scaling_us']:.4g}", f"{row['scaling_us'] / row['time_us']:.2f}"] if "scaling_us" in row
+                   else ["-", "-"] if scales else [])
+        cells = [row["spec"], row["operation"], f"{row['target']} on {row['on']}", *done, f"{row['time_us']:.4g}", f"{row['gb_per_s']:.4g}",
+                 f"{row['floor_us']:.4g}", f"{row['ratio']:.2f}", *scaling]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
 
-def peer_table(value):
-    lines = [
-        f"| spec | operation | state | batch | {value['peer']}, us | its norm, us | ours, us | floor, us | {value['peer']} / floor | ours / floor "
-        f"| {value['peer']} / ours |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in value["rows"]:
-        norm = f"{row['peer_norm_us']:.4g}" if "peer_norm_us" in row else "-"
-        lines.append(
-            f"| {row['spec']} | {row['operation']} | {row['state_dtype']} | {row['batch']} | {row['peer_us']:.4g} | {norm} "
-            f"| {row['time_us']:.4g} | {row['floor_us']:.4g} | {row['peer_ratio']:.2f} | {row['ratio']:.2f} | {row['peer_over_ours']:.2f} |")
+def peer_table(rows, peer):
+    sequences, norms = "lengths" in rows[0], any("peer_norm_us" in row for row in rows)
+    work = [("lengths", False)] if sequences else [("state", False), ("batch", True)]
+    lines = heading([("spec", False), ("operation", False)] + work + [(f"{peer}, us", True)] + ([("its norm, us", True)] if norms else []) +
+                    [(name, True) for name in ("ours, us", "floor, us", f"{peer} / floor", "ours / floor", f"{peer} / ours")])
+    for row in rows:
+        done = [row["lengths"]] if sequences else [row["state_dtype"], row["batch"]]
+        norm = ([f"{row['peer_norm_us']:.4g}" if "peer_norm_us" in row else "-"]) if norms else []
+        cells = [row["spec"], row["operation"], *done, f"{row['peer_us']:.4g}", *norm, f"{row['time_us']:.4g}", f"{row['floor_us']:.4g}",
+                 f"{row['peer_ratio']:.2f}", f"{row['ratio']:.2f}", f"{row['peer_over_ours']:.2f}"]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return lines
+
+
+def tables(value):
+    """A file's rows: those of a batch, then those of whole sequences."""
+    lines = []
+    for sequences in (False, True):
+        rows = [row for row in value["rows"] if ("lengths" in row) == sequences]
+        if rows:
+            lines += (peer_table(rows, value["peer"]) if "peer" in value else table(rows)) + [""]
     return lines
 
 
@@ -158,9 +189,9 @@ def render(files):
             f"    {value['command']}", "",
         ]
         if "peer" in value:
-            lines += [f"Beside {value['peer']} at commit `{value['peer_commit']}`: the same step, in one process. Its conv and delta rule are two",
-                      "launches, its norm with quantisation a third one that is not in its time; ours is one launch with the norm.", ""]
-        lines += (peer_table if "peer" in value else table)(value) + [""]
+            lines += textwrap.wrap(f"Beside {value['peer']} at `{value['peer_commit']}`: the same step, in one process. {PEER_NOTES[value['peer']]}", 120)
+            lines.append("")
+        lines += tables(value)
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 import peers
+import peers_cpu
 import results
 
 GOOD = {
@@ -79,6 +80,31 @@ class Results(unittest.TestCase):
                 self.assertEqual(self.run_tool(), 1)
                 self.assertFalse((self.folder / "RESULTS.md").exists())
 
+    def test_launches_over_whole_sequences(self):
+        row = {key: value for key, value in GOOD["rows"][0].items() if key not in ("edges", "batch", "state_dtype")}
+        row.update(operation="chunk_delta", lengths="8192x4")
+        self.write({**GOOD, "rows": [GOOD["rows"][0], row]})
+        self.assertEqual(self.run_tool(), 0)
+        page = (self.folder / "RESULTS.md").read_text()
+        self.assertIn("| qwen3_next_80b | decode | sm_90a on cuda | plain | fp32 | 64 | 100 |", page)
+        self.assertIn("| spec | operation | target | lengths | time, us |", page)
+        self.assertIn("| qwen3_next_80b | chunk_delta | sm_90a on cuda | 8192x4 | 100 | 2000 | 50 | 2.00 |", page)
+        for change in ({"batch": 4}, {"lengths": 8192}, {"edges": "plain"}):
+            self.write({**GOOD, "rows": [{**row, **change}]})
+            self.assertEqual(self.run_tool(), 1)
+
+    def test_a_peer_on_the_cpu(self):
+        Comparison = collections.namedtuple("Comparison", "operation kernel state_dtype")
+        Kernel = collections.namedtuple("Kernel", "target")
+        rows = [peers_cpu.row_of(Comparison("decode", Kernel("amx"), "fp32"), "qwen3_next_80b", 16, "", 118.0, 400.0, 467.0, 47200000),
+                peers_cpu.row_of(Comparison("prefill", Kernel("amx"), "fp32"), "qwen3_next_80b", 2048, "2048", 118.0, 3000.0, 21500.0, 118000000)]
+        self.write({**GOOD, "gb_per_s": 118.0, "peer": "vllm", "peer_commit": "0.26.0", "rows": rows})
+        self.assertEqual(self.run_tool(), 0)
+        page = (self.folder / "RESULTS.md").read_text()
+        self.assertIn("Beside vllm at `0.26.0`", page)
+        self.assertIn("| qwen3_next_80b | decode | fp32 | 16 | 467 | 400 | 400 | 1.17 | 1.00 | 1.17 |", page)
+        self.assertIn("| qwen3_next_80b | prefill | 2048 | 2.15e+04 | 3000 | 1000 | 21.50 | 3.00 | 7.17 |", page)
+
     def test_a_peer_stands_beside_ours(self):
         row = peers.row_of("qwen3_next_80b", 64, "fp32", 200000000, 4000.0, 60.0, 96.0, 5.0)
         file = {**GOOD, "peer": "aiter", "peer_commit": "e4048607a535ace3a2b51ded31b1c8c2d45c0879", "rows": [row]}
@@ -86,14 +112,15 @@ class Results(unittest.TestCase):
         self.assertEqual(self.run_tool(), 0)
         page = (self.folder / "RESULTS.md").read_text()
         self.assertIn("| qwen3_next_80b | decode | fp32 | 64 | 96 | 5 | 60 | 50 | 1.92 | 1.20 | 1.60 |", page)
-        self.assertIn("Beside aiter at commit `e4048607", page)
+        self.assertIn("Beside aiter at `e4048607", page)
         for name, change in {"peer_ratio is": {"peer_ratio": 1.5}, "peer_over_ours is": {"peer_over_ours": 3.0}, "no time": {"peer_us": 0},
                              "text": {"peer_norm_us": "5"}, "unknown": {"peer_speed": 1.0}}.items():
             with self.subTest(name):
                 self.write({**file, "rows": [{**row, **change}]})
                 self.assertEqual(self.run_tool(), 1)
-        self.write({**file, "peer_commit": "not given"})
-        self.assertEqual(self.run_tool(), 1)
+        for change in ({"peer_commit": "not given"}, {"peer": "somebody"}):
+            self.write({**file, **change})
+            self.assertEqual(self.run_tool(), 1)
         self.write({**GOOD, "rows": [row]})  # a peer's figures in a file that names none
         self.assertEqual(self.run_tool(), 1)
 
@@ -133,12 +160,22 @@ class Peers(unittest.TestCase):
                          (16, 32, 128, 192, 4, 5, 1e-6, "interleaved", 7))
         self.assertEqual(peers.Shape(PLAN.replace("[token@launch, key_head:16, {q", "[token@launch, {q"), 1).layout, "flat")
 
+    def test_what_is_missing_is_named_on_the_cpu(self):
+        self.missing(peers_cpu, [([], 2, "--peer"), (["--peer", "aiter=/tmp"], 2, "NAME one of vllm"), (["--peer", "vllm=/tmp", "--batch", "x"], 2, "--batch"),
+                                 (["--peer", "vllm=/tmp", "--lengths", "0"], 2, "--lengths"), (["--peer", "vllm=/tmp", "--operation", "unpack"], 2, "--operation"),
+                                 (["--peer", "vllm=/tmp", "--threads", "-1"], 2, "--threads"), (["--peer", "vllm=/no/such"], 4, "/no/such is not here"),
+                                 (["--peer", "vllm=/tmp", "--spec", "/no/spec.yaml+vllm_sd"], 4, "/no/spec.yaml is not here"),
+                                 (["--peer", "vllm=/tmp"], 4, "peers_cpu: error: ")])
+
     def test_what_is_missing_is_named(self):
+        self.missing(peers, [([], 2, "--peer"), (["--peer", "aiter"], 2, "NAME=FOLDER"), (["--peer", "nobody=/tmp"], 2, "aiter"),
+                             (["--peer", "aiter=/tmp", "--batch", "0"], 2, "--batch"), (["--peer", "aiter=/no/such"], 4, "/no/such is not here"),
+                             (["--peer", "aiter=/tmp", "--spec", "/no/spec.yaml"], 4, "/no/spec.yaml is not here"), (["--peer", "aiter=/tmp"], 4, "peers: error: ")])
+
+    def missing(self, script, cases):
         def run(*arguments):
-            return subprocess.run([sys.executable, str(pathlib.Path(peers.__file__)), *arguments], capture_output=True, text=True, timeout=120, check=False)
-        for arguments, code, words in [([], 2, "--peer"), (["--peer", "aiter"], 2, "NAME=FOLDER"), (["--peer", "nobody=/tmp"], 2, "aiter"),
-                                       (["--peer", "aiter=/tmp", "--batch", "0"], 2, "--batch"), (["--peer", "aiter=/no/such"], 4, "/no/such is not here"),
-                                       (["--peer", "aiter=/tmp", "--spec", "/no/spec.yaml"], 4, "/no/spec.yaml is not here"), (["--peer", "aiter=/tmp"], 4, "peers: error: ")]:
+            return subprocess.run([sys.executable, str(pathlib.Path(script.__file__)), *arguments], capture_output=True, text=True, timeout=120, check=False)
+        for arguments, code, words in cases:
             with self.subTest(arguments):
                 result = run(*arguments)
                 self.assertEqual(result.returncode, code, result.stderr)
