@@ -190,7 +190,7 @@ TEST_CASE("rows of an output beyond the batch are zero, or as they were, as the 
     for (const char* operation : {"decode", "norm_quant"}) {
       const layout::Layout layout = layout::resolve(spec);
       const core::KernelPlan plan = test::plan_of(spec, operation);
-      const auto kernel = runtime::load_cpu(plan, 2);
+      const auto kernel = runtime::load_cpu(plan, {runtime::Threading::Kind::kPool, 2});
       oracle::Options options;
       options.rows = 3;
       options.extra_stride = 16;
