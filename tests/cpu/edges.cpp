@@ -99,6 +99,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
           args.operand[i] = operands.back().data();
         }
         test::call(kernel, args, 0, test::items_of(args, plan));
+        test::zero_excess(plan, args, problem);
         for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
         const auto deviations = oracle::compare(expectation, problem);
         INFO(file << " " << operation << "\n" << oracle::describe(deviations));
