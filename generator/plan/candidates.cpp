@@ -1,6 +1,7 @@
 #include "plan/candidates.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gdn::plan {
 namespace {
@@ -8,6 +9,9 @@ namespace {
 constexpr int kRegisters = 65536;    // of a multiprocessor
 constexpr int kMostSplitBlocks = 3;  // blocks a multiprocessor beyond which nobody splits a value head
 constexpr int kLeastRegisters = 64;  // that the bodies need without spilling
+
+// Of decode_spec: threads that share a row, and rows that one has under way.
+const std::vector<std::pair<int, int>> kDraftRows = {{32, 4}, {32, 8}, {16, 2}, {16, 4}, {8, 1}, {8, 2}, {4, 1}};
 
 }  // namespace
 
@@ -25,6 +29,23 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
   }
 
   const bool by_rows = facts.state.inner_stride == 1;
+  if (operation == "decode_spec") {
+    for (const int heads : {1, facts.group}) {
+      for (const int threads : {128, 256}) {
+        for (const auto& [lanes, pass] : by_rows ? kDraftRows : std::vector<std::pair<int, int>>{{0, 4}}) {
+          for (const int resident : {0, 512 / threads, 768 / threads}) {
+            add({{"threads", threads},
+                 {"rows_per_pass", pass},
+                 {"row_lanes", lanes},
+                 {"head_parts", heads},
+                 {"row_parts", 1},
+                 {"resident", resident}});
+          }
+        }
+      }
+    }
+    return all;
+  }
   const int pairs = rows * facts.key_heads;
   // How many key channels a thread has of a slab follows from the state's order alone (delta.h).
   const std::vector<int> passes = by_rows ? std::vector<int>{4, 8} : std::vector<int>{16};

@@ -1,4 +1,4 @@
-// What a tuner tries: choices for decode that may be the best for launches of a number of rows.
+// What a tuner tries: choices for decode and decode_spec that may be the best for launches of a number of rows.
 #pragma once
 
 #include <vector>

@@ -8,8 +8,9 @@
 namespace gdn::plan {
 namespace {
 
-constexpr int kMostOfCluster = 8;   // blocks of a cluster that every device of a target with clusters can place
-constexpr int kConvChannels = 4;    // channels that a thread may convolve at once: a part has whole groups of them
+constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
+constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
+constexpr int kStaticShared = 48 * 1024;
 constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
@@ -37,6 +38,11 @@ bool divides(int group, int parts) { return (parts - 1) * ((group + parts - 1) /
 bool takes_one_turn(const core::Facts& facts, int parts) {
   const int numbers = 3 * facts.value_dim + (facts.rule == core::Rule::kKda ? facts.key_dim : 0);
   return (facts.group + parts - 1) / parts * numbers <= std::max(kTurnNumbers, numbers);
+}
+
+// The same of decode_spec, whose parts keep all tokens' numbers.
+bool tokens_take_one_turn(const core::Facts& facts, int parts) {
+  return shared_bytes_of_tokens(facts, (facts.group + parts - 1) / parts) <= kStaticShared;
 }
 
 // The most blocks, up to `most`, that can share the value heads of a key head.
@@ -117,6 +123,25 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
   return bands;
 }
 
+// Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32. Sums over
+// lanes are what a multiprocessor is slowest at: at 32 lanes a row, 10 shuffles for each row and token, 4 tokens of 16
+// sequences of 16/32 heads would keep an H200 at them for 11 us; at 8 lanes it is a sixth of that, and a thread still
+// has the registers for two rows under way. Few sequences leave multiprocessors idle unless their value heads part.
+std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
+  const auto choices = [](int parts) -> Choices {
+    return {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", 8},
+            {"head_parts", parts}, {"row_parts", 1},     {"resident", 0}};
+  };
+  std::vector<Band> bands;
+  const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
+  const int sequences = 2 * target.processors / (facts.key_heads * parts);
+  if (parts > 1 && sequences > 0 && tokens_take_one_turn(facts, parts)) {
+    bands.push_back({sequences * facts.tokens, choices(parts)});
+  }
+  bands.push_back({0, choices(1)});
+  return bands;
+}
+
 // A thread per value head, or for kda per four key channels of one: their gates are all there is to compute.
 std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
   const int decays = facts.rule == core::Rule::kKda ? facts.group * facts.key_dim : 1;
@@ -166,6 +191,14 @@ Choices chunk_choices(const core::Facts& facts) {
 
 }  // namespace
 
+std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads) {
+  const bool replays = facts.rollback == core::Rollback::kReplay;
+  const int decays = facts.rule == core::Rule::kKda ? facts.key_dim : 1;
+  const int of_keys = facts.key_dim * (replays ? 3 : 2) + 1;
+  const int of_values = facts.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
+  return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + 64);
+}
+
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
   const int piece = std::gcd(facts.quant_group, facts.value_dim);
   const std::int64_t channels = std::int64_t{norm_heads(target, facts)} * facts.value_dim;
@@ -187,8 +220,8 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};
   // Rows of a block: what it reads of the tile before is little, and there are blocks enough.
   if (operation == "conv_prefill") return {{0, {{"threads", 128}, {"tile_rows", 16}}}};
-  // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32.
-  if (operation == "decode_spec" || operation == "state_commit") {
+  if (operation == "decode_spec") return draft_bands(target, facts);
+  if (operation == "state_commit") {
     return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};
   }
   if (facts.state.present()) {
@@ -228,6 +261,22 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
                        kConvChannels);
   }
   if (rows > 1 && operation != "decode") return fmt::format("row_parts = {}: only decode gathers its output", rows);
+  if (operation == "decode_spec") {
+    const std::int64_t lanes = choice_of(choices, "row_lanes", 0);
+    if (lanes < 0 || lanes > 32 || (lanes & (lanes - 1)) != 0) {
+      return fmt::format("row_lanes = {} must be a power of two up to 32, or 0", lanes);
+    }
+    if (heads > 1 && !target.clusters) {
+      return fmt::format("head_parts = {}: {} has no clusters, so one block must serve a key head", heads, target.name);
+    }
+    if (heads > kMostOfCluster) {
+      return fmt::format("head_parts = {}: a cluster has at most {} blocks", heads, kMostOfCluster);
+    }
+    if (heads > 1 && !tokens_take_one_turn(facts, static_cast<int>(heads))) {
+      return fmt::format("head_parts = {}: the tokens of a block's value heads need more shared memory than it has",
+                         heads);
+    }
+  }
   if (operation == "decode" && heads * rows > 1) {
     if (!target.clusters) {
       return fmt::format("head_parts * row_parts = {}: {} has no clusters, so one block must serve a key head",

@@ -10,6 +10,10 @@
 
 namespace gdn::plan {
 
+// What a block of decode_spec has in shared memory for so many value heads of all tokens (TokensShared of
+// delta_tokens.h).
+std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads);
+
 // Shared memory of a block of norm_quant whose groups of channels do not each lie in one head.
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
 
@@ -42,6 +46,10 @@ struct Band {
 //   row_parts      blocks that share the value channels of a value head
 //   heads_first    1: blocks follow each other through the heads of a row; 0: through the rows of a head
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
+//
+// decode_spec has threads, rows_per_pass, head_parts and resident too, and
+//
+//   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);
 
 // The value of a choice, or `missing` without it.

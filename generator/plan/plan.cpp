@@ -255,21 +255,12 @@ void lay_out_prefill(core::KernelPlan& plan) {
   if (f.final_states) stage("prefill_windows", core::Grid::kSequences, f.key_heads);
 }
 
-// What a block of decode_spec has in shared memory for one value head of all tokens (TokensShared of delta_tokens.h).
-std::int64_t shared_bytes_of_tokens(const Facts& f) {
-  const bool replays = f.rollback == core::Rollback::kReplay;
-  const int decays = f.rule == core::Rule::kKda ? f.key_dim : 1;
-  const int of_keys = f.key_dim * (replays ? 3 : 2) + 1;
-  const int of_values = f.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
-  return 4 * (std::int64_t{f.tokens} * (of_keys + of_values) + 64);
-}
-
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
 core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target, const Choices& choices) {
   if (const std::string fault = choices_fault(target, plan.operation, plan.facts, choices); !fault.empty()) {
     throw Unplannable(fmt::format("{} on {}: {}", plan.operation, target.name, fault));
   }
-  if (const std::int64_t bytes = shared_bytes_of_tokens(plan.facts);
+  if (const std::int64_t bytes = shared_bytes_of_tokens(plan.facts, 1);
       plan.operation == "decode_spec" && target.family != Family::kCpu && bytes > 48 * 1024) {
     throw Unplannable(fmt::format(
         "decode_spec on {}: {} tokens of heads of {} and {} channels need {} bytes of shared memory a block, "
@@ -282,7 +273,7 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
   if (plan.operation == "decode_spec") rule.grid = core::Grid::kSequences;
   rule.threads = static_cast<int>(choice_of(choices, "threads", 1));
   rule.blocks_per_row = plan.facts.key_heads * parts;
-  rule.cluster = plan.operation == "decode" ? parts : 1;
+  rule.cluster = plan.operation == "decode" || plan.operation == "decode_spec" ? parts : 1;
   // norm_quant takes whole heads; lay_out_prefill has the last word about prefill.
   if (prefills(plan.operation)) {
     if (target.family == Family::kCpu) rule.grid = core::Grid::kSequences;
@@ -290,7 +281,8 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
     rule.blocks_per_row = plan.facts.value_heads / static_cast<int>(heads);
   } else {
     rule.one_dimension =
-        target.family != Family::kCpu && (plan.operation == "decode" || plan.operation == "delta_update");
+        target.family != Family::kCpu &&
+        (plan.operation == "decode" || plan.operation == "decode_spec" || plan.operation == "delta_update");
   }
   return rule;
 }

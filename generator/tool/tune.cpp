@@ -15,7 +15,7 @@ namespace {
 struct Options {
   std::vector<std::string> specs;
   std::vector<int> batches = {1, 2, 4, 8, 16, 64, 256};
-  std::string on = "cuda", edges = "plain", out, tuning;
+  std::string on = "cuda", operation = "decode", edges = "plain", out, tuning;
   int shown = 3;
   int ranks = 1;
 };
@@ -31,10 +31,16 @@ std::string text_of(const plan::Choices& choices) {
 void add_tune(CLI::App& program, int&) {
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
-      "tune", "Time sensible ways to launch decode, each held against the oracle, and write rows of the tuning table");
+      "tune",
+      "Time sensible ways to launch an operation, each held against the oracle, and write rows of the tuning table");
   command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
   command->add_option("--on", options->on, "where")->check(CLI::IsMember({"cuda"}))->capture_default_str();
-  command->add_option("--batch", options->batches, "batch sizes; the largest stands for all beyond it")
+  command->add_option("--operation", options->operation, "what is tuned; decode_spec with plain edges")
+      ->check(CLI::IsMember({"decode", "decode_spec"}))
+      ->capture_default_str();
+  command
+      ->add_option("--batch", options->batches,
+                   "batch sizes, of decode_spec in sequences; the largest stands for all beyond it")
       ->delimiter(',')
       ->check(CLI::Range(1, 65535))
       ->capture_default_str();
@@ -45,6 +51,10 @@ void add_tune(CLI::App& program, int&) {
   command->add_option("--shown", options->shown, "candidates to print for each batch")->capture_default_str();
   add_ranks(*command, options->ranks);
   command->callback([options] {
+    if (options->operation != "decode" && options->edges != "plain") {
+      throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
+                                           options->operation));
+    }
     plan::TuningTable table;
     if (!options->out.empty() && std::filesystem::exists(options->out)) table = load_tuning(options->out);
     std::string device;
@@ -53,7 +63,8 @@ void add_tune(CLI::App& program, int&) {
     try {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
-        const verify::Tuned tuned = verify::tune_decode(loaded.spec, loaded.layout, options->batches, edges, tell);
+        const verify::Tuned tuned =
+            verify::tune(loaded.spec, loaded.layout, options->operation, options->batches, edges, tell);
         device = tuned.device;
         for (std::size_t i = 0; i < tuned.trials.size(); ++i) {
           const int rows = tuned.bands[i].max_rows;
@@ -65,10 +76,12 @@ void add_tune(CLI::App& program, int&) {
           }
         }
         std::fflush(stdout);
-        table.set(tuned.target, "decode", loaded.layout.spec, tuned.bands);
+        table.set(tuned.target, options->operation, loaded.layout.spec, tuned.bands);
       }
     } catch (const runtime::Error& error) {
       throw Failure(kCannotJudge, error.what());
+    } catch (const plan::Unplannable& error) {
+      throw Failure(kFinding, error.what());
     }
     const std::string text = table.to_text();
     const std::size_t header = text.find('\n') + 1;

@@ -55,7 +55,7 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
                    const std::function<void(const std::string&)>& tell,
                    const plan::TuningTable& tuning = plan::TuningTable::built_in());
 
-// What was found for one way to launch decode at one batch size.
+// What was found for one way to launch an operation at one batch size.
 struct Trial {
   plan::Choices choices;
   double time_us = 0;
@@ -67,10 +67,11 @@ struct Tuned {
   std::vector<std::vector<Trial>> trials;  // of each batch size, fastest first
 };
 
-// Times sensible choices for decode at each batch size on the CUDA device, as bench_launch does, each after the oracle
-// has judged it. A band keeps the choices of the next larger batch where those are at most 1.5% behind the best.
-// Throws runtime::Error where there is no device, std::runtime_error for a candidate that computes wrong results.
-Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vector<int> batches, Edges edges,
-                  const std::function<void(const std::string&)>& tell);
+// Times sensible choices for decode or decode_spec at each batch size on the CUDA device, as bench_launch does, each
+// after the oracle has judged it. A band keeps the choices of the next larger batch where those are at most 1.5% behind
+// the best. Throws runtime::Error where there is no device, std::runtime_error for a candidate that computes wrong
+// results.
+Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation, std::vector<int> batches,
+           Edges edges, const std::function<void(const std::string&)>& tell);
 
 }  // namespace gdn::verify

@@ -31,11 +31,12 @@ struct Candidate {
   std::string fault;  // of its compilation
 };
 
-Candidate make_candidate(const layout::Layout& layout, const plan::Target& target, const plan::Choices& choices) {
+Candidate make_candidate(const layout::Layout& layout, std::string_view operation, const plan::Target& target,
+                         const plan::Choices& choices) {
   Candidate candidate;
   candidate.choices = choices;
-  candidate.tuning.set(target.name, "decode", layout.spec, {{0, choices}});
-  candidate.planned = plan::make(layout, "decode", target, candidate.tuning);
+  candidate.tuning.set(target.name, operation, layout.spec, {{0, choices}});
+  candidate.planned = plan::make(layout, operation, target, candidate.tuning);
   return candidate;
 }
 
@@ -66,9 +67,9 @@ void compile_all(const CudaBench& cuda, std::vector<Candidate>& candidates) {
 // Holds candidates against the oracle, which works its problem out once for all of them.
 class Judge {
  public:
-  Judge(const spec::Spec& spec, const layout::Layout& layout)
+  Judge(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation)
       : layout_(layout),
-        problem_(oracle::make_problem(spec, "decode", options(layout))),
+        problem_(oracle::make_problem(spec, operation, options(layout))),
         expectation_(oracle::expect(problem_)) {}
 
   // Throws std::runtime_error with what is wrong.
@@ -114,28 +115,30 @@ std::vector<plan::Band> bands_of_trials(const std::vector<int>& batches,
 
 }  // namespace
 
-Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vector<int> batches, Edges edges,
-                  const std::function<void(const std::string&)>& tell) {
+Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation, std::vector<int> batches,
+           Edges edges, const std::function<void(const std::string&)>& tell) {
   CudaBench cuda;
   const plan::Target& target = cuda.target();
-  const core::Facts facts = plan::make(layout, "decode", target, plan::TuningTable::none()).kernel.facts;
+  const core::Facts facts = plan::make(layout, operation, target, plan::TuningTable::none()).kernel.facts;
   std::sort(batches.begin(), batches.end());
   batches.erase(std::unique(batches.begin(), batches.end()), batches.end());
 
+  // A launch's rows are its tokens: as many of each sequence as there can be.
+  const int tokens = tokens_of_row(spec, operation);
   std::vector<Candidate> all;
   std::vector<std::vector<std::size_t>> of_batch;  // numbers in `all`
   for (const int batch : batches) {
     of_batch.emplace_back();
-    for (const plan::Choices& choices : plan::candidates(target, "decode", facts, batch)) {
+    for (const plan::Choices& choices : plan::candidates(target, operation, facts, batch * tokens)) {
       const auto known = std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.choices == choices; });
       of_batch.back().push_back(static_cast<std::size_t>(known - all.begin()));
-      if (known == all.end()) all.push_back(make_candidate(layout, target, choices));
+      if (known == all.end()) all.push_back(make_candidate(layout, operation, target, choices));
     }
   }
   tell(fmt::format("{}: compiling {} candidates", layout.spec, all.size()));
   compile_all(cuda, all);
   tell(fmt::format("{}: holding them against the oracle", layout.spec));
-  const Judge judge(spec, layout);
+  const Judge judge(spec, layout, operation);
   for (Candidate& candidate : all) {
     candidate.kernel = cuda.load(candidate.planned, candidate.binary);
     judge.judge(cuda, candidate);
@@ -146,7 +149,7 @@ Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vec
   tuned.target = target.name;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     tell(fmt::format("{}: batch {}, {} candidates", layout.spec, batches[i], of_batch[i].size()));
-    const CudaBench::Stage stage = cuda.stage(spec, layout, "decode", all.front().planned.kernel, batches[i]);
+    const CudaBench::Stage stage = cuda.stage(spec, layout, operation, all.front().planned.kernel, batches[i]);
     std::vector<Trial> trials;
     for (const std::size_t number : of_batch[i]) {
       trials.push_back({all[number].choices, cuda.launch_us(*all[number].kernel, stage, edges)});
@@ -155,6 +158,7 @@ Tuned tune_decode(const spec::Spec& spec, const layout::Layout& layout, std::vec
     tuned.trials.push_back(std::move(trials));
   }
   tuned.bands = bands_of_trials(batches, tuned.trials);
+  for (plan::Band& band : tuned.bands) band.max_rows *= tokens;
   return tuned;
 }
 

@@ -18,9 +18,13 @@ GDN_HD constexpr int token_channels() {
   return a_thread >= 4 && F::kTokens <= 4 ? 4 : a_thread >= 2 ? 2 : 1;
 }
 
+// What is done with a head: where several blocks read a window, one of them stores it later than it convolves.
+enum class WindowUse : unsigned char { kConvolveAndStore, kConvolve, kStore };
+
 // Convolves one head of one part for all tokens: all threads of the block, each its share of the deal.
 // sink(token, channel, y) takes the results of neighbouring channels.
-template <class F, class Input, class Weight, class Bias, class Window, class Sink>
+template <class F, class Input, class Weight, class Bias, class Window, WindowUse kUse = WindowUse::kConvolveAndStore,
+          class Sink>
 GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int head, Deal<F::kThreads>& deal, Sink sink) {
   constexpr int kChannels = token_channels<F>();
   constexpr int kWidth = F::kConvWidth, kHistory = kWidth - 1;
@@ -47,7 +51,7 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
     float input[kChannels][kHistory + F::kTokens];  // the older ones as the window keeps them
     float current[F::kTokens][kChannels];           // as the projection gives them
     HistoryTile::load(rows + offset * Window::kTapStride, history);
-    WeightTile::load(weights + channel * Weight::kInnerStride, weight);
+    if constexpr (kUse != WindowUse::kStore) WeightTile::load(weights + channel * Weight::kInnerStride, weight);
     GDN_UNROLL
     for (int t = 0; t < F::kTokens; ++t) {
       GDN_UNROLL
@@ -74,7 +78,7 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
 
     GDN_UNROLL
     for (int t = 0; t < F::kTokens; ++t) {
-      if (t < draft.tokens) {
+      if (kUse != WindowUse::kStore && t < draft.tokens) {
         float y[kChannels];
         GDN_UNROLL
         for (int c = 0; c < kChannels; ++c) {
@@ -99,7 +103,8 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
     GDN_UNROLL
     for (int r = 0; r < kHistory - kDropped + F::kTokens; ++r) {
       const bool older = r < kHistory - kDropped;
-      if (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens) {
+      if (kUse != WindowUse::kConvolve &&
+          (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens)) {
         float row[kChannels][1];
         GDN_UNROLL
         for (int c = 0; c < kChannels; ++c) row[c][0] = input[c][r + kDropped];

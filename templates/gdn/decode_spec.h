@@ -4,9 +4,12 @@
 //   operands  as of decode; with the scheme's pool (intermediate_state, or record_k, record_u and record_decay), a slot
 //             for each sequence or for each of its tokens, cu_seqlens, and accepted where a launch undoes the last one
 //   rows      sequences of padding, and mistaken ones: see draft_of in draft.h; a sequence without tokens is left alone
-//   grid      x = sequences, y = key heads; block (sequence, j) owns the channels of q_j, k_j and of the value heads
-//   that
-//             read key head j, so no two blocks share a window, a state or a record
+//   grid      sequences x key heads x parts of a key head's value heads (split.h), one dimension; the parts are one
+//   cluster
+//
+// A part convolves q and k whole, and what its own value heads need. Windows of v, states and the records of u and of
+// the decay are its own; the windows of q and k and the record of k are read by every part, so one of them writes these
+// after all have met.
 #pragma once
 
 #include "gdn/conv_tokens.h"
@@ -41,7 +44,8 @@ GDN_DEVICE void fetch_steps(MapElements<M> from, int tokens, float* to) {
 
 // The records of the accepted tokens to shared memory: those of the key head, and of the value heads of a turn.
 template <class F>
-GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, TokensShared<F>& shared) {
+GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, bool first_turn,
+                              TokensShared<F>& shared) {
   using K = typename F::RecordK;
   using U = typename F::RecordU;
   using D = typename F::RecordDecay;
@@ -58,7 +62,7 @@ GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const Del
     fetch_steps<F, D, kHeads * kDecays>(part<D>(args, draft.slot) + D::base(head) + i % kDecays * D::kInnerStride,
                                         draft.accepted, shared.old_decay[0] + i);
   }
-  if (turn.first_head != 0) return;
+  if (!first_turn) return;
   for (int i = thread_id(); i < F::kKeyDim; i += F::kThreads) {
     fetch_steps<F, K, F::kKeyDim>(part<K>(args, draft.slot) + K::base(turn.key_head) + i * K::kInnerStride,
                                   draft.accepted, shared.old_k[0] + i);
@@ -95,20 +99,21 @@ GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const
   }
 }
 
-// k and the decays of this launch's tokens to the records, after the old ones were fetched. A step that the launch has
-// no token for gets a decay that no token has.
+// k of this launch's tokens to the records, after every part of the key head has fetched the old ones.
 template <class F>
-GDN_DEVICE void keep_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn,
-                             const TokensShared<F>& shared) {
+GDN_DEVICE void keep_keys(const Args& args, const Draft<F>& draft, int key_head, const TokensShared<F>& shared) {
   using K = typename F::RecordK;
-  using D = typename F::RecordDecay;
-  if (turn.first_head == 0) {
-    for (int t = wave_id(); t < draft.tokens; t += F::kThreads / kWaveSize) {
-      const auto to = part<K>(args, draft.slot) + K::base(turn.key_head) + t * K::kTapStride;
-      for (int i = lane_id(); i < F::kKeyDim; i += kWaveSize)
-        store_one<float>(to + i * K::kInnerStride, shared.k[t][i]);
-    }
+  for (int t = wave_id(); t < draft.tokens; t += F::kThreads / kWaveSize) {
+    const auto to = part<K>(args, draft.slot) + K::base(key_head) + t * K::kTapStride;
+    for (int i = lane_id(); i < F::kKeyDim; i += kWaveSize) store_one<float>(to + i * K::kInnerStride, shared.k[t][i]);
   }
+}
+
+// And the decays of a turn's heads. A step that the launch has no token for gets a decay that no token has.
+template <class F>
+GDN_DEVICE void keep_decays(const Args& args, const Draft<F>& draft, const DeltaTurn& turn,
+                            const TokensShared<F>& shared) {
+  using D = typename F::RecordDecay;
   for (int g = 0; g < turn.heads; ++g) {
     const auto decays = part<D>(args, draft.slot) + D::base(value_head<F>(turn.key_head, turn.first_head + g));
     for (int i = F::kThreads - 1 - thread_id(); i < decays_of_head<F>(); i += F::kThreads) {
@@ -122,16 +127,39 @@ GDN_DEVICE void keep_records(const Args& args, const Draft<F>& draft, const Delt
 
 // Whether the last accepted token has a record: accepting more tokens than there were is the caller's mistake.
 template <class F>
-GDN_DEVICE bool has_records(const Args& args, const Draft<F>& draft, int key_head) {
+GDN_DEVICE bool has_records(const Args& args, const Draft<F>& draft, int head) {
   using D = typename F::RecordDecay;
   if (!draft.fate.computed || draft.accepted == 0) return true;
   const auto last = part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride;
-  return head_number<D>(last, value_head<F>(key_head, 0)) >= 0.0f;
+  return head_number<D>(last, head) >= 0.0f;
 }
+
+// The windows of q and k that were not stored while another part might still read them.
+template <class F>
+GDN_DEVICE void store_key_windows(const Args& args, const Draft<F>& draft, int key_head, float* unused) {
+  Deal<F::kThreads> deal;
+  convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ,
+                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused});
+  convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK,
+                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused});
+}
+
+// Which value heads of which key head of which sequence a block has.
+template <class F>
+struct SequenceShare {
+  int sequence, key_head, number;  // of the part; the block's number in its cluster
+  GDN_DEVICE explicit SequenceShare(int block)
+      : sequence(block / (F::kKeyHeads * F::kHeadParts)),
+        key_head(block / F::kHeadParts % F::kKeyHeads),
+        number(block % F::kHeadParts) {}
+  GDN_DEVICE int first_head() const { return number * heads_of_part<F>(); }
+  GDN_DEVICE int end_head() const { return smaller(F::kGroup, first_head() + heads_of_part<F>()); }
+};
 
 // Rows of the output behind the last sequence's, by the blocks behind those of the sequences.
 template <class F>
-GDN_DEVICE void zero_excess_rows(const Args& args, int number, int key_head) {
+GDN_DEVICE void zero_excess_rows(const Args& args, const SequenceShare<F>& share) {
+  const int number = share.sequence - args.sequences;
   long long end = args.rows;
   if constexpr (F::kOffsetsOperand >= 0) {
     end = index_at<typename F::Offset>(args, F::kOffsetsOperand, args.sequences);
@@ -140,27 +168,36 @@ GDN_DEVICE void zero_excess_rows(const Args& args, int number, int key_head) {
   int row = number * kExcessRows;
   if (row < end) row = end < last ? static_cast<int>(end) : last;
   for (; row < last; ++row) {
-    for (int g = 0; g < F::kGroup; ++g) fill_output<F>(args, row, value_head<F>(key_head, g), 0.0f);
+    for (int g = share.first_head(); g < share.end_head(); ++g) {
+      fill_output<F>(args, row, value_head<F>(share.key_head, g), 0.0f);
+    }
   }
 }
 
 template <class F>
 GDN_DEVICE void decode_spec(const Args& args) {
-  const int sequence = block_row();
-  const int key_head = block_head();
+  constexpr int kParts = F::kHeadParts;
+  static_assert(F::kRowParts == 1, "a part has whole value heads");
+  static_assert(kParts == 1 || kHasClusters, "the target has no clusters: one block serves a key head");
+  const SequenceShare<F> share(block_number());
+  const int sequence = share.sequence;
+  const int key_head = share.key_head;
   if constexpr (zeroes_excess<F>()) {
     if (sequence >= args.sequences) {
-      zero_excess_rows<F>(args, sequence - args.sequences, key_head);
+      zero_excess_rows(args, share);
       return;
     }
   }
   Draft<F> draft = draft_of<F>(args, sequence);
   if constexpr (replays<F>()) {
-    if (!has_records(args, draft, key_head)) draft.fate = {false, true, float_of(0x7fc00000u)};
+    // A head of its own: that of another part may be overwritten by now.
+    if (!has_records(args, draft, value_head<F>(key_head, share.first_head()))) {
+      draft.fate = {false, true, float_of(0x7fc00000u)};
+    }
   }
   if (!draft.fate.computed) {
     for (int t = 0; draft.fate.filled && t < draft.tokens; ++t) {
-      for (int g = 0; g < F::kGroup; ++g) {
+      for (int g = share.first_head(); g < share.end_head(); ++g) {
         fill_output<F>(args, draft.first + t, value_head<F>(key_head, g), draft.fate.filler);
       }
     }
@@ -172,16 +209,19 @@ GDN_DEVICE void decode_spec(const Args& args) {
   constexpr int kValues = Shared::kHeads * F::kValueDim;
   GDN_SHARED(Shared, shared);
   static_assert(sizeof(Shared) <= 48 * 1024, "static shared memory of a block");
-  for (int first_head = 0; first_head < F::kGroup; first_head += Shared::kHeads) {
-    const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, F::kGroup - first_head)};
+  static_assert(kParts == 1 || Shared::kHeads >= heads_of_part<F>(), "the parts of a key head take one turn");
+  constexpr WindowUse kKeyWindows = kParts > 1 ? WindowUse::kConvolve : WindowUse::kConvolveAndStore;
+  for (int first_head = share.first_head(); first_head < share.end_head(); first_head += Shared::kHeads) {
+    const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, share.end_head() - first_head)};
+    const bool first_turn = first_head == share.first_head();
     DeltaTokens<F> delta(args, sequence, draft, turn);
 
-    if constexpr (replays<F>()) fetch_records(args, draft, turn, shared);
+    if constexpr (replays<F>()) fetch_records(args, draft, turn, first_turn, shared);
     Deal<F::kThreads> deal;
-    if (first_head == 0) {
-      convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
+    if (first_turn) {
+      convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ, kKeyWindows>(
           args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.q[0]});
-      convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(
+      convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK, kKeyWindows>(
           args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.k[0]});
     }
     for (int g = 0; g < turn.heads; ++g) {
@@ -208,12 +248,16 @@ GDN_DEVICE void decode_spec(const Args& args) {
         shared.decay[token][g] = exponential(log_decay_of<F>(args, draft.first + token, head));
       }
     }
+    if constexpr (kParts > 1) cluster_arrive();  // this part has read the windows and the record of q and k
     barrier();
-    if (first_head == 0) {
+    if (first_turn) {
       normalise_tokens<F>(shared, draft.tokens);
       barrier();
     }
-    if constexpr (replays<F>()) keep_records(args, draft, turn, shared);
+    if constexpr (replays<F>()) {
+      if (kParts == 1 && first_turn) keep_keys(args, draft, key_head, shared);
+      keep_decays(args, draft, turn, shared);
+    }
     delta.run(shared);
     barrier();
     for (int t = 0; t < draft.tokens; ++t) {
@@ -223,7 +267,14 @@ GDN_DEVICE void decode_spec(const Args& args) {
                       shared.gates[t] + g * F::kValueDim);
       }
     }
-    if (first_head + Shared::kHeads < F::kGroup) barrier();  // the next turn overwrites them all
+    if constexpr (kParts > 1) {
+      cluster_wait();  // every part has
+      if (share.number == 0) {
+        store_key_windows<F>(args, draft, key_head, shared.q[0]);
+        if constexpr (replays<F>()) keep_keys(args, draft, key_head, shared);
+      }
+    }
+    if (first_head + Shared::kHeads < share.end_head()) barrier();  // the next turn overwrites them all
   }
 }
 

@@ -21,7 +21,7 @@ GDN_HD constexpr int token_heads_at_once() {
   const int shared = F::kTokens * (2 * F::kKeyDim + 1 + (replays<F>() ? F::kKeyDim : 0));
   const int a_head = F::kTokens * (2 * F::kValueDim + decays_of_head<F>() + 1 +
                                    (replays<F>() ? F::kValueDim + decays_of_head<F>() : 0));
-  return smaller(F::kGroup, larger(1, (12 * 1024 - 64 - shared) / a_head));
+  return smaller(heads_of_part<F>(), larger(1, (12 * 1024 - 64 - shared) / a_head));
 }
 
 // What the tokens of a turn have in shared memory.
@@ -87,13 +87,21 @@ GDN_DEVICE void store_along(MapElements<M> to, const float (&x)[kCount]) {
   }
 }
 
+// Several tokens take several sums over a row's lanes, one after the other, and a shuffle costs four times what a
+// multiplication does: so a thread may stand for several of the lanes that decode deals a row out to (F::kRowLanes says
+// how many threads there are instead). It adds up what each of them would on its own, and then the sums in the order in
+// which they would meet, so that they have the same bits.
 template <class F>
 class TokenRows {
   using State = typename F::State;
   using Element = typename State::Element;
   using Deal = DeltaRows<F>;
   static constexpr int kKeyDim = F::kKeyDim, kValueDim = F::kValueDim;
-  static constexpr int kWidth = Deal::kWidth, kLanes = Deal::kLanes, kPieces = Deal::kPieces, kTeams = Deal::kTeams;
+  static constexpr int kWidth = Deal::kWidth;
+  static constexpr int kLanes = F::kRowLanes > 0 ? smaller(power_of_two_above(F::kRowLanes), Deal::kLanes)
+                                                 : Deal::kLanes;
+  static constexpr int kStrands = Deal::kLanes / kLanes;  // lanes of decode that a thread stands for
+  static constexpr int kPieces = Deal::kPieces * kStrands, kTeams = F::kThreads / kLanes;
   static constexpr int kAccesses = Deal::kAccesses;
   static constexpr bool kWholeRow = Deal::kWholeRow;
   using Piece = Pack<Element, kWidth>;
@@ -159,8 +167,10 @@ class TokenRows {
 
  private:
   GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
-  GDN_DEVICE int channel(int p) const { return (lane_ + p * kLanes) * kWidth; }
-  GDN_DEVICE bool channels_inside(int p) const { return kWholeRow || lane_ + p * kLanes < kAccesses; }
+  // The access that piece p of a thread is: strand by strand, and in each as decode's lane has them.
+  GDN_DEVICE int access(int p) const { return lane_ + p / Deal::kPieces * kLanes + p % Deal::kPieces * Deal::kLanes; }
+  GDN_DEVICE int channel(int p) const { return access(p) * kWidth; }
+  GDN_DEVICE bool channels_inside(int p) const { return kWholeRow || access(p) < kAccesses; }
   GDN_DEVICE bool row_inside(int value_channel) const { return kWholePass || value_channel < kValueDim; }
   GDN_DEVICE int head_of(int head) const { return value_head<F>(turn_.key_head, turn_.first_head + head); }
 
@@ -248,16 +258,31 @@ class TokenRows {
     for (int r = 0; r < kRows; ++r) {
       // v is read before the lanes meet in the sums, and o takes its place after that.
       v[r] = row_inside(row(first, r)) ? shared.vo[t][head * kValueDim + row(first, r)] : 0.0f;
-      sums[2 * r] = sums[2 * r + 1] = 0.0f;
+      float of_strand[kStrands][2];
       GDN_UNROLL
-      for (int p = 0; p < kPieces; ++p) {
+      for (int strand = 0; strand < kStrands; ++strand) {
+        of_strand[strand][0] = of_strand[strand][1] = 0.0f;
         GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) {
-          const float decayed = channel_decay[p][i] * s[r][p][i];
-          sums[2 * r] += decayed * k[p][i];
-          sums[2 * r + 1] += decayed * q[p][i];
+        for (int p = strand * Deal::kPieces; p < (strand + 1) * Deal::kPieces; ++p) {
+          GDN_UNROLL
+          for (int i = 0; i < kWidth; ++i) {
+            const float decayed = channel_decay[p][i] * s[r][p][i];
+            of_strand[strand][0] += decayed * k[p][i];
+            of_strand[strand][1] += decayed * q[p][i];
+          }
         }
       }
+      // As sum_over_lanes would: halves of the lanes first.
+      GDN_UNROLL
+      for (int half = kStrands / 2; half > 0; half /= 2) {
+        GDN_UNROLL
+        for (int strand = 0; strand < half; ++strand) {
+          of_strand[strand][0] += of_strand[strand + half][0];
+          of_strand[strand][1] += of_strand[strand + half][1];
+        }
+      }
+      sums[2 * r] = of_strand[0][0];
+      sums[2 * r + 1] = of_strand[0][1];
     }
     sum_over_lanes<kLanes>(sums);
 

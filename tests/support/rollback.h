@@ -22,9 +22,9 @@ namespace gdn::test {
 // A kernel of a spec and a problem whose memory it runs on.
 struct Bench {
   Bench(verify::Executor& executor, const spec::Spec& spec, const std::string& operation,
-        const oracle::Options& options)
+        const oracle::Options& options, const plan::TuningTable& tuning = plan::TuningTable::built_in())
       : layout(layout::resolve(spec)),
-        kernel(executor.load(plan::make(layout, operation, executor.target()))),
+        kernel(executor.load(plan::make(layout, operation, executor.target(), tuning))),
         problem(oracle::make_problem(spec, operation, options)) {}
 
   void run() { kernel->run(problem, verify::views_of(problem, layout)); }
@@ -36,10 +36,12 @@ struct Bench {
 
 class Rollback {
  public:
-  Rollback(verify::Executor& executor, const spec::Spec& spec, std::uint64_t seed, int sequences = 5)
+  // `tuning` is of decode_spec.
+  Rollback(verify::Executor& executor, const spec::Spec& spec, std::uint64_t seed, int sequences = 5,
+           const plan::TuningTable& tuning = plan::TuningTable::built_in())
       : spec_(spec),
         random_(seed),
-        drafts_(executor, spec, "decode_spec", options(spec, seed, sequences)),
+        drafts_(executor, spec, "decode_spec", options(spec, seed, sequences), tuning),
         commit_(executor, spec, "state_commit", options(spec, seed, sequences)),
         plain_(executor, spec, "decode", options(spec, seed, sequences)),
         pending_(static_cast<std::size_t>(sequences)),
