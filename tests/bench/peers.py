@@ -50,6 +50,14 @@ def floor_bytes(operands, rows, width, window):
     return total
 
 
+def sequence_bytes(operands, tokens, sequences, width, window):
+    """Bytes that a launch over whole sequences moves: rows by token; pools, slots and flags by sequence. No workspace."""
+    named = [operand for operand in operands if operand.role not in ("workspace", "snapshots")]
+    by_token = [operand for operand in named if operand.leading in (None, "row")]
+    by_sequence = [operand for operand in named if operand.leading not in (None, "row")]
+    return floor_bytes(by_token, tokens, width, window) + floor_bytes(by_sequence, sequences, width, window)
+
+
 def layers_for(slot_bytes, rows):
     """So many that a state's next visit finds none of it in the cache."""
     return max(4, min(128, -(-L2_BYTES // (slot_bytes * rows))))

@@ -30,7 +30,7 @@ import statistics
 import sys
 import time
 
-from peers import ROOT, CannotJudge, Shape, floor_bytes
+from peers import ROOT, CannotJudge, Shape, floor_bytes, sequence_bytes
 
 POOL_BYTES = 1 << 30  # of states: more than any cache
 TURNS = 7
@@ -132,7 +132,10 @@ def views_of(kernel, gdn_gen, spec, operation, layer, torch):
     """Our views of a layer's tensors; what each is, its owner says by the spec."""
     views = []
     for operand in kernel.operands():
-        tensor = getattr(layer, operand.name)
+        tensor = getattr(layer, operand.name, None)
+        if tensor is None and operand.optional:
+            views.append(None)
+            continue
         if operand.role == "parameter":
             tensor = tensor.to(getattr(torch, {"bf16": "bfloat16", "fp32": "float32"}[operand.dtype]))
         flat = operand.leading is None or tensor.dim() == 1
@@ -251,11 +254,8 @@ class Comparison:
                 took = side.turn()
                 if turn > 0:  # the first one touches the memory
                     times[index].append(took)
-        size = floor_bytes([operand for operand in self.operands if operand.name not in ("workspace",)], tokens, self.shape.width, self.shape.window)
-        if lengths:  # pools count by sequence, not by token
-            pools = [operand for operand in self.operands if operand.role == "pool"]
-            size -= floor_bytes(pools, tokens, self.shape.width, self.shape.window)
-            size += floor_bytes(pools, rows, self.shape.width, self.shape.window)
+        widths = (self.shape.width, self.shape.window)
+        size = sequence_bytes(self.operands, tokens, rows, *widths) if lengths else floor_bytes(self.operands, tokens, *widths)
         return (statistics.median(times[0]), statistics.median(times[1]), size), None
 
 

@@ -20,8 +20,8 @@ Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as 
 A row of a launch over whole sequences (conv_prefill, chunk_delta, prefill) has "lengths" in place of edges, batch and
 state_dtype: "8192", or "8192x4" for four of them.
 
-Or of one `tests/bench/peers.py --json FILE` or `peers_cpu.py --json FILE`, which adds "peer" and "peer_commit" (or its
-version) to the file and to each row what the peer's launches of the same step took:
+Or of one `tests/bench/peers.py --json FILE`, or of `peers_prefill.py` or `peers_cpu.py`, which adds "peer" and
+"peer_commit" (or its version) to the file and to each row what the peer's launches of the same step took:
 
                "peer_us": ..., "peer_ratio": <peer_us / floor>, "peer_over_ours": <peer_us / time_us>,
                "peer_norm_us": <its norm and quantisation, where it has one; not in peer_us>
@@ -53,6 +53,7 @@ PEER_KEYS = {"peer_us": (int, float), "peer_ratio": (int, float), "peer_over_our
 PEER_NOTES = {
     "aiter": "Its conv and delta rule are two launches, its norm with quantisation a third one that is not in its time; ours is one "
              "launch with the norm.",
+    "fla": "Both take q, k and v behind the convolution, decay and beta, and norm q and k inside.",
     "vllm": "Its decode is two calls, conv and delta rule, its prefill three, conv, gates and chunks; they get q, k and v side by side "
             "and leave the norm to others. Ours is one call on the model's own rows, with the norm.",
 }

@@ -11,6 +11,7 @@ import unittest
 
 import peers
 import peers_cpu
+import peers_prefill
 import results
 
 GOOD = {
@@ -105,6 +106,12 @@ class Results(unittest.TestCase):
         self.assertIn("| qwen3_next_80b | decode | fp32 | 16 | 467 | 400 | 400 | 1.17 | 1.00 | 1.17 |", page)
         self.assertIn("| qwen3_next_80b | prefill | 2048 | 2.15e+04 | 3000 | 1000 | 21.50 | 3.00 | 7.17 |", page)
 
+    def test_a_peer_over_whole_sequences(self):
+        row = peers_prefill.row_of("qwen3_next_80b", (4, 8192), 200000000, 4000.0, 500.0, 1900.0)
+        self.write({**GOOD, "peer": "fla", "peer_commit": "0.6.0", "rows": [row]})
+        self.assertEqual(self.run_tool(), 0)
+        self.assertIn("| qwen3_next_80b | chunk_delta | 8192x4 | 1900 | 500 | 50 | 38.00 | 10.00 | 3.80 |", (self.folder / "RESULTS.md").read_text())
+
     def test_a_peer_stands_beside_ours(self):
         row = peers.row_of("qwen3_next_80b", 64, "fp32", 200000000, 4000.0, 60.0, 96.0, 5.0)
         file = {**GOOD, "peer": "aiter", "peer_commit": "e4048607a535ace3a2b51ded31b1c8c2d45c0879", "rows": [row]}
@@ -159,6 +166,17 @@ class Peers(unittest.TestCase):
         self.assertEqual((shape.key_heads, shape.value_heads, shape.key_dim, shape.value_dim, shape.width, shape.window, shape.eps, shape.layout, shape.slots),
                          (16, 32, 128, 192, 4, 5, 1e-6, "interleaved", 7))
         self.assertEqual(peers.Shape(PLAN.replace("[token@launch, key_head:16, {q", "[token@launch, {q"), 1).layout, "flat")
+
+    def test_bytes_of_whole_sequences(self):
+        Operand = collections.namedtuple("Operand", "name role dtype leading inner")
+        operands = [Operand("q", "input", "bf16", "row", 2048), Operand("state", "pool", "fp32", "slot", 524288), Operand("slots", "slots", "int32", "slot", 1),
+                    Operand("cu_seqlens", "offsets", "int32", "sequence", 1), Operand("workspace", "workspace", "fp32", None, 1)]
+        self.assertEqual(peers.sequence_bytes(operands, 8192, 4, 4, 3), 2 * 2048 * 8192 + 4 * (2 * 4 * 524288 + 4 + 4))
+        self.assertEqual([peers_prefill.parse_lengths(text) for text in ("8192", "1024x8")], [(1, 8192), (8, 1024)])
+
+    def test_what_is_missing_is_named_over_whole_sequences(self):
+        self.missing(peers_prefill, [([], 2, "--peer"), (["--peer", "vllm=/tmp"], 2, "NAME one of fla"), (["--peer", "fla=/tmp", "--lengths", "8x"], 2, "--lengths"),
+                                     (["--peer", "fla=/no/such"], 4, "/no/such is not here"), (["--peer", "fla=/tmp"], 4, "peers_prefill: error: ")])
 
     def test_what_is_missing_is_named_on_the_cpu(self):
         self.missing(peers_cpu, [([], 2, "--peer"), (["--peer", "aiter=/tmp"], 2, "NAME one of vllm"), (["--peer", "vllm=/tmp", "--batch", "x"], 2, "--batch"),
