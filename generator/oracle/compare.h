@@ -11,8 +11,8 @@ namespace gdn::oracle {
 // One operand. Every written operand has one; a read-only operand only when it was changed.
 struct Deviation {
   std::string name;
-  // ||got - want|| / ||want|| over all elements to be written; infinity for any NaN. With sequences, the largest of
-  // theirs: a short one does not hide behind a long one.
+  // ||got - want|| / ||want|| over all elements to be written, weighed where ExpectedBuffer says so; infinity for any
+  // NaN. With sequences, the largest of theirs: a short one does not hide behind a long one.
   double error = 0;
   std::string worst;  // where the largest difference is: "row 2, v, value head 3 (...), value channel 17"; may be empty
   double got = 0, want = 0;  // there

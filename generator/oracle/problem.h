@@ -150,7 +150,7 @@ Problem make_tagged(const spec::Spec& spec, std::string_view operation, const Op
 double tolerance(const spec::Spec& spec, const Buffer& buffer);
 
 // The same for what prefill computes, which may multiply in 16 bits: 6e-3, and 1e-2 where beta goes up to 2 or keys
-// repeat.
+// repeat. Of the whole layer's output, both of these: the root of the sum of their squares.
 double prefill_tolerance(const spec::Spec& spec, Keys keys);
 
 // The same for the output before it is quantised.

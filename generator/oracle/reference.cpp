@@ -111,7 +111,9 @@ class Reference {
         const Values q = conv_token("q", row, windows["q"]), k = conv_token("k", row, windows["k"]);
         const Values v = conv_token("v", row, windows["v"]);
         const Values o = prefill_step(q, k, v, decay(row), betas(row), state);
-        put_output(row, gated_norm(o, get("in.z", row)));
+        std::vector<double> divisors;
+        put_output(row, gated_norm(o, get("in.z", row), &divisors));
+        if (channels_of_group(spec_) == 0) weigh("out.out", row, divisors);
       }
       for (const Snapshot& snapshot : problem_.snapshots()) {
         if (snapshot.row == row && !snapshot.padding) put_states(snapshot.slot, windows, state);
@@ -454,7 +456,8 @@ class Reference {
     return o;
   }
 
-  Values gated_norm(Values x, const Values& z) {
+  // `divisors`, where they are asked for: what each head was divided by.
+  Values gated_norm(Values x, const Values& z, std::vector<double>* divisors = nullptr) {
     const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
     const Values& weight = constant("norm_weight");
     const bool norm_first = *spec_.out_norm.norm_before_gate, biased = operands_.find("norm_bias").operand >= 0;
@@ -467,6 +470,7 @@ class Reference {
         squares += begin[c] * begin[c];
       }
       const double factor = 1 / std::sqrt(squares / static_cast<double>(value_dim) + *spec_.out_norm.eps);
+      if (divisors != nullptr) divisors->push_back(1 / factor);
       for (std::size_t c = 0; c < value_dim; ++c) {
         const double w = weight[weight.size() == value_dim ? c : head * value_dim + c];
         begin[c] = round_to_point(*spec_.rounding.norm, begin[c] * factor) * weight_factor(*spec_.out_norm.weight, w);
@@ -475,6 +479,19 @@ class Reference {
       }
     }
     return x;
+  }
+
+  // See ExpectedBuffer::weight; a number for each head of the row.
+  void weigh(const std::string& key, int row, const std::vector<double>& of_heads) {
+    const BoundPart part = operands_.at(key);
+    ExpectedBuffer& expected = expectation_.buffers[static_cast<std::size_t>(part.operand)];
+    const Buffer& buffer = problem_.buffers()[static_cast<std::size_t>(part.operand)];
+    expected.weight.resize(static_cast<std::size_t>(buffer.rows * buffer.inner));
+    const std::vector<std::int32_t>& place = part.map->offset;
+    const std::size_t run = place.size() / of_heads.size();
+    for (std::size_t i = 0; i < place.size(); ++i) {
+      expected.weight[static_cast<std::size_t>(row * buffer.inner + place[i])] = of_heads[i / run];
+    }
   }
 
   // The layer's output as it is stored: as it is, or as codes and scales.

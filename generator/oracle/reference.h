@@ -26,6 +26,10 @@ struct ExpectedBuffer {
   std::vector<RowRule> rows;
   std::vector<bool> written;  // by position in a row
   std::vector<double> exact;  // of a quantised output: what was rounded to a code, by row and position
+  // Of prefill's output, by row and position: how much an error there counts, the same for a head's row. The gated norm
+  // brings rows to one size; what is judged is the error of what it divides, by what it divides with. A row of small o,
+  // in which large terms cancel, would show their roundings magnified otherwise. Empty: every error counts alike.
+  std::vector<double> weight;
 };
 
 struct Expectation {

@@ -214,7 +214,7 @@ std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64
 
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) {
-    if (operation == "chunk_delta") return {{0, chunk_choices(facts)}};
+    if (operation == "chunk_delta" || operation == "prefill") return {{0, chunk_choices(facts)}};
     return {{}};
   }
   if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};

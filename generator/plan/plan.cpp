@@ -298,12 +298,12 @@ bool has_norm_bias(const layout::Layout& layout) {
 std::string output_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
   const Facts& f = layout.numbers;
   const bool whole = operation == "decode" || operation == "decode_spec";
-  if (!whole && operation != "norm_quant") return "";
+  if (!whole && operation != "norm_quant" && operation != "prefill") return "";
   if (target.family == Family::kCpu && (f.quant_group > 0 || has_norm_bias(layout))) {
     return fmt::format("{} on {}: there is no CPU kernel yet for {}", operation, target.name,
                        f.quant_group > 0 ? "a quantised output" : "a norm with a bias");
   }
-  if (f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
+  if (operation == "prefill" || f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
   if (whole) {
     return fmt::format(
         "{0} on {1}: output_quant.group = {2} does not divide a value head of {3} channels: such a group's scale needs "
@@ -359,9 +359,9 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
         "it is: use its parts, or untouched",
         target.name);
   }
-  // The plain body keeps o in out until the norm: whatever rounding.o says must survive there.
+  // The plain body of GPUs keeps o in out until the norm: whatever rounding.o says must survive there.
   const core::DType out = layout.outputs.front().dtype, o = layout.numbers.round_o;
-  if (operation == "prefill" && out != core::DType::kFp32 && out != o) {
+  if (operation == "prefill" && target.family != Family::kCpu && out != core::DType::kFp32 && out != o) {
     return fmt::format("prefill on {}: out = {} can't hold o, which rounding.o = {} keeps wider: use its parts",
                        target.name, core::to_string(out), core::to_string(o));
   }
@@ -369,9 +369,6 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (prefills(operation) && layout.numbers.snapshots) {
     return fmt::format("{} on {}: no CPU kernel keeps snapshots (prefill.snapshots: slots) yet", operation,
                        target.name);
-  }
-  if (operation == "prefill") {
-    return fmt::format("{} has no kernel for the CPU ({}) yet", operation, target.name);
   }
   return "";
 }

@@ -1,6 +1,8 @@
 // The operation over chunks: items, sequences, chunks, value heads.
 #include "cpu/chunk.h"
 
+#include <algorithm>
+
 #include "cpu/chunk_ahead.h"
 #include "cpu/item.h"
 
@@ -14,7 +16,7 @@ class Chunked {
         c_(cc.c),
         e_(cc.c.e),
         at_(cc.at),
-        walk_(c_, {at_.item, at_.last_item, at_.sequence, at_.left}, {&c_.facts.state}) {}
+        walk_(c_, {at_.item, at_.last_item, at_.sequence, at_.left}, pools(cc)) {}
 
   void emit() {
     const auto begin = [&] {
@@ -24,15 +26,29 @@ class Chunked {
     };
     const auto sequence = [&] {
       take_states();
+      if (cc_.projected != nullptr) begin_layer();
       walk_.for_chunks(kChunk, [&] { chunk(); });
       leave_states();
+      if (cc_.projected != nullptr) emit_leave_windows(c_, walk_, cc_.projected->length);
     };
-    walk_.emit({&c_.facts.out_o}, begin, sequence, [&] {
+    walk_.emit({cc_.projected != nullptr ? &c_.facts.out : &c_.facts.out_o}, begin, sequence, [&] {
       if (cc_.tiles != nullptr) cc_.tiles->release();
     });
   }
 
  private:
+  static std::vector<const core::Map*> pools(const ChunkContext& cc) {
+    const core::Facts& f = cc.c.facts;
+    if (cc.projected == nullptr) return {&f.state};
+    return {&f.state, &f.window_q, &f.window_k, &f.window_v};
+  }
+
+  void begin_layer() {
+    e_.mov(reg::rax, walk_.variable(at_.left));
+    e_.mov(walk_.variable(cc_.projected->length), reg::rax);
+    emit_begin_histories(c_, walk_, cc_.projected->histories);
+  }
+
   // Its blocks above the diagonal are read and never written.
   void zero_inverse() {
     Mark& again = e_.mark("zero_inverse");
@@ -94,7 +110,11 @@ class Chunked {
       }
       emit_solve(cc_);
       emit_apply(cc_);
-      emit_leave_output(cc_);
+      if (cc_.projected != nullptr) {
+        emit_norm_output(cc_);
+      } else {
+        emit_leave_output(cc_);
+      }
     });
   }
 
@@ -106,6 +126,13 @@ class Chunked {
 };
 
 }  // namespace
+
+Projected::Projected(const core::Facts& facts, const Buffers& at)
+    : length(static_cast<int>(at.size)),
+      convolved(length + 64, std::max(facts.key_dim, facts.value_dim),
+                facts.round_conv == core::DType::kBf16 ? core::DType::kBf16 : core::DType::kFp32),
+      histories(facts, convolved.buffer + 4 * kChunk * convolved.width),
+      size(histories.end) {}
 
 void emit_chunk_delta(ChunkContext& cc) { Chunked(cc).emit(); }
 

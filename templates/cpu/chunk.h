@@ -18,7 +18,7 @@
 #pragma once
 
 #include "cpu/context.h"
-#include "cpu/sequence.h"
+#include "cpu/conv_sequence.h"
 #include "cpu/tiles.h"
 
 namespace gdn::cpu {
@@ -161,12 +161,23 @@ struct Parts {
   int decayed_key = 2;  // kda: k under its decay, wherever a product sums over its tokens; gdn's is exact
 };
 
+// What a launch adds that starts from the rows of the projections and ends at the layer's output: behind the buffers.
+struct Projected {
+  Projected(const core::Facts& facts, const Buffers& at);
+
+  int length = 0;      // variable: tokens of the sequence
+  RowPlace convolved;  // [token][channels of a head], rounded as the facts say
+  Histories histories;
+  std::int64_t size = 0;  // with the buffers
+};
+
 struct ChunkContext {
   Context& c;
   Buffers at;
   Tiles* tiles;  // null: products by AVX512-BF16
   Parts parts;
-  const Mark* ahead = nullptr;  // chunk_ahead.h
+  const Projected* projected = nullptr;  // null: q, k, v, g and beta are handed over, and o is
+  const Mark* ahead = nullptr;           // chunk_ahead.h
 };
 
 // The stages, in their order. Each leaves nothing in registers but those with a role.
@@ -203,8 +214,12 @@ void emit_take_state(ChunkContext& cc);
 void emit_zero_state(ChunkContext& cc);
 void emit_leave_state(ChunkContext& cc);
 
-// at.o, rounded as the facts say, to the operand out_o.
+// at.o, rounded as the facts say, to the operand out_o; or through the gated norm to the operand out.
 void emit_leave_output(ChunkContext& cc);
+void emit_norm_output(ChunkContext& cc);
+
+// Where vector `index` of a row lies in strips of `rows` rows of fp32.
+constexpr int strip_offset(int index, int rows) { return index / 2 * rows * 4 * kBlock + index % 2 * 64; }
 
 // The whole function.
 void emit_chunk_delta(ChunkContext& cc);

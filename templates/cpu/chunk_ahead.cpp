@@ -13,7 +13,7 @@ constexpr std::int64_t kLine = 64;
 // Operands with a row a token that is dense within a head.
 std::vector<const Map*> operands(const core::Facts& f) {
   std::vector<const Map*> maps;
-  for (const Map* const map : {&f.in_q, &f.in_k, &f.in_v, &f.in_g, &f.out_o}) {
+  for (const Map* const map : {&f.in_q, &f.in_k, &f.in_v, &f.in_z, &f.in_g, &f.in_a, &f.out_o, &f.out}) {
     // A number a head shares its line with those of other heads, which other threads fetch as well.
     if (map->present() && map->inner_stride == 1 && map->run > 1) maps.push_back(map);
   }

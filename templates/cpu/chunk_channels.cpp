@@ -9,6 +9,7 @@
 // than 2^60 in any channel, which no bounded gate does, that block's rows are summed up pair by pair instead.
 #include "cpu/chunk.h"
 #include "cpu/chunk_rows.h"
+#include "cpu/chunk_source.h"
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
@@ -28,20 +29,21 @@ class Channels {
 
   // at.gates: log2 of the decays, summed up; behind the last token the sum stays.
   void sum_up() const {
-    const core::Map& g = c_.facts.in_g;
+    // A layer's gates lie there already, one by one.
+    const bool ready = cc_.projected != nullptr;
+    const RowPlace from = ready ? RowPlace(at_.gates, at_.key_dim, core::DType::kFp32) : RowPlace(c_.facts.in_g);
     const int vectors = c_.key_vectors();
-    const int step = kLanes * static_cast<int>(g.inner_stride) * static_cast<int>(core::size_of(g.dtype));
+    const std::int64_t step = kLanes * from.stride() * static_cast<std::int64_t>(core::size_of(from.dtype));
     e_.comment("sums of the channels' gates");
     for (int i = 0; i < vectors; ++i) e_.vpxord(zmm(i), zmm(i), zmm(i));
-    emit_pointer(c_, reg::r8, g, Row::kToken);
-    emit_row_step(c_, reg::r10, g);
+    emit_point_at_rows(c_, reg::r8, reg::r10, from);
     e_.lea(reg::r9, e_.at(reg::work, at_.gates));
     e_.mov(reg::rcx, reg::tokens);
     Mark& row = e_.mark("gates_row");
     e_.bind(row);
     for (int i = 0; i < vectors; ++i) {
-      load(c_, kX, {reg::r8, static_cast<std::int64_t>(i) * step, g.dtype, g.inner_stride});
-      emit_to_log2(c_, kX, kT1, kT2, kT3);
+      load(c_, kX, {reg::r8, i * step, from.dtype, from.stride()});
+      if (!ready) emit_to_log2(c_, kX, kT1, kT2, kT3);
       e_.vaddps(zmm(i), zmm(i), zmm(kX));
       e_.vmovups(e_.at(reg::r9, 64 * i), zmm(i));
     }
@@ -384,10 +386,10 @@ class Channels {
 }  // namespace
 
 void emit_channel_values(ChunkContext& cc) {
-  const core::Facts& f = cc.c.facts;
   cc.c.e.comment("v and the gates of the chunk");
-  emit_pack_rows(cc, f.in_v, cc.at.v, cc.at.value_dim, [] {});
-  emit_pack_column(cc, f.in_beta, cc.at.beta, 0.0f);
+  emit_value_rows(cc);
+  emit_betas(cc);
+  if (cc.projected != nullptr) emit_channel_decays(cc);
   const Channels channels(cc);
   channels.constant_factors();
   channels.sum_up();

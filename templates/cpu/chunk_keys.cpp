@@ -1,7 +1,7 @@
 // q and k of a chunk: normalised and rounded, k's forms for the products, and the products of tokens with tokens.
 #include "cpu/chunk.h"
 #include "cpu/chunk_rows.h"
-#include "cpu/norm.h"
+#include "cpu/chunk_source.h"
 #include "cpu/product.h"
 
 namespace gdn::cpu {
@@ -94,11 +94,8 @@ void emit_key_rows(ChunkContext& cc, int from, int to) {
 }
 
 void emit_keys(ChunkContext& cc) {
-  const core::Facts& f = cc.c.facts;
   cc.c.e.comment("q and k of the chunk");
-  const auto norm = [&] { emit_qk_norm_vectors(cc.c, 1); };
-  emit_pack_rows(cc, f.in_q, cc.at.q, cc.at.key_dim, norm);
-  emit_pack_rows(cc, f.in_k, cc.at.k, cc.at.key_dim, norm);
+  emit_query_and_key_rows(cc);
   if (cc.c.by_channel()) return;  // the rest is another one for each value head
   emit_key_rows(cc, cc.at.k, cc.at.k_rows);
   multiply_tokens(cc);

@@ -26,22 +26,33 @@ void for_missing_rows(ChunkContext& cc, int buffer, int bytes, const std::functi
 
 }  // namespace
 
+void emit_zero_missing_rows(ChunkContext& cc, int buffer, int width) {
+  constexpr int kZero = 20;
+  Emitter& e = cc.c.e;
+  for_missing_rows(cc, buffer, 2 * width, [&] {
+    e.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
+    for (int byte = 0; byte < 2 * width; byte += 64) e.vmovups(e.at(reg::r9, byte), zmm(kZero));
+  });
+}
+
 void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width,
+                    const std::function<void()>& change) {
+  emit_pack_rows(cc, RowPlace(map), static_cast<int>(map.run), buffer, width, change);
+}
+
+void emit_pack_rows(ChunkContext& cc, const RowPlace& from, int elements, int buffer, int width,
                     const std::function<void()>& change) {
   constexpr int kZero = 20, kPacked = 21;
   Context& c = cc.c;
   Emitter& e = c.e;
-  const int vectors = static_cast<int>(map.run) / kLanes;
-  const int step = kLanes * stride_bytes(map, map.inner_stride);
+  const int vectors = elements / kLanes;
+  const std::int64_t step = kLanes * from.stride() * static_cast<std::int64_t>(core::size_of(from.dtype));
   Mark& again = e.mark("row");
-  emit_pointer(c, reg::r8, map, Row::kToken);
-  emit_row_step(c, reg::r10, map);
+  emit_point_at_rows(c, reg::r8, reg::r10, from);
   e.lea(reg::r9, e.at(reg::work, buffer));
   e.mov(reg::rcx, reg::tokens);
   e.bind(again);
-  for (int i = 0; i < vectors; ++i) {
-    load(c, i, {reg::r8, static_cast<std::int64_t>(i) * step, map.dtype, map.inner_stride});
-  }
+  for (int i = 0; i < vectors; ++i) load(c, i, {reg::r8, i * step, from.dtype, from.stride()});
   change();
   if (vectors % 2 != 0) e.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
   for (int i = 0; i < vectors; i += 2) {
@@ -52,9 +63,14 @@ void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int widt
   e.add(reg::r9, 2 * width);
   e.dec(reg::ecx);
   e.jnz(again);
-  for_missing_rows(cc, buffer, 2 * width, [&] {
-    e.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
-    for (int byte = 0; byte < 2 * width; byte += 64) e.vmovups(e.at(reg::r9, byte), zmm(kZero));
+  emit_zero_missing_rows(cc, buffer, width);
+}
+
+void emit_fill_missing(ChunkContext& cc, int buffer, float value) {
+  Emitter& e = cc.c.e;
+  for_missing_rows(cc, buffer, 4, [&] {
+    e.mov(reg::eax, e.scalar(value));
+    e.mov(e.at(reg::r9), reg::eax);
   });
 }
 
@@ -85,10 +101,7 @@ void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float 
   e.add(reg::r9, 4);
   e.dec(reg::ecx);
   e.jnz(again);
-  for_missing_rows(cc, buffer, 4, [&] {
-    e.mov(reg::eax, e.scalar(behind));
-    e.mov(e.at(reg::r9), reg::eax);
-  });
+  emit_fill_missing(cc, buffer, behind);
 }
 
 void emit_interleave(Emitter& e) {

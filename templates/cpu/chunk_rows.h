@@ -7,12 +7,21 @@
 
 namespace gdn::cpu {
 
-// The head's elements of each of the chunk's tokens into rows of `width` bf16 at `buffer`, `change`d on the way while
-// they lie in zmm0 and the registers behind it; zeros right of them and in the rows of tokens that the chunk lacks.
+// `elements` of each of the chunk's tokens, or an operand's of the head, into rows of `width` bf16 at `buffer`,
+// `change`d on the way while they lie in zmm0 and the registers behind it; zeros right of them and in the rows of
+// tokens that the chunk lacks.
+void emit_pack_rows(ChunkContext& cc, const RowPlace& from, int elements, int buffer, int width,
+                    const std::function<void()>& change);
 void emit_pack_rows(ChunkContext& cc, const core::Map& map, int buffer, int width, const std::function<void()>& change);
+
+// Zeros in the rows of tokens that the chunk lacks, rows of `width` bf16 at `buffer`.
+void emit_zero_missing_rows(ChunkContext& cc, int buffer, int width);
 
 // One element of each of the chunk's tokens into [token] fp32 at `buffer`, `behind` in the places behind them.
 void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float behind);
+
+// `value` in the places of tokens that the chunk lacks, [token] fp32 at `buffer`.
+void emit_fill_missing(ChunkContext& cc, int buffer, float value);
 
 // zmm(target) <- the bf16 pairs (even, odd) of two fp32 vectors; zmm(kInterleave) as emit_interleave() leaves it.
 constexpr int kInterleave = 28;

@@ -12,9 +12,6 @@ using core::Map;
 constexpr int kStripRow = 4 * kBlock;  // bytes
 constexpr int kHalfStrip = 64;
 
-// Where vector `index` of a row lies in strips of `rows` rows.
-int in_strip(int index, int rows) { return index / 2 * rows * kStripRow + index % 2 * 64; }
-
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
 // `count` vectors of zeros at r9 and behind it, four at a time.
@@ -130,7 +127,7 @@ void emit_take_state(ChunkContext& cc) {
   } else {
     for_rows(cc, [&](int vector, const Vector16& place) {
       load(cc.c, 0, place);
-      e.vmovups(e.at(reg::r9, in_strip(vector, cc.at.key_dim)), zmm(0));
+      e.vmovups(e.at(reg::r9, strip_offset(vector, cc.at.key_dim)), zmm(0));
     });
   }
   Mark& again = e.mark("state_pairs");
@@ -159,7 +156,7 @@ void emit_leave_state(ChunkContext& cc) {
     return;
   }
   for_rows(cc, [&](int vector, const Vector16& place) {
-    e.vmovups(zmm(0), e.at(reg::r9, in_strip(vector, cc.at.key_dim)));
+    e.vmovups(zmm(0), e.at(reg::r9, strip_offset(vector, cc.at.key_dim)));
     store(cc.c, place, 0);
   });
 }
@@ -176,7 +173,7 @@ void emit_leave_output(ChunkContext& cc) {
   e.mov(reg::rcx, reg::tokens);
   e.bind(again);
   for (int i = 0; i < c.value_vectors(); ++i) {
-    e.vmovups(zmm(0), e.at(reg::r9, in_strip(i, kChunk)));
+    e.vmovups(zmm(0), e.at(reg::r9, strip_offset(i, kChunk)));
     round_to(c, 0, c.facts.round_o);
     store(c,
           {reg::r8, i * static_cast<std::int64_t>(kLanes) * stride_bytes(out, out.inner_stride), out.dtype,

@@ -1,14 +1,12 @@
 // v of a chunk, and the factors that the decay gives its tokens.
 #include "cpu/chunk.h"
-#include "cpu/chunk_rows.h"
+#include "cpu/chunk_source.h"
 #include "cpu/math.h"
 
 namespace gdn::cpu {
 namespace {
 
-using core::Domain;
-
-constexpr int kX = 0, kT1 = 1, kT2 = 2, kT3 = 3, kG = 4, kLast = 5, kBeta = 6;
+constexpr int kX = 0, kT1 = 1, kT2 = 2, kG = 4, kLast = 5, kBeta = 6;
 
 Address vector_at(ChunkContext& cc, int buffer, int token) { return cc.c.e.at(reg::work, buffer + 4 * token); }
 
@@ -26,15 +24,6 @@ void exponent_of(ChunkContext& cc, int last_token, bool forward) {
 
 void multiply(Emitter& e, int x, double factor) {
   if (factor != 1) e.vmulps(zmm(x), zmm(x), e.constant(static_cast<float>(factor)));
-}
-
-void to_log2(ChunkContext& cc) {
-  Emitter& e = cc.c.e;
-  for (int token = 0; token < kChunk; token += kLanes) {
-    e.vmovaps(zmm(kX), vector_at(cc, cc.at.g, token));
-    emit_to_log2(cc.c, kX, kT1, kT2, kT3);
-    e.vmovaps(vector_at(cc, cc.at.g, token), zmm(kX));
-  }
 }
 
 // In the order of the tokens, as the recurrence multiplies.
@@ -103,13 +92,10 @@ void emit_to_log2(Context& c, int x, int t1, int t2, int t3) {
 }
 
 void emit_values(ChunkContext& cc) {
-  const core::Facts& f = cc.c.facts;
   cc.c.e.comment("v and the gates of the chunk");
-  emit_pack_rows(cc, f.in_v, cc.at.v, cc.at.value_dim, [] {});
-  // Places of no token decay by nothing.
-  emit_pack_column(cc, f.in_g, cc.at.g, f.g_handover == Domain::kExp ? 1.0f : 0.0f);
-  emit_pack_column(cc, f.in_beta, cc.at.beta, 0.0f);
-  to_log2(cc);
+  emit_value_rows(cc);
+  emit_log2_decays(cc);
+  emit_betas(cc);
   sum_up(cc);
   make_factors(cc);
 }

@@ -65,7 +65,7 @@ class Pass {
   // Two vectors where their weights and inputs leave enough registers free.
   static int most_vectors(const core::Facts& f) { return f.conv_width <= 6 ? 2 : 1; }
 
-  Pass(Context& c, const ConvPart& part, const RowTarget& to, int vectors)
+  Pass(Context& c, const ConvPart& part, const RowPlace& to, int vectors)
       : c_(c), part_(part), to_(to), n_(vectors), width_(c.facts.conv_width), inputs_(width_ - 1) {}
 
   // r9 at the weights, rax at the bias.
@@ -154,7 +154,7 @@ class Pass {
   }
 
   void leave() const {
-    const std::int64_t stride = to_.map == nullptr ? 1 : to_.map->inner_stride;
+    const std::int64_t stride = to_.stride();
     if (n_ == 2 && to_.dtype == core::DType::kBf16 && stride == 1) {
       c_.e.vcvtne2ps2bf16(zmm(kT1), zmm(kSum + 1), zmm(kSum));
       c_.e.vmovups(c_.e.at(kOutput), zmm(kT1));
@@ -168,7 +168,7 @@ class Pass {
 
   Context& c_;
   const ConvPart& part_;
-  const RowTarget& to_;
+  const RowPlace& to_;
   int n_;
   int width_;
   int inputs_;  // that a token needs of those before it
@@ -221,17 +221,13 @@ void emit_begin_history(Context& c, const SequenceWalk& walk, const ConvPart& pa
   e.bind(ready);
 }
 
-void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowTarget& to) {
+void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowPlace& to) {
   Emitter& e = c.e;
   e.comment(std::string("conv of ") + part.name);
   const auto keep = [&](Pointer which, const Reg64& from) { e.mov(pointer(c, which), from); };
   emit_pointer(c, reg::r8, part.input, Row::kToken);
   keep(kInputs, reg::r8);
-  if (to.map != nullptr) {
-    emit_pointer(c, reg::r8, *to.map, Row::kToken);
-  } else {
-    e.lea(reg::r8, e.at(reg::work, to.buffer));
-  }
+  emit_point_at_rows(c, reg::r8, kOutputStep, to);
   keep(kOutputs, reg::r8);
   emit_pointer(c, reg::r8, part.weight, Row::kNone);
   keep(kWeights, reg::r8);
@@ -242,15 +238,9 @@ void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, 
   point_at(c, reg::r8, history);
   keep(kHistories, reg::r8);
   emit_row_step(c, kInputStep, part.input);
-  if (to.map != nullptr) {
-    emit_row_step(c, kOutputStep, *to.map);
-  } else {
-    e.mov(kOutputStep, to.width * static_cast<int>(core::size_of(to.dtype)));
-  }
 
   const int most = Pass::most_vectors(c.facts), vectors = vectors_of(part.input);
-  const std::int64_t piece =
-      to.map != nullptr ? vector_bytes(*to.map) : kLanes * static_cast<std::int64_t>(core::size_of(to.dtype));
+  const std::int64_t piece = kLanes * to.stride() * static_cast<std::int64_t>(core::size_of(to.dtype));
   const auto passes = [&](int n, int count) {
     if (count == 0) return;
     const Pass pass(c, part, to, n);

@@ -12,16 +12,6 @@
 
 namespace gdn::cpu {
 
-// Where convolved rows go: the rows of an operand, or rows of `width` neighbours at reg::work + buffer.
-struct RowTarget {
-  const core::Map* map = nullptr;
-  int buffer = 0;
-  int width = 0;
-  core::DType dtype = core::DType::kFp32;  // of a buffer
-
-  static RowTarget operand(const core::Map& map) { return {&map, 0, 0, map.dtype}; }
-};
-
 // Bytes of the history of one head of a part.
 int history_bytes(const core::Facts& facts, const core::Map& input);
 
@@ -36,7 +26,7 @@ void emit_begin_history(Context& c, const SequenceWalk& walk, const ConvPart& pa
 
 // Convolves reg::tokens tokens from reg::row on, of the head at hand, and moves the history on. Changes all registers
 // without a role.
-void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowTarget& to);
+void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowPlace& to);
 
 // The window after a sequence of which the last token lies in front of reg::row, into its slot; `tokens` is the
 // place of the sequence's length. Nothing without a window or where the facts want no final states.

@@ -61,10 +61,10 @@ void emit_conv_prefill(Context& c, const ConvPlaces& at) {
     c.e.mov(walk.variable(at.length), reg::rax);
     emit_begin_histories(c, walk, at.histories);
     walk.for_chunks(kRows, [&] {
-      emit_conv_rows(c, conv_q(f), at.histories.q, RowTarget::operand(f.out_q));
-      emit_conv_rows(c, conv_k(f), at.histories.k, RowTarget::operand(f.out_k));
+      emit_conv_rows(c, conv_q(f), at.histories.q, f.out_q);
+      emit_conv_rows(c, conv_k(f), at.histories.k, f.out_k);
       emit_for_heads(c, [&] {
-        emit_conv_rows(c, conv_v(f), at.histories.v, RowTarget::operand(f.out_v));
+        emit_conv_rows(c, conv_v(f), at.histories.v, f.out_v);
         if (f.out_z.present()) emit_copy_rows(c, f.out_z, f.in_z);
       });
     });

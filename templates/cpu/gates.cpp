@@ -30,35 +30,12 @@ void for_each_vector_of_heads(Context& c, const std::function<void(int offset)>&
   for (int first = 0; first < c.facts.group; first += kLanes) body(4 * first);
 }
 
-constexpr int kRate = 5;  // exp(A_log), with the sign that makes it the factor of the decay's form
-
-// zmm(kRate) <- the rates of 16 heads, whose A_log (where there is one) lies in frame.decay.
+// zmm(kGateRate) <- the rates of 16 heads, whose A_log (where there is one) lies in frame.decay.
 void load_rate(Context& c, int offset) {
-  const core::Facts& f = c.facts;
-  const bool bounded = f.decay_form == core::DecayForm::kBounded;
-  if (f.a_stored == core::AStored::kAbsent) {
-    c.e.vbroadcastss(zmm(kRate), c.e.scalar(bounded ? 1.0f : -1.0f));
-    return;
+  if (c.facts.a_stored != core::AStored::kAbsent) {
+    c.e.vmovaps(zmm(kGateRate), c.e.at(reg::frame, c.frame.decay + offset));
   }
-  c.e.vmovaps(zmm(kRate), c.e.at(reg::frame, c.frame.decay + offset));
-  const bool log = f.a_stored == core::AStored::kLog;
-  if (log) emit_exp(c, kRate, 1, 2);
-  if (log != bounded) c.e.vpxord(zmm(kRate), zmm(kRate), c.e.constant_bits(0x80000000u));
-}
-
-// zmm0 <- g in `domain`, of a + dt_bias there and the rate in zmm(kRate).
-void log_decay(Context& c, Domain domain) {
-  const core::Facts& f = c.facts;
-  if (f.decay_form == core::DecayForm::kBounded) {
-    c.e.vmulps(zmm(0), zmm(0), zmm(kRate));
-    emit_sigmoid(c, 0, 1, 2);
-    c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.decay_bound)));
-  } else {
-    emit_softplus(c, f.softplus_threshold, 0, 1, 2, 3, 4);
-    c.e.vmulps(zmm(0), zmm(0), zmm(kRate));
-  }
-  if (domain == Domain::kExp) emit_exp(c, 0, 1, 2);
-  if (domain == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLog2E));
+  emit_rate_vector(c);
 }
 
 // A vector of the frame from ln or log2 to the factor itself.
@@ -72,6 +49,39 @@ void to_factor(Context& c, int frame_offset) {
 const Position kFirstHead{reg::row, reg::slot, reg::key_head, true};
 
 }  // namespace
+
+void emit_beta_vector(Context& c) {
+  const core::Facts& f = c.facts;
+  emit_sigmoid(c, 0, 1, 2);
+  if (f.beta_factor != 1) c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.beta_factor)));
+  round_to(c, 0, f.round_beta);
+}
+
+void emit_rate_vector(Context& c) {
+  const core::Facts& f = c.facts;
+  const bool bounded = f.decay_form == core::DecayForm::kBounded;
+  if (f.a_stored == core::AStored::kAbsent) {
+    c.e.vbroadcastss(zmm(kGateRate), c.e.scalar(bounded ? 1.0f : -1.0f));
+    return;
+  }
+  const bool log = f.a_stored == core::AStored::kLog;
+  if (log) emit_exp(c, kGateRate, 1, 2);
+  if (log != bounded) c.e.vpxord(zmm(kGateRate), zmm(kGateRate), c.e.constant_bits(0x80000000u));
+}
+
+void emit_decay_vector(Context& c, Domain domain) {
+  const core::Facts& f = c.facts;
+  if (f.decay_form == core::DecayForm::kBounded) {
+    c.e.vmulps(zmm(0), zmm(0), zmm(kGateRate));
+    emit_sigmoid(c, 0, 1, 2);
+    c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.decay_bound)));
+  } else {
+    emit_softplus(c, f.softplus_threshold, 0, 1, 2, 3, 4);
+    c.e.vmulps(zmm(0), zmm(0), zmm(kGateRate));
+  }
+  if (domain == Domain::kExp) emit_exp(c, 0, 1, 2);
+  if (domain == Domain::kLog2) c.e.vmulps(zmm(0), zmm(0), c.e.constant(kLog2E));
+}
 
 void emit_gather_heads(Context& c, int frame_offset, const Map& map, bool per_token) {
   emit_pointer(c, reg::r8, map, per_token ? Row::kToken : Row::kNone, kFirstHead);
@@ -121,19 +131,17 @@ void emit_gates(Context& c, Domain domain) {
   }
   for_each_vector_of_heads(c, [&](int offset) {
     c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.beta + offset));
-    emit_sigmoid(c, 0, 1, 2);
-    if (f.beta_factor != 1) c.e.vmulps(zmm(0), zmm(0), c.e.constant(static_cast<float>(f.beta_factor)));
-    round_to(c, 0, f.round_beta);
+    emit_beta_vector(c);
     c.e.vmovaps(c.e.at(reg::frame, c.frame.beta + offset), zmm(0));
     load_rate(c, offset);
     if (c.by_channel()) {
       // For emit_channel_gates().
-      c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(kRate));
+      c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(kGateRate));
       return;
     }
     c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.a + offset));
     c.e.vaddps(zmm(0), zmm(0), c.e.at(reg::frame, c.frame.dt_bias + offset));
-    log_decay(c, domain);
+    emit_decay_vector(c, domain);
     c.e.vmovaps(c.e.at(reg::frame, c.frame.decay + offset), zmm(0));
   });
 }
@@ -152,13 +160,13 @@ void emit_channel_gates(Context& c, Domain domain) {
   const core::Facts& f = c.facts;
   emit_pointer(c, reg::r8, f.in_a, Row::kToken);
   emit_pointer(c, reg::r9, f.dt_bias, Row::kNone);
-  c.e.vbroadcastss(zmm(kRate), c.e.indexed(reg::frame, reg::group, 4, c.frame.decay));
+  c.e.vbroadcastss(zmm(kGateRate), c.e.indexed(reg::frame, reg::group, 4, c.frame.decay));
   c.e.mov(reg::rdx, reg::frame);
   emit_repeat(c, c.key_vectors(), "channel_gates", [&] {
     load(c, 0, {reg::r8, 0, f.in_a.dtype, f.in_a.inner_stride});
     load(c, 1, {reg::r9, 0, f.dt_bias.dtype, f.dt_bias.inner_stride});
     c.e.vaddps(zmm(0), zmm(0), zmm(1));
-    log_decay(c, domain);
+    emit_decay_vector(c, domain);
     c.e.vmovaps(c.e.at(reg::rdx, c.frame.decays), zmm(0));
     emit_advance(c, reg::r8, kLanes * stride_bytes(f.in_a, f.in_a.inner_stride));
     emit_advance(c, reg::r9, kLanes * stride_bytes(f.dt_bias, f.dt_bias.inner_stride));

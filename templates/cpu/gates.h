@@ -18,6 +18,14 @@ void emit_copy_heads(Context& c, const core::Map& to, const core::Map& from);
 // projections of the item.
 void emit_gates(Context& c, core::Domain domain);
 
+// The same for vectors of tokens of one head. zmm0 <- beta of the b there; zmm(kGateRate) <- the decay's factor of the
+// A_log there, exp(A_log) with the sign that makes it one (of anything where there is no A_log); zmm0 <- g in `domain`
+// of a + dt_bias there and zmm(kGateRate). Change zmm1 to zmm4 and k1.
+constexpr int kGateRate = 5;
+void emit_beta_vector(Context& c);
+void emit_rate_vector(Context& c);
+void emit_decay_vector(Context& c, core::Domain domain);
+
 // frame.beta and frame.decay (as exp(g)) from the operands that hand beta and g over.
 void emit_gates_handed_over(Context& c);
 

@@ -334,14 +334,18 @@ Parts parts_of(const core::KernelPlan& plan) {
   return parts;
 }
 
-// chunk_delta: sequences in chunks, by tiles where the target has them.
+std::vector<Need> chunk_needs(const Facts& f) {
+  return {{"handover.q", f.in_q, f.key_dim}, {"handover.k", f.in_k, f.key_dim}, {"handover.v", f.in_v, f.value_dim},
+          {"handover.g", f.in_g, decays(f)}, {"handover.beta", f.in_beta, 1},   {"handover.o", f.out_o, f.value_dim}};
+}
+
+// chunk_delta and prefill: sequences in chunks, by tiles where the target has them.
 Kernel generate_chunked(const core::KernelPlan& plan) {
   check_facts(plan);
   check_sequences(plan);
   const Facts& f = plan.facts;
-  std::vector<Need> needs = {{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
-                             {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, decays(f)},
-                             {"handover.beta", f.in_beta, 1},     {"handover.o", f.out_o, f.value_dim}};
+  const bool layer = plan.operation == "prefill";
+  std::vector<Need> needs = layer ? row_conv_needs(f) + gate_needs(f) + norm_needs(f) : chunk_needs(f);
   if (f.state.present()) needs.push_back({"state", f.state, f.key_dim});
   check_maps(plan, needs);
   Facts facts = without_idle_strides(f);
@@ -352,10 +356,12 @@ Kernel generate_chunked(const core::KernelPlan& plan) {
   Palette palette;
   if (by_tiles) palette.fill({choice(plan, "tile_rows"), choice(plan, "tile_bytes")});
   Tiles tiles(emitter, palette);
-  ChunkContext chunks{context, Buffers(facts), by_tiles ? &tiles : nullptr, parts_of(plan)};
+  const Buffers buffers(facts);
+  const Projected projected(facts, buffers);
+  ChunkContext chunks{context, buffers, by_tiles ? &tiles : nullptr, parts_of(plan), layer ? &projected : nullptr};
   emit_chunk_delta(chunks);
   Emitter::Program program = emitter.finish(title(plan));
-  return Kernel(program.code, std::move(program.listing), chunks.at.size);
+  return Kernel(program.code, std::move(program.listing), layer ? projected.size : buffers.size);
 }
 
 // conv_prefill: the convolution alone, over sequences.
@@ -386,7 +392,7 @@ Kernel generate(const core::KernelPlan& plan) {
   if (plan.target != "avx512bf16" && plan.target != "amx") {
     refuse(plan, fmt::format("the target is {}: the CPU targets are avx512bf16 and amx", plan.target));
   }
-  if (plan.operation == "chunk_delta") return generate_chunked(plan);
+  if (plan.operation == "chunk_delta" || plan.operation == "prefill") return generate_chunked(plan);
   if (plan.operation == "conv_prefill") return generate_conv_rows(plan);
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
@@ -403,7 +409,7 @@ Kernel generate(const core::KernelPlan& plan) {
   }
   refuse(plan,
          "the operations are decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, "
-         "conv_prefill and chunk_delta");
+         "conv_prefill, chunk_delta and prefill");
 }
 
 }  // namespace gdn::cpu

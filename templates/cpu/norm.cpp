@@ -100,15 +100,18 @@ void emit_qk_norm(Context& c, int frame_offset, double scale) {
 void emit_gated_norm(Context& c) {
   c.e.comment("gated norm");
   const core::Facts& f = c.facts;
-  const int n = c.value_vectors();
-  const bool gated = f.norm_gate != core::Activation::kNone;
-  if (gated) emit_pointer(c, reg::r8, f.in_z, Row::kToken);
+  if (f.norm_gate != core::Activation::kNone) emit_pointer(c, reg::r8, f.in_z, Row::kToken);
   emit_pointer(c, reg::r9, f.out, Row::kToken);
   emit_pointer(c, reg::r10, f.norm_w, Row::kNone);
+  for (int i = 0; i < c.value_vectors(); ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, c.frame.o + 64 * i));
+  emit_gated_norm_vectors(c);
+}
 
-  for (int i = 0; i < n; ++i) {
-    c.e.vmovaps(zmm(i), c.e.at(reg::frame, c.frame.o + 64 * i));
-    if (f.norm_before_gate || !gated) continue;
+void emit_gated_norm_vectors(Context& c) {
+  const core::Facts& f = c.facts;
+  const int n = c.value_vectors();
+  const bool gated = f.norm_gate != core::Activation::kNone;
+  for (int i = 0; i < n && gated && !f.norm_before_gate; ++i) {
     load_gate(c, i);
     c.e.vmulps(zmm(i), zmm(i), zmm(kGate));
   }

@@ -16,4 +16,8 @@ void emit_qk_norm_vectors(Context& c, double scale);
 //   gate before norm: y = o act(z); out = y / sqrt(mean(y^2) + eps), rounded, times w'
 void emit_gated_norm(Context& c);
 
+// The same of o in zmm0 and the registers behind it, with r8 at z, r9 at the output and r10 at the weight. Changes
+// zmm16 to zmm22 and what memory.h may.
+void emit_gated_norm_vectors(Context& c);
+
 }  // namespace gdn::cpu

@@ -25,6 +25,16 @@ const std::vector<Reg64>& saved() {
 
 }  // namespace
 
+void emit_point_at_rows(Context& c, const Reg64& first, const Reg64& step, const RowPlace& rows) {
+  if (rows.map != nullptr) {
+    emit_pointer(c, first, *rows.map, Row::kToken);
+    emit_row_step(c, step, *rows.map);
+    return;
+  }
+  c.e.lea(first, c.e.at(reg::work, rows.buffer));
+  c.e.mov(step, rows.width * static_cast<int>(core::size_of(rows.dtype)));
+}
+
 SequenceWalk::SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const Map*>& pools)
     : c_(c), e_(c.e), places_(places) {
   for (const Map* const pool : pools) {

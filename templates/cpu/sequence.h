@@ -20,6 +20,22 @@ inline const Reg64 work{5};     // rbp: scratch memory of the thread, 64-byte al
 inline const Reg64 tokens{12};  // r12: of the chunk at hand; reg::row is the chunk's first token
 }  // namespace reg
 
+// Rows of a chunk's tokens: an operand's, of the head at hand; or `width` neighbours each, at reg::work + buffer.
+struct RowPlace {
+  RowPlace(const core::Map& operand) : map(&operand), dtype(operand.dtype) {}
+  RowPlace(int scratch, int elements, core::DType type) : buffer(scratch), width(elements), dtype(type) {}
+
+  const core::Map* map = nullptr;
+  int buffer = 0;
+  int width = 0;
+  core::DType dtype;
+
+  std::int64_t stride() const { return map == nullptr ? 1 : map->inner_stride; }  // between elements
+};
+
+// `first` <- address of the chunk's first row, `step` <- bytes between rows. Changes rax.
+void emit_point_at_rows(Context& c, const Reg64& first, const Reg64& step, const RowPlace& rows);
+
 // Variables of 8 bytes, as offsets from reg::work.
 struct SequencePlaces {
   int item = 0, last_item = 0;

@@ -142,7 +142,7 @@ TEST_CASE("what can't be generated is refused by name") {
     CHECK(text.find(part) != std::string::npos);
   };
   contains(changed([](KernelPlan& p) { p.target = "sm_90a"; }), "the target is sm_90a");
-  contains(changed([](KernelPlan& p) { p.operation = "prefill"; }), "the operations are decode,");
+  contains(changed([](KernelPlan& p) { p.operation = "encode"; }), "the operations are decode,");
   contains(changed([](KernelPlan& p) { p.facts.rule = core::Rule::kKda; }), "a has 1 elements a head, 32 are needed");
   contains(changed([](KernelPlan& p) { p.facts.key_dim = 40; }), "a head dimension of 40");
   contains(changed([](KernelPlan& p) { p.facts.value_dim = 272; }), "a head dimension of 272");
