@@ -7,6 +7,7 @@
 
 #include "compile/elf.h"
 #include "compile/private_dir.h"
+#include "core/prefill.h"
 #include "error.h"
 #include "kernel.h"
 
@@ -16,7 +17,8 @@ namespace {
 // The two kinds of functions of such a library; gdn_host/simt.h is their contract.
 using HostKernelFunction = void (*)(Args);
 using HostLaunchFunction = int (*)(HostKernelFunction kernel, const Args* args, int grid_x, int grid_y, int threads,
-                                   int cluster, unsigned order, char* message, std::size_t message_bytes);
+                                   int cluster, int shared_bytes, unsigned order, char* message,
+                                   std::size_t message_bytes);
 
 class HostKernel final : public Kernel {
  public:
@@ -42,6 +44,10 @@ class HostKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
+    if (core::workspace_operand(plan) < 0) return;
+    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
+      prefill_.push_back({kernel, function(fmt::format("{}_{}", plan.symbol, kernel.name))});
+    }
   }
   ~HostKernel() override { dlclose(library_); }
 
@@ -53,11 +59,12 @@ class HostKernel final : public Kernel {
     core::LaunchRule rule;
   };
 
-  void add(const std::string& symbol, const core::LaunchRule& rule) {
+  HostKernelFunction function(const std::string& symbol) const {
     const auto kernel = reinterpret_cast<HostKernelFunction>(dlsym(library_, symbol.c_str()));
     if (kernel == nullptr) fail_missing(symbol);
-    entries_.push_back({kernel, rule});
+    return kernel;
   }
+  void add(const std::string& symbol, const core::LaunchRule& rule) { entries_.push_back({function(symbol), rule}); }
 
   [[noreturn]] void fail_missing(const std::string& name) const {
     dlclose(library_);
@@ -68,17 +75,42 @@ class HostKernel final : public Kernel {
 
   void start(const Args& args, Stream, Edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
+    const int workspace = core::workspace_operand(plan());
+    if (workspace >= 0 && args.operand[workspace] != nullptr) {
+      run_prefill(args, workspace);
+      return;
+    }
     run(entries_[core::variant_of(plan(), args)], args);
     for (std::size_t i = plan().variants.size() + 1; i < entries_.size(); ++i) run(entries_[i], args);
   }
 
   void run(const Entry& entry, const Args& args) const {
-    char message[512] = {};
     const core::LaunchRule& rule = entry.rule;
     const int rows = core::grid_rows(rule, args);
-    if (launch_(entry.kernel, &args, rule.one_dimension ? rows * rule.blocks_per_row : rows,
-                rule.one_dimension ? 1 : rule.blocks_per_row, rule.threads, rule.cluster, order_, message,
-                sizeof(message)) != 0) {
+    run(entry.kernel, args, rule.one_dimension ? rows * rule.blocks_per_row : rows,
+        rule.one_dimension ? 1 : rule.blocks_per_row, rule.threads, rule.cluster, rule.shared_bytes);
+  }
+
+  // The kernels of a launch with a workspace.
+  void run_prefill(Args args, int workspace) const {
+    const core::PrefillChoice choice = core::prefill_choice(plan(), args.rows, args.sequences);
+    args.stride[workspace] = choice.segments;
+    const core::PrefillLaunches launches =
+        core::prefill_launches(core::prefill_work(plan(), args.rows, args.sequences), choice);
+    for (int i = 0; i < launches.count; ++i) {
+      const core::PrefillLaunch& launch = launches.list[static_cast<std::size_t>(i)];
+      for (const auto& [kernel, code] : prefill_) {
+        if (kernel.name != launch.kernel) continue;
+        run(code, args, static_cast<int>(launch.grid_x), static_cast<int>(launch.grid_y), kernel.threads,
+            kernel.cluster, kernel.shared_bytes);
+      }
+    }
+  }
+
+  void run(HostKernelFunction kernel, const Args& args, int grid_x, int grid_y, int threads, int cluster,
+           int shared_bytes) const {
+    char message[512] = {};
+    if (launch_(kernel, &args, grid_x, grid_y, threads, cluster, shared_bytes, order_, message, sizeof(message)) != 0) {
       throw Error(Code::kDeviceError, fmt::format("{} on the host shim: {}", plan().symbol, message));
     }
   }
@@ -87,6 +119,7 @@ class HostKernel final : public Kernel {
   void* library_ = nullptr;
   HostLaunchFunction launch_ = nullptr;
   std::vector<Entry> entries_;  // of the variants, then of the plan and of its stages
+  std::vector<std::pair<core::PrefillKernel, HostKernelFunction>> prefill_;  // of a plan that takes a workspace
   mutable std::mutex mutex_;
 };
 

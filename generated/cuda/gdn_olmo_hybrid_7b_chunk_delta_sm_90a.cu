@@ -121,7 +121,6 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_chunk_delta_sm_90a(const gdn::Arg
   gdn::chunk_delta<gdn::generated::olmo_hybrid_7b::ChunkDelta>(args);
 }
 
-#if defined(GDN_ON_CUDA)
 GDN_SM90_KERNEL(128, 3) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::chunk_prep<gdn::generated::olmo_hybrid_7b::ChunkDelta>(args);
 }
@@ -131,4 +130,3 @@ GDN_SM90_KERNEL(256, 1) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_one(const gdn::Arg
 GDN_SM90_CLUSTER(256, 1, 2) gdn_olmo_hybrid_7b_chunk_delta_sm_90a_pair(const gdn::Args args) {
   gdn::sm90::chunk_pair<gdn::generated::olmo_hybrid_7b::ChunkDelta>(args);
 }
-#endif

@@ -121,7 +121,6 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_next_80b_chunk_delta_sm_90a(const gdn::Arg
   gdn::chunk_delta<gdn::generated::qwen3_next_80b::ChunkDelta>(args);
 }
 
-#if defined(GDN_ON_CUDA)
 GDN_SM90_KERNEL(128, 4) gdn_qwen3_next_80b_chunk_delta_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::chunk_prep<gdn::generated::qwen3_next_80b::ChunkDelta>(args);
 }
@@ -143,4 +142,3 @@ GDN_SM90_KERNEL(256, 1) gdn_qwen3_next_80b_chunk_delta_sm_90a_combine(const gdn:
 GDN_SM90_KERNEL(256, 1) gdn_qwen3_next_80b_chunk_delta_sm_90a_segment(const gdn::Args args) {
   gdn::sm90::chunk_segment<gdn::generated::qwen3_next_80b::ChunkDelta>(args);
 }
-#endif

@@ -27,7 +27,7 @@ std::string gpu_entry(const core::KernelPlan& plan, const std::string& type, con
 
 // The kernels of a launch that is given a workspace.
 std::string hopper_entries(const core::KernelPlan& plan, const std::string& facts) {
-  std::string text = "\n#if defined(GDN_ON_CUDA)\n";
+  std::string text = "\n";
   for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
     const std::string bounds =
         kernel.cluster == 1
@@ -36,7 +36,7 @@ std::string hopper_entries(const core::KernelPlan& plan, const std::string& fact
     text += fmt::format("{} {}_{}(const gdn::Args args) {{\n  gdn::sm90::{}(args);\n}}\n", bounds, plan.symbol,
                         kernel.name, fmt::format(fmt::runtime(kernel.body), facts));
   }
-  return text + "#endif\n";
+  return text;
 }
 
 std::string entry(const core::KernelPlan& plan, plan::Family family) {

@@ -33,10 +33,14 @@ class HostKernel : public Loaded {
  public:
   HostKernel(std::unique_ptr<runtime::Kernel> kernel, double seconds) : kernel_(std::move(kernel)), seconds_(seconds) {}
   void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
-    kernel_->launch(problem.rows(), problem.slots(), views);
+    std::vector<runtime::View> all = views;
+    const std::vector<std::byte> workspace = add_workspace(kernel_->plan(), problem.rows(), all);
+    kernel_->launch(problem.rows(), problem.slots(), all);
   }
   void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
-    kernel_->launch_prepared(runtime::make_args(kernel_->plan(), problem.rows(), problem.slots(), views));
+    std::vector<runtime::View> all = views;
+    const std::vector<std::byte> workspace = add_workspace(kernel_->plan(), problem.rows(), all);
+    kernel_->launch_prepared(runtime::make_args(kernel_->plan(), problem.rows(), problem.slots(), all));
   }
   double compile_seconds() const override { return seconds_; }
 
@@ -179,22 +183,45 @@ std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Targ
   return std::make_unique<ShimExecutor>(source);
 }
 
-runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
-                              std::vector<runtime::View>& views) {
-  if (core::workspace_operand(plan) < 0) return {};
+namespace {
+
+// Bytes of the workspace of a launch over these views.
+std::size_t workspace_of(const core::KernelPlan& plan, int rows, const std::vector<runtime::View>& views) {
   const auto offsets = static_cast<std::size_t>(plan.facts.offsets_operand);
   const auto sequences = static_cast<int>(views[offsets].sizes[0] - 1);
-  const auto bytes = static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences));
-  runtime::Buffer buffer = device.alloc(bytes);
-  device.fill(buffer.data(), 0xff, bytes);
+  return static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences));
+}
+
+runtime::View workspace_view(const core::KernelPlan& plan, void* data, std::size_t bytes) {
   runtime::View view;
-  view.data = buffer.data();
+  view.data = data;
   view.dtype = core::DType::kUint8;
   view.sizes = {static_cast<std::int64_t>(bytes)};
   view.strides = {1};
   view.layout = plan.operands.back().layout;
-  views.push_back(std::move(view));
+  return view;
+}
+
+}  // namespace
+
+runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
+                              std::vector<runtime::View>& views) {
+  if (core::workspace_operand(plan) < 0) return {};
+  const std::size_t bytes = workspace_of(plan, rows, views);
+  runtime::Buffer buffer = device.alloc(bytes);
+  device.fill(buffer.data(), 0xff, bytes);
+  views.push_back(workspace_view(plan, buffer.data(), bytes));
   return buffer;
+}
+
+std::vector<std::byte> add_workspace(const core::KernelPlan& plan, int rows, std::vector<runtime::View>& views) {
+  if (core::workspace_operand(plan) < 0) return {};
+  const auto align = static_cast<std::size_t>(plan.operands.back().align);
+  const std::size_t bytes = workspace_of(plan, rows, views);
+  std::vector<std::byte> memory(bytes + align, std::byte{0xff});
+  const std::size_t rest = reinterpret_cast<std::uintptr_t>(memory.data()) % align;
+  views.push_back(workspace_view(plan, memory.data() + (align - rest) % align, bytes));
+  return memory;
 }
 
 std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner) {

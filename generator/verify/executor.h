@@ -1,6 +1,7 @@
 // Where a planned kernel can be run for a problem of the oracle: the CPU, the host shim, a CUDA GPU.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -53,5 +54,8 @@ std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layo
 // buffer, and no view, where the plan takes none.
 runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
                               std::vector<runtime::View>& views);
+
+// The same in memory of the host, which must live as long as the views.
+std::vector<std::byte> add_workspace(const core::KernelPlan& plan, int rows, std::vector<runtime::View>& views);
 
 }  // namespace gdn::verify

@@ -1,7 +1,5 @@
 // Every operation of every spec on the CUDA GPU of this machine, compiled by NVRTC, against the oracle: fuzz geometries
 // over several steps, released models at their true sizes.
-#include <fmt/format.h>
-
 #include "core/prefill.h"
 #include "layout/resolve.h"
 #include "plan/operation.h"
@@ -104,8 +102,8 @@ TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
     const layout::Layout layout = layout::resolve(spec);
     // One, two, pair, 3 segments, 5 segments: as the choice "form" numbers them.
     for (const int form : {1, 2, 3, 4, 6}) {
-      const auto tuning = plan::TuningTable::parse(
-          fmt::format("gdn-gen tuning 1\nsm_90a chunk_delta * threads=128 columns=32 form={}\n", form));
+      plan::TuningTable tuning = plan::TuningTable::none();
+      tuning.set("sm_90a", "chunk_delta", layout.spec, {{0, {{"threads", 128}, {"columns", 32}, {"form", form}}}});
       plan::Planned planned;
       try {
         planned = plan::make(layout, "chunk_delta", executor->target(), tuning);

@@ -20,7 +20,8 @@ struct Result {
 Result launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, unsigned order,
               int cluster = 1) {
   char message[512];
-  const int status = gdn_host_launch(kernel, &args, grid_x, grid_y, threads, cluster, order, message, sizeof(message));
+  const int status =
+      gdn_host_launch(kernel, &args, grid_x, grid_y, threads, cluster, 0, order, message, sizeof(message));
   return {status, message};
 }
 
@@ -175,7 +176,8 @@ TEST_CASE("what would hang or fault on a GPU ends the launch with a reason") {
   const Row table[] = {
       {half_skip_barrier, 64,
        "block (0, 0) is deadlocked: 57 threads wait at a barrier (first: 7), 0 in a shuffle (first: "
-       "-1), 0 for the cluster (first: -1), 0 at a mailbox (first: -1), 7 have returned (first: 0)"},
+       "-1), 0 for the cluster (first: -1), 0 at a mailbox (first: -1), 0 for a phase (first: -1), 7 have returned "
+       "(first: 0)"},
       {wave_meets_barrier_and_shuffle, gdn::kWaveSize, "1 threads wait at a barrier (first: 3)"},
       {lanes_disagree, gdn::kWaveSize, "meet in different shuffles, over distances"},
       {no_partner, gdn::kWaveSize / 2, "has no partner"},

@@ -94,7 +94,7 @@ races::Report launch(void (*kernel)(gdn::Args), int cluster, unsigned order) {
   args.operand[0] = memory.x;
   races::watch(&memory, sizeof(memory));
   char message[512];
-  CHECK(gdn_host_launch(kernel, &args, 2, 1, 32, cluster, order, message, sizeof(message)) == 0);
+  CHECK(gdn_host_launch(kernel, &args, 2, 1, 32, cluster, 0, order, message, sizeof(message)) == 0);
   return races::stop();
 }
 

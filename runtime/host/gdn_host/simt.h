@@ -8,7 +8,8 @@
 //   auto launch = (GdnHostLaunch)dlsym(library, "gdn_host_launch");
 //   auto kernel = (GdnHostKernel)dlsym(library, "gdn_qwen3_next_80b_decode_sm_90a");
 //   char message[512];
-//   if (launch(kernel, &args, grid_x, grid_y, threads, cluster, order, message, sizeof(message)) != 0) throw ...
+//   if (launch(kernel, &args, grid_x, grid_y, threads, cluster, shared_bytes, order, message, sizeof(message)) != 0)
+//     throw ...
 //
 // Clusters of `cluster` neighbouring blocks (1: single blocks) run one after the other, in an order that the caller
 // picks; inside a cluster each thread of each block is a fiber, and waves of GDN_HOST_WAVE consecutive threads meet in
@@ -19,6 +20,7 @@
 //   - shared memory is filled with NaN before each block
 //   - what one block sends to another arrives at the last moment, when the mailbox is full, and must go to an open one
 //   - a memory access must be aligned to its size
+// async.h and products.h add Hopper's asynchronous copies and its matrix instructions.
 // One launch at a time per library. The kernels' accesses to operands pass through read and write, and the machine
 // knows how often a block has passed a barrier and a thread has arrived at a meeting: a race detector has its places.
 #pragma once
@@ -28,10 +30,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <deque>
+#include <utility>
 #include <vector>
 
 #include "gdn/args.h"
 #include "gdn_host/fiber.h"
+#include "gdn_host/hopper_state.h"
 
 #if !defined(GDN_HOST_WAVE)
 #error "define GDN_HOST_WAVE: 32 as on NVIDIA and RDNA, 64 as on AMD's GCN"
@@ -65,8 +70,8 @@ To bit_cast(const From& from) {
   return to;
 }
 
-enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kCluster, kMailbox, kReturned };
-constexpr int kWaits = 6;
+enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kCluster, kMailbox, kPhase, kReturned };
+constexpr int kWaits = 7;
 
 struct Block;
 
@@ -75,9 +80,18 @@ struct Thread {
   Block* block = nullptr;
   int id = 0;
   Wait wait = Wait::kNone;
-  bool in_meeting = false;  // between the two halves of the cluster's barrier
-  int arrivals = 0;         // at meetings of the cluster
-  unsigned meeting = 0;     // the cluster's meetings when it arrived
+  bool in_meeting = false;            // between the two halves of the cluster's barrier
+  int arrivals = 0;                   // at meetings of the cluster
+  unsigned meeting = 0;               // the cluster's meetings when it arrived
+  std::vector<Copy> copies;           // of 16 bytes, that no arrival follows yet
+  std::vector<std::size_t> unfenced;  // pieces of shared memory that it wrote
+  ProductsOfThread products;
+};
+
+// What the lanes of a wave bring to a meeting and take from it.
+struct Exchange {
+  unsigned in[kWave][10];
+  unsigned out[kWave][4];
 };
 
 // A wave's rendezvous. Two sets of values in turn: a lane can be one shuffle ahead of the slowest reader, never two.
@@ -86,7 +100,10 @@ struct Wave {
   int arrived = 0;
   int turn = 0;
   float value[2][kWave];
-  int distance[2][kWave];
+  int distance[2][kWave];  // of a shuffle; of another meeting what it is for
+  Exchange exchange[2];
+  std::deque<Product> products;  // issued and not yet computed
+  long long first_product = 0;   // number of the first of them
 };
 
 // A number on its way from one block of a cluster to another.
@@ -112,6 +129,10 @@ struct Block {
   std::vector<Variable> variables;
   std::size_t shared_used = 0;
   std::vector<Letter> letters;
+  std::vector<PhaseBarrier> phases;
+  std::vector<short>
+      writers;  // of each 16 bytes of dynamic shared memory, 1 + the thread that wrote it without a fence
+  std::vector<std::vector<ProductShape>> product_logs;  // of each warp group
 };
 
 // Block orders of a launch.
@@ -119,9 +140,10 @@ enum Order : unsigned { kForward = 0, kReverse = 1 };  // any other number: shuf
 
 class Machine {
  public:
-  // Runs `kernel` for every thread of a grid. Returns 0, or 1 with a message.
+  // Runs `kernel` for every thread of a grid, with so many bytes of dynamic shared memory. Returns 0, or 1 with a
+  // message.
   int launch(void (*kernel)(gdn::Args), const gdn::Args& args, int grid_x, int grid_y, int threads, int cluster,
-             unsigned order, char* message, std::size_t message_bytes) {
+             int shared_bytes, unsigned order, char* message, std::size_t message_bytes) {
     message_ = message;
     message_bytes_ = message_bytes;
     failed_ = false;
@@ -133,6 +155,12 @@ class Machine {
       return report("clusters of %d blocks in a grid of %d: 1 to %d, and the grid is a multiple", cluster, grid_x,
                     kMaxCluster);
     }
+    if (shared_bytes < 0 || shared_bytes > kMostDynamic) {
+      return report("%d bytes of dynamic shared memory: 0 to %d", shared_bytes, kMostDynamic);
+    }
+    dynamic_bytes_ = (static_cast<std::size_t>(shared_bytes) + kAlignment - 1) / kAlignment * kAlignment;
+    order_ = order;
+    random_ = order;
     if (!stacks_.reserve(threads * cluster)) return report("no memory for %d stacks", threads * cluster);
     running_ = true;
     kernel_ = kernel;
@@ -141,7 +169,7 @@ class Machine {
     for (Block& block : blocks_) {
       block.threads.resize(static_cast<std::size_t>(threads));
       block.waves.resize(static_cast<std::size_t>((threads + kWave - 1) / kWave));
-      block.shared.resize(kSharedBytes + kAlignment);
+      block.shared.resize(dynamic_bytes_ + kSharedBytes + kAlignment);
     }
 
     const std::vector<int> clusters = permutation(grid_x / cluster * grid_y, order);
@@ -263,7 +291,7 @@ class Machine {
   void* shared(int tag, std::size_t bytes, std::size_t alignment) {
     Block& block = *current_->block;
     for (const Block::Variable& variable : block.variables) {
-      if (variable.tag == tag) return shared_base(block) + variable.offset;
+      if (variable.tag == tag) return shared_base(block) + dynamic_bytes_ + variable.offset;
     }
     const std::size_t offset = (block.shared_used + alignment - 1) / alignment * alignment;
     if (offset + bytes > kSharedBytes) {
@@ -271,7 +299,7 @@ class Machine {
     }
     block.variables.push_back({tag, offset});
     block.shared_used = offset + bytes;
-    return shared_base(block) + offset;
+    return shared_base(block) + dynamic_bytes_ + offset;
   }
 
   void check_access(const void* address, std::size_t bytes) {
@@ -291,9 +319,99 @@ class Machine {
     leave();
   }
 
+  // The running thread's block's dynamic shared memory; it begins on a multiple of 1024.
+  void* dynamic_shared() { return shared_base(*current_->block); }
+  Thread& current() { return *current_; }
+  int cluster_rank() const { return current_->block->rank; }
+
+  // What a meeting of a wave's lanes is for; above 0: a shuffle.
+  enum Meeting : int {
+    kMeetProducts = -1,
+    kMeetProduct = -2,
+    kMeetLoad4 = -3,
+    kMeetLoad2 = -4,
+    kMeetStore = -5,
+    kMeetTranspose = -6,
+    kMeetVote = -7,
+    kMeetLargest = -8,
+    kMeetLeast = -9,
+    kMeetBarrier = -10,
+  };
+
+  // All lanes of the running thread's wave meet, each with a few words; the last to come does work(exchange) for all,
+  // and each takes its own words out of it.
+  template <class Work>
+  void meet(int what, const unsigned* in, int words, Work&& work, unsigned* out = nullptr, int out_words = 0) {
+    std::vector<Thread>& threads = current_->block->threads;
+    Wave& wave = current_->block->waves[static_cast<std::size_t>(current_->id / kWave)];
+    const int lane = current_->id % kWave, turn = wave.turn;
+    Exchange& lanes = wave.exchange[turn];
+    if (words > 0) std::memcpy(lanes.in[lane], in, static_cast<std::size_t>(words) * 4);
+    wave.distance[turn][lane] = what;
+    if (++wave.arrived == wave.lanes) {
+      for (int other = 0; other < wave.lanes; ++other) {
+        if (wave.distance[turn][other] == what) continue;
+        fail("lanes %d and %d of a wave meet for different things, %d and %d", lane, other, what,
+             wave.distance[turn][other]);
+      }
+      work(lanes);
+      wave.arrived = 0;
+      wave.turn = 1 - turn;
+      const std::size_t first = static_cast<std::size_t>(current_->id - lane);
+      for (std::size_t i = first; i < first + static_cast<std::size_t>(wave.lanes); ++i) {
+        if (threads[i].wait == Wait::kShuffle) wake(threads[i]);
+      }
+    } else {
+      current_->wait = Wait::kShuffle;
+      next();
+    }
+    if (out_words > 0) std::memcpy(out, lanes.out[lane], static_cast<std::size_t>(out_words) * 4);
+  }
+
+  // ---- defined in async.h -------------------------------------------------------------------------------------------
+
+  struct SharedPlace {
+    Block* block;
+    std::size_t offset;
+  };
+  SharedPlace shared_place(unsigned address, std::size_t bytes, std::size_t alignment);
+  char* shared_pointer(unsigned address, std::size_t bytes, std::size_t alignment);
+  unsigned shared_address(const void* pointer) const;
+  unsigned address_in(unsigned address, int rank) const;
+  void phase_init(unsigned address, int arrivals);
+  void phase_expect(unsigned address, int bytes);
+  void phase_arrive(unsigned address);
+  void phase_wait(unsigned address, unsigned parity);
+  void bulk_load(unsigned to, const char* from, int bytes, unsigned barrier);
+  void bulk_store(char* to, unsigned from, int bytes);
+  void bulk_wait_read();
+  void copy_16(unsigned to, const char* from, bool inside);
+  void arrive_after_copies(unsigned barrier);
+  void send_words(unsigned to, const unsigned* words, int count, unsigned barrier);
+  void store_shared(unsigned address, const void* from, std::size_t bytes);
+  void load_shared(unsigned address, void* to, std::size_t bytes);
+  void fence_async();
+  void expect_fenced(Block& block, std::size_t offset, std::size_t bytes);
+
  private:
-  static constexpr std::size_t kAlignment = 128;
+  static constexpr std::size_t kAlignment = 1024;
   static constexpr int kMaxCluster = 16;
+  static constexpr int kMostDynamic = 227 * 1024;
+
+  PhaseBarrier& phase_at(Block& block, std::size_t offset);
+  PhaseBarrier& known_phase(unsigned address);
+  void phase_complete(Block& block, PhaseBarrier& barrier);
+  void phase_arrive(Block& block, PhaseBarrier& barrier);
+  bool at_once();
+  void start(Transfer transfer);
+  void deliver_one();
+  void deliver(const Transfer& transfer);
+  void expect_idle();
+
+  unsigned random() {
+    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<unsigned>(random_ >> 33);
+  }
 
   __attribute__((format(printf, 2, 3))) int report(const char* format, ...) {
     failed_ = true;
@@ -315,7 +433,8 @@ class Machine {
   template <class T>
   T* there(T* own, Block& block) {
     const std::ptrdiff_t offset = reinterpret_cast<char*>(own) - shared_base(*current_->block);
-    if (offset < 0 || offset >= static_cast<std::ptrdiff_t>(kSharedBytes)) fail("sends to what is no shared memory");
+    if (offset < 0 || offset >= static_cast<std::ptrdiff_t>(dynamic_bytes_ + kSharedBytes))
+      fail("sends to what is no shared memory");
     return reinterpret_cast<T*>(shared_base(block) + offset);
   }
 
@@ -342,6 +461,9 @@ class Machine {
       std::memset(block.shared.data(), 0xff, block.shared.size());  // NaN as fp32, bf16 and fp16
       block.variables.clear();
       block.letters.clear();
+      block.phases.clear();
+      block.writers.clear();
+      block.product_logs.clear();
       block.shared_used = 0;
       block.at_barrier = 0;
       block.barriers = 0;
@@ -351,8 +473,11 @@ class Machine {
         const int rest = threads - static_cast<int>(w) * kWave;
         block.waves[w].lanes = rest < kWave ? rest : kWave;
         block.waves[w].arrived = block.waves[w].turn = 0;
+        block.waves[w].products.clear();
+        block.waves[w].first_product = 0;
       }
     }
+    transfers_.clear();
     at_meeting_ = 0;
     meetings_ = 0;
     returned_ = 0;
@@ -366,6 +491,9 @@ class Machine {
       thread.id = number % static_cast<int>(threads);
       thread.in_meeting = false;
       thread.arrivals = 0;
+      thread.copies.clear();
+      thread.unfenced.clear();
+      thread.products.clear();
       thread.fiber.prepare(stacks_.stack(number), Stacks::kBytes, &Machine::enter);
       wake(thread);
     }
@@ -378,6 +506,7 @@ class Machine {
   void run_thread() {
     kernel_(*args_);
     if (current_->in_meeting) fail("returns between the two halves of the cluster's meeting");
+    expect_idle();
     current_->wait = Wait::kReturned;
     ++current_->block->returned;
     if (++returned_ == static_cast<int>(blocks_.size() * blocks_[0].threads.size())) leave();
@@ -404,9 +533,12 @@ class Machine {
 
   // Gives the processor to the next thread that can run.
   void next() {
-    if (ready_first_ == ready_last_) {
-      report_deadlock();
-      leave();
+    while (ready_first_ == ready_last_) {
+      if (transfers_.empty()) {
+        report_deadlock();
+        leave();
+      }
+      deliver_one();
     }
     Thread* before = current_;
     current_ = take_ready();
@@ -421,7 +553,7 @@ class Machine {
 
   void report_deadlock() {
     int count[kWaits] = {};
-    int first[kWaits] = {-1, -1, -1, -1, -1, -1};
+    int first[kWaits] = {-1, -1, -1, -1, -1, -1, -1};
     const Block* block = &blocks_[0];  // the first that waits for something
     for (const Block& other : blocks_) {
       if (other.returned < static_cast<int>(other.threads.size())) {
@@ -437,15 +569,17 @@ class Machine {
     const std::size_t shuffle = static_cast<std::size_t>(Wait::kShuffle);
     const std::size_t meeting = static_cast<std::size_t>(Wait::kCluster);
     const std::size_t mailbox = static_cast<std::size_t>(Wait::kMailbox);
+    const std::size_t phase = static_cast<std::size_t>(Wait::kPhase);
     const std::size_t done = static_cast<std::size_t>(Wait::kReturned);
     report(
         "block (%d, %d) is deadlocked: %d threads wait at a barrier (first: %d), %d in a shuffle (first: %d), %d for "
         "the "
-        "cluster (first: %d), %d at a mailbox (first: %d), %d have returned (first: %d); some threads skip a barrier "
+        "cluster (first: %d), %d at a mailbox (first: %d), %d for a phase (first: %d), %d have returned (first: %d); "
+        "some threads skip a barrier "
         "or "
         "a shuffle that others wait in",
         block->x, block->y, count[barrier], first[barrier], count[shuffle], first[shuffle], count[meeting],
-        first[meeting], count[mailbox], first[mailbox], count[done], first[done]);
+        first[meeting], count[mailbox], first[mailbox], count[phase], first[phase], count[done], first[done]);
   }
 
   void (*kernel_)(gdn::Args) = nullptr;
@@ -454,6 +588,10 @@ class Machine {
   std::size_t message_bytes_ = 0;
   bool failed_ = false;
   bool running_ = false;
+  std::size_t dynamic_bytes_ = 0;
+  unsigned order_ = kForward;
+  unsigned long long random_ = 0;
+  std::deque<Transfer> transfers_;  // under way
 
   Stacks stacks_;
   Fiber main_;
@@ -537,20 +675,23 @@ inline unsigned short float_to_half(float x) {
 }  // namespace gdn_host
 #pragma GCC visibility pop
 
+#include "gdn_host/async.h"
+
 extern "C" {
 
 typedef void (*GdnHostKernel)(gdn::Args);
 typedef int (*GdnHostLaunch)(GdnHostKernel kernel, const gdn::Args* args, int grid_x, int grid_y, int threads,
-                             int cluster, unsigned order, char* message, std::size_t message_bytes);
+                             int cluster, int shared_bytes, unsigned order, char* message, std::size_t message_bytes);
 
-// Runs a kernel of this library for every thread of the grid, blocks in clusters of `cluster`. order: 0 forward, 1
-// blocks and threads from the last to the first, any other number a shuffle of both. Returns 0, or 1 with the reason in
-// `message`.
+// Runs a kernel of this library for every thread of the grid, blocks in clusters of `cluster` and each with so many
+// bytes of dynamic shared memory. order: 0 forward, 1 blocks and threads from the last to the first, any other number a
+// shuffle of both. Returns 0, or 1 with the reason in `message`.
 __attribute__((weak, used, visibility("default"))) int gdn_host_launch(GdnHostKernel kernel, const gdn::Args* args,
                                                                        int grid_x, int grid_y, int threads, int cluster,
-                                                                       unsigned order, char* message,
+                                                                       int shared_bytes, unsigned order, char* message,
                                                                        std::size_t message_bytes) {
-  return gdn_host::machine.launch(kernel, *args, grid_x, grid_y, threads, cluster, order, message, message_bytes);
+  return gdn_host::machine.launch(kernel, *args, grid_x, grid_y, threads, cluster, shared_bytes, order, message,
+                                  message_bytes);
 }
 
 }  // extern "C"

@@ -10,6 +10,8 @@
 
 namespace gdn::sm90 {
 
+#if defined(GDN_ON_CUDA)
+
 GDN_DEVICE void barrier_init(unsigned barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
@@ -114,5 +116,46 @@ template <int kRegisters>
 GDN_DEVICE void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
+
+#else
+
+GDN_DEVICE void barrier_init(unsigned barrier, int arrivals) { gdn_host::machine.phase_init(barrier, arrivals); }
+GDN_DEVICE void barrier_init_done() {}
+GDN_DEVICE void expect(unsigned barrier, int bytes) { gdn_host::machine.phase_expect(barrier, bytes); }
+GDN_DEVICE void arrive(unsigned barrier) { gdn_host::machine.phase_arrive(barrier); }
+GDN_DEVICE void wait(unsigned barrier, unsigned parity) { gdn_host::machine.phase_wait(barrier, parity); }
+GDN_DEVICE void bulk_load(unsigned to, Global<const char> from, int bytes, unsigned barrier) {
+  gdn_host::machine.bulk_load(to, from, bytes, barrier);
+}
+GDN_DEVICE void bulk_store(Global<char> to, unsigned from, int bytes) { gdn_host::machine.bulk_store(to, from, bytes); }
+GDN_DEVICE void bulk_commit() {}
+GDN_DEVICE void bulk_wait_read() { gdn_host::machine.bulk_wait_read(); }
+GDN_DEVICE void copy_16(unsigned to, Global<const char> from, bool inside) {
+  gdn_host::machine.copy_16(to, from, inside);
+}
+GDN_DEVICE void arrive_after_copies(unsigned barrier) { gdn_host::machine.arrive_after_copies(barrier); }
+GDN_DEVICE int cluster_rank() { return gdn_host::machine.cluster_rank(); }
+GDN_DEVICE void cluster_barrier() {
+  gdn_host::machine.cluster_arrive();
+  gdn_host::machine.cluster_wait();
+}
+GDN_DEVICE unsigned in_block(unsigned address, int rank) { return gdn_host::machine.address_in(address, rank); }
+GDN_DEVICE void send_16(unsigned to, const unsigned* x, unsigned barrier) {
+  gdn_host::machine.send_words(to, x, 4, barrier);
+}
+GDN_DEVICE void send_8(unsigned to, float x, float y, unsigned barrier) {
+  const unsigned words[2] = {bits_of(x), bits_of(y)};
+  gdn_host::machine.send_words(to, words, 2, barrier);
+}
+GDN_DEVICE void wait_cluster(unsigned barrier, unsigned parity) { gdn_host::machine.phase_wait(barrier, parity); }
+GDN_DEVICE void arrive_there(unsigned barrier) { gdn_host::machine.phase_arrive(barrier); }
+GDN_DEVICE void wait_for_previous_grid() {}
+GDN_DEVICE void allow_next_grid() {}
+template <int kRegisters>
+GDN_DEVICE void take_registers() {}
+template <int kRegisters>
+GDN_DEVICE void give_registers() {}
+
+#endif
 
 }  // namespace gdn::sm90

@@ -138,7 +138,7 @@ class ChainSlice : public Slice<F> {
     const Descriptor k = k_major(at + Shape::kKey), q = k_major(at + Shape::kQuery);
     const Descriptor m = k_major(at + Shape::kM), r = k_major(at + Shape::kR);
     const Descriptor k_rows = n_major(at + Shape::kKey);
-    const float* gates = static_cast<const float*>(__cvta_shared_to_generic(at + Shape::kGates));
+    const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
     float d[32], o[32];

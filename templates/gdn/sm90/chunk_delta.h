@@ -1,5 +1,5 @@
 // chunk_delta on Hopper. With a workspace a launch is the kernels below, one after the other, as core/prefill.h lists
-// them; without one, and on the host shim, it is the plain body of gdn/chunk_delta.h. What both do with a launch's
+// them; without one it is the plain body of gdn/chunk_delta.h. What both do with a launch's
 // sequences is written there.
 //
 //   prep      records of all chunks             x = chunk numbers * key heads
@@ -16,24 +16,22 @@
 
 #include "gdn/chunk_delta.h"
 
-#if defined(GDN_ON_CUDA)
-
 #include "gdn/sm90/pair.h"
 #include "gdn/sm90/prep.h"
 #include "gdn/sm90/segments.h"
 
 // An entry point whose blocks share an SM with `blocks` - 1 others; of a cluster, with `cluster` blocks that start
 // together.
+#if defined(GDN_ON_CUDA)
 #define GDN_SM90_KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define GDN_SM90_CLUSTER(threads, blocks, cluster) \
   extern "C" __global__ void __cluster_dims__(cluster, 1, 1) __launch_bounds__(threads, blocks)
+#else
+#define GDN_SM90_KERNEL(threads, blocks) GDN_KERNEL(threads)
+#define GDN_SM90_CLUSTER(threads, blocks, cluster) GDN_KERNEL(threads)
+#endif
 
 namespace gdn::sm90 {
-
-GDN_DEVICE char* dynamic_shared() {
-  extern __shared__ __align__(1024) char shared[];
-  return shared;
-}
 
 template <class F>
 GDN_DEVICE Sequences<typename F::Offset> sequences_of(const Args& args) {
@@ -124,5 +122,3 @@ GDN_DEVICE void chunk_segment(const Args& args) {
 }
 
 }  // namespace gdn::sm90
-
-#endif

@@ -72,7 +72,7 @@ GDN_DEVICE Chunk find_chunk(const Sequences<Offset>& sequences, long long number
     const int step = ceil_div(end - first, 32);
     const int mine = first + lane_id() * step;
     const bool before = mine < end && sequences.first_chunk(mine) <= number;
-    const int last = 31 - __clz(static_cast<int>(__ballot_sync(0xffffffffu, before) | 1u));
+    const int last = 31 - leading_zeros(votes(before) | 1u);
     first += last * step;
     end = smaller(first + step, end);
   }

@@ -86,7 +86,7 @@ class PairSlice : public Slice<F> {
     const unsigned sent = in_block(base_ + Shape::sent(place), 1);
     const Descriptor k = k_major(at + Shape::kKey), m = k_major(at + Shape::kMatrix),
                      k_rows = n_major(at + Shape::kKey);
-    const float* gates = static_cast<const float*>(__cvta_shared_to_generic(at + Shape::kGates));
+    const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
     float d[32];
@@ -184,7 +184,7 @@ class PairSlice : public Slice<F> {
     const unsigned at = base_ + stage * Shape::kStageBytes, place = static_cast<unsigned>(c & 1);
     const unsigned here = base_ + Shape::kHandover + place * Shape::kSent;
     const Descriptor q = k_major(at + Shape::kKey), r = k_major(at + Shape::kMatrix);
-    const float* gates = static_cast<const float*>(__cvta_shared_to_generic(at + Shape::kGates));
+    const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
     wait_cluster(base_ + Shape::sent(place), static_cast<unsigned>(c / 2) & 1);
@@ -193,15 +193,13 @@ class PairSlice : public Slice<F> {
     if (thread_id() == 0) expect(base_ + Shape::sent(place), Shape::kSent);
     unsigned s[kCount / 2], x[16];
     GDN_UNROLL
-    for (int i = 0; i < 4 * kTiles; ++i) fetch(s + 4 * i, here + own(i));
+    for (int i = 0; i < 4 * kTiles; ++i) load_shared_16(s + 4 * i, here + own(i));
     GDN_UNROLL
-    for (int i = 0; i < 4; ++i) fetch(x + 4 * i, here + Shape::kStateBytes + own(i));
-    float change, down;
-    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];"
-                 : "=f"(change), "=f"(down)
-                 : "r"(here + Shape::kStateBytes + 4 * 2048 + static_cast<unsigned>(thread_id()) * 8)
-                 : "memory");
-    __syncwarp();
+    for (int i = 0; i < 4; ++i) load_shared_16(x + 4 * i, here + Shape::kStateBytes + own(i));
+    const float2 units =
+        load_shared_pair(here + Shape::kStateBytes + 4 * 2048 + static_cast<unsigned>(thread_id()) * 8);
+    const float change = units.x, down = units.y;
+    warp_barrier();
     if (lane_id() == 0) arrive_there(in_block(base_ + Shape::free(place), 0));
 
     float o[32];
@@ -225,13 +223,6 @@ class PairSlice : public Slice<F> {
     products_wait<0>();
     if (lane_id() == 0) arrive(base_ + Shape::empty(stage));
     Base::put_out(row, stride, left, o, scale, down, base_ + Shape::kOutput + static_cast<unsigned>(warp_) * 2048);
-  }
-
-  GDN_DEVICE static void fetch(unsigned* to, unsigned from) {
-    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(from)
-                 : "memory");
   }
 
   unsigned base_;
@@ -296,7 +287,7 @@ GDN_DEVICE void pair(const Args& args, const SlotUse& use, const Place& place, G
       if (use.written) slice.write(state_in_slot<F>(args, use.slot, place.head));
     }
   }
-  __syncwarp();
+  warp_barrier();
   cluster_barrier();  // neither block leaves while the other still sends to it
 }
 

@@ -148,7 +148,7 @@ class Prep {
         const long long row = chunk_.token + (inside ? token + i : 0);
         const float read = head_number<G>(part<G>(args_, row), head);
         // A decay that is 0 to fp32 is as good as any below 2^-256, and sums of it stay finite.
-        float rate = F::kGHandover == Domain::kExp ? log2f(read) : F::kGHandover == Domain::kLn ? read * kLog2E : read;
+        float rate = F::kGHandover == Domain::kExp ? log2(read) : F::kGHandover == Domain::kLn ? read * kLog2E : read;
         rate = rate < -256.0f ? -256.0f : rate;
         g[i] = inside ? rate : 0.0f;
         b[i] = inside ? head_number<B>(part<B>(args_, row), head) : 0.0f;
@@ -156,7 +156,7 @@ class Prep {
       float sum = g[0] + g[1];
       GDN_UNROLL
       for (int distance = 1; distance < 32; distance *= 2) {
-        const float before = __shfl_up_sync(0xffffffffu, sum, static_cast<unsigned>(distance));
+        const float before = from_below(sum, distance);
         if (lane_id() >= distance) sum += before;
       }
       *reinterpret_cast<float2*>(sums(h) + token) = make_float2(sum - g[1], sum);
@@ -195,8 +195,7 @@ class Prep {
       const unsigned row = static_cast<unsigned>(i * kRowsAtOnce + thread_id() / kPieces);
       const unsigned to =
           tiles + static_cast<unsigned>(piece / 8 * kTileBytes) + tile_offset(static_cast<int>(row), piece % 8 * 8);
-      *reinterpret_cast<uint4*>(shared_ + to) =
-          make_uint4(halves.word[0], halves.word[1], halves.word[2], halves.word[3]);
+      store_shared_16(base_ + to, halves.word[0], halves.word[1], halves.word[2], halves.word[3]);
     }
   }
 
@@ -212,15 +211,15 @@ class Prep {
       for (int i = 0; i < kPasses / 2; ++i) {
         if (i >= rows) break;
         const float mine = upper ? squares[i + rows] : squares[i], other = upper ? squares[i] : squares[i + rows];
-        squares[i] = mine + __shfl_xor_sync(0xffffffffu, other, distance);
+        squares[i] = mine + from_across(other, distance);
       }
     }
-    const float sum = squares[0] + __shfl_xor_sync(0xffffffffu, squares[0], 1);
+    const float sum = squares[0] + from_across(squares[0], 1);
     const float mine = inverse_norm<F>(sum);
     GDN_UNROLL
     for (int i = 0; i < kPasses;
          ++i) {  // row i was summed by the lanes whose bits below kPieces spell it, highest first
-      factor[i] = __shfl_sync(0xffffffffu, mine, 2 * i, kPieces);
+      factor[i] = from_lane(mine, 2 * i, kPieces);
     }
   }
 
@@ -278,7 +277,7 @@ class Prep {
         }
       }
     }
-    __syncwarp();
+    warp_barrier();
   }
 
   // A warp a diagonal block, half a warp a head, a lane a column. Also the gates that need nothing of R.
@@ -293,7 +292,7 @@ class Prep {
         GDN_UNROLL
         for (int i = 0; i < 16; i += 8) {
           const unsigned to = m_tile(h) + tile_offset(16 * w + i + column / 2, 16 * w + 16 + column % 2 * 8);
-          asm volatile("st.shared.v4.u32 [%0], {%1,%1,%1,%1};" ::"r"(to), "r"(0) : "memory");
+          store_shared_16(to, 0, 0, 0, 0);
         }
       }
       const float* sum = sums(head_of(first, h));
@@ -335,13 +334,13 @@ class Prep {
       float largest[2] = {0.0f, 0.0f};
       GDN_UNROLL
       for (int n = 0; n < 8; ++n) {
-        largest[0] = fmaxf(largest[0], fmaxf(fabsf(z[n][0]), fabsf(z[n][1])));
-        largest[1] = fmaxf(largest[1], fmaxf(fabsf(z[n][2]), fabsf(z[n][3])));
+        largest[0] = larger_of(largest[0], larger_of(magnitude_of(z[n][0]), magnitude_of(z[n][1])));
+        largest[1] = larger_of(largest[1], larger_of(magnitude_of(z[n][2]), magnitude_of(z[n][3])));
       }
       GDN_UNROLL
       for (int i = 0; i < 2; ++i) {
-        largest[i] = fmaxf(largest[i], __shfl_xor_sync(0xffffffffu, largest[i], 1));
-        largest[i] = fmaxf(largest[i], __shfl_xor_sync(0xffffffffu, largest[i], 2));
+        largest[i] = larger_of(largest[i], from_across(largest[i], 1));
+        largest[i] = larger_of(largest[i], from_across(largest[i], 2));
         largest[i] = row_scale(largest[i]);
       }
       GDN_UNROLL

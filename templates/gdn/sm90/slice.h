@@ -118,7 +118,7 @@ class Slice {
       const unsigned magnitude = bits_of(state_[i]) & 0x7fffffffu;
       largest = magnitude > largest ? magnitude : largest;
     }
-    largest = __reduce_max_sync(0xffffffffu, largest) >> 23;
+    largest = largest_of_warp(largest) >> 23;
     exponent_.settle(exponent_limit(static_cast<int>(largest), 127, kLargestState - kStateShift));
     GDN_UNROLL
     for (int i = 0; i < kCount; ++i) state_[i] *= exponent_.change * (1 << kStateShift);
@@ -156,7 +156,7 @@ class Slice {
     const unsigned largest_s = largest_of(s, [](unsigned a, unsigned b) { return larger_half(a, b); });
     const int by_v = exponent_limit(exponent_of_pair<V::kMantissaBits>(largest_v), V::kBias, kLargestValue);
     const int by_s = exponent_.x + exponent_limit(exponent_of_pair<10>(largest_s), 15, kLargestState);
-    exponent_.settle(__reduce_min_sync(0xffffffffu, smaller(by_v, by_s)));
+    exponent_.settle(least_of_warp(smaller(by_v, by_s)));
   }
   GDN_DEVICE void scale_values(unsigned (&v)[16]) const {
     const float up = power_of_two(exponent_.x);
@@ -201,7 +201,7 @@ class Slice {
     const unsigned to =
         own + static_cast<unsigned>((lane / 16 * 8 + lane % 8) * 32 + ((lane / 8 & 1) ^ (lane >> 2 & 1)) * 16);
     const unsigned from = own + static_cast<unsigned>(lane / 2 * 32 + ((lane & 1) ^ (lane >> 3 & 1)) * 16);
-    __syncwarp();
+    warp_barrier();
     GDN_UNROLL
     for (int i = 0; i < 4; ++i) {
       unsigned word[4];
@@ -212,19 +212,14 @@ class Slice {
       }
       store_matrices_transposed(to + static_cast<unsigned>(i) * 512, word[0], word[1], word[2], word[3]);
     }
-    __syncwarp();
+    warp_barrier();
     const bool inside = F::kValueDim % 64 == 0 || out_column() < F::kValueDim;
     const int rows = static_cast<int>(left < kChunk ? left : kChunk) - lane / 2;
     GDN_UNROLL
     for (int i = 0; i < 4; ++i, row += stride) {
-      unsigned x0, x1, x2, x3;
-      asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(x0), "=r"(x1), "=r"(x2), "=r"(x3)
-                   : "r"(from + static_cast<unsigned>(i) * 512));
-      // By hand: a plain store of 16 bytes was split into four.
-      if (inside && rows > 16 * i) {
-        asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(row), "r"(x0), "r"(x1), "r"(x2), "r"(x3) : "memory");
-      }
+      unsigned x[4];
+      load_shared_16(x, from + static_cast<unsigned>(i) * 512);
+      if (inside && rows > 16 * i) store_16(row, x);
     }
   }
 

@@ -13,12 +13,8 @@ namespace gdn::sm90 {
 
 constexpr float kMatrixUnit = 1.0f / (1 << kMatrixShift);
 
-GDN_DEVICE void put(unsigned address, unsigned word) {
-  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
-}
-GDN_DEVICE void put_half(unsigned address, float x) {
-  asm volatile("st.shared.u16 [%0], %1;" ::"r"(address), "h"(float_to_half(x)) : "memory");
-}
+GDN_DEVICE void put(unsigned address, unsigned word) { store_shared(address, word); }
+GDN_DEVICE void put_half(unsigned address, float x) { store_shared_half(address, float_to_half(x)); }
 
 // A column of a diagonal block's inverse, by substitution: M_i = beta_i (e_i - sum over j < i of L_ij M_j), no
 // division. `block` is L's, fp32 [16][16] in shared memory, of which the upper triangle is not read.

@@ -17,15 +17,15 @@
 #include "gdn/numeric.h"
 #include "gdn/sm90/record.h"
 
-#if !defined(GDN_ON_CUDA)
-#error "gdn/sm90: for sm_90a alone"
+#if defined(GDN_ON_HOST)
+#include "gdn_host/products.h"
+#elif !defined(GDN_ON_CUDA)
+#error "gdn/sm90: for sm_90a and the host shim"
 #endif
 
 namespace gdn::sm90 {
 
 using Descriptor = unsigned long long;
-
-GDN_DEVICE unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
 
 // Byte offset of element (row, column) in a swizzled tile of fp16.
 GDN_HD constexpr unsigned tile_offset(int row, int column) {
@@ -53,6 +53,45 @@ constexpr Descriptor kStepN = 128;
 // k-step i of a matrix of several tiles.
 GDN_DEVICE constexpr Descriptor along_key(int i) {
   return static_cast<Descriptor>(i / 4) * kStepTile + static_cast<Descriptor>(i % 4) * kStepK;
+}
+
+#if defined(GDN_ON_CUDA)
+
+// ---- addresses and single accesses ----------------------------------------------------------------------------------
+
+GDN_DEVICE unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+GDN_DEVICE const float* shared_floats(unsigned address) {
+  return static_cast<const float*>(__cvta_shared_to_generic(address));
+}
+// The block's dynamic shared memory.
+GDN_DEVICE char* dynamic_shared() {
+  extern __shared__ __align__(1024) char shared[];
+  return shared;
+}
+GDN_DEVICE void store_shared(unsigned to, unsigned word) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
+}
+GDN_DEVICE void store_shared_half(unsigned to, unsigned short bits) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(bits) : "memory");
+}
+GDN_DEVICE void store_shared_16(unsigned to, unsigned x0, unsigned x1, unsigned x2, unsigned x3) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(x0), "r"(x1), "r"(x2), "r"(x3) : "memory");
+}
+GDN_DEVICE void load_shared_16(unsigned* to, unsigned from) {
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(from)
+               : "memory");
+}
+GDN_DEVICE float2 load_shared_pair(unsigned from) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(from) : "memory");
+  return pair;
+}
+// To device memory. By hand: a plain store of 16 bytes was split into four.
+GDN_DEVICE void store_16(Global<char> to, const unsigned* x) {
+  asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
 }
 
 // ---- order ----------------------------------------------------------------------------------------------------------
@@ -178,16 +217,29 @@ GDN_DEVICE unsigned transposed(unsigned x) {
   return y;
 }
 
+// Among the lanes of a warp, all of which take part: the value of the lane whose number differs by the bits of
+// `distance`; of the lane so far below (a lane with none gets its own); of lane `source` of each `width` lanes; a bit
+// for each lane; the largest and the least.
+GDN_DEVICE float from_across(float x, int distance) { return __shfl_xor_sync(0xffffffffu, x, distance); }
+GDN_DEVICE float from_below(float x, int distance) {
+  return __shfl_up_sync(0xffffffffu, x, static_cast<unsigned>(distance));
+}
+GDN_DEVICE float from_lane(float x, int source, int width) { return __shfl_sync(0xffffffffu, x, source, width); }
+GDN_DEVICE unsigned votes(bool yes) { return __ballot_sync(0xffffffffu, yes); }
+GDN_DEVICE unsigned largest_of_warp(unsigned x) { return __reduce_max_sync(0xffffffffu, x); }
+GDN_DEVICE int least_of_warp(int x) { return __reduce_min_sync(0xffffffffu, x); }
+GDN_DEVICE void warp_barrier() { __syncwarp(); }
+
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
+GDN_DEVICE int leading_zeros(unsigned x) { return __clz(static_cast<int>(x)); }
+GDN_DEVICE float larger_of(float x, float y) { return fmaxf(x, y); }
+GDN_DEVICE float magnitude_of(float x) { return fabsf(x); }
 GDN_DEVICE float exp2_fast(float x) {  // 2 ulp; 0 below 2^-126
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// 2^n, for -126 <= n <= 127.
-GDN_DEVICE float power_of_two(int n) { return float_of(static_cast<unsigned>(n + 127) << 23); }
-
 // The larger magnitudes of two pairs; the signs mean nothing.
 GDN_DEVICE unsigned larger_bf16(unsigned a, unsigned b) {
   unsigned y;
@@ -204,6 +256,115 @@ GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
   return y;
 }
+#else
+
+// ---- the host shim --------------------------------------------------------------------------------------------------
+
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+GDN_DEVICE float2 make_float2(float x, float y) { return {x, y}; }
+
+GDN_DEVICE unsigned shared_address(const void* p) { return gdn_host::machine.shared_address(p); }
+GDN_DEVICE const float* shared_floats(unsigned address) {
+  return reinterpret_cast<const float*>(gdn_host::machine.shared_pointer(address, 4, 4));
+}
+GDN_DEVICE char* dynamic_shared() { return static_cast<char*>(gdn_host::machine.dynamic_shared()); }
+GDN_DEVICE void store_shared(unsigned to, unsigned word) { gdn_host::machine.store_shared(to, &word, 4); }
+GDN_DEVICE void store_shared_half(unsigned to, unsigned short bits) { gdn_host::machine.store_shared(to, &bits, 2); }
+GDN_DEVICE void store_shared_16(unsigned to, unsigned x0, unsigned x1, unsigned x2, unsigned x3) {
+  const unsigned x[4] = {x0, x1, x2, x3};
+  gdn_host::machine.store_shared(to, x, 16);
+}
+GDN_DEVICE void load_shared_16(unsigned* to, unsigned from) { gdn_host::machine.load_shared(from, to, 16); }
+GDN_DEVICE float2 load_shared_pair(unsigned from) {
+  float2 pair;
+  gdn_host::machine.load_shared(from, &pair, 8);
+  return pair;
+}
+GDN_DEVICE void store_16(Global<char> to, const unsigned* x) { gdn_host::write(to, x, 16); }
+
+GDN_DEVICE void products_begin() { gdn_host::products_begin(); }
+GDN_DEVICE void products_commit() { gdn_host::products_commit(); }
+template <int kPending>
+GDN_DEVICE void products_wait() {
+  gdn_host::products_wait(kPending);
+}
+GDN_DEVICE void fence_async() { gdn_host::machine.fence_async(); }
+
+template <int kWords>
+GDN_DEVICE void product_64(float (&d)[32], const unsigned (&a)[kWords], int step, Descriptor b, bool more) {
+  gdn_host::issue({64, false, false, more, 0, b}, d, a + 4 * step);
+}
+template <int kWords>
+GDN_DEVICE void product_32(float (&d)[16], const unsigned (&a)[kWords], int step, Descriptor b, bool more) {
+  gdn_host::issue({32, false, false, more, 0, b}, d, a + 4 * step);
+}
+template <int kWords>
+GDN_DEVICE void product_n_major(float (&d)[64], const unsigned (&a)[kWords], int step, Descriptor b) {
+  gdn_host::issue({128, false, true, true, 0, b}, d, a + 4 * step);
+}
+template <int kWords>
+GDN_DEVICE void product_n_major(float (&d)[32], const unsigned (&a)[kWords], int step, Descriptor b) {
+  gdn_host::issue({64, false, true, true, 0, b}, d, a + 4 * step);
+}
+template <int kFirst, int kWords>
+GDN_DEVICE void product_n_major_tile(float (&d)[64], const unsigned (&a)[kWords], int step, Descriptor b) {
+  gdn_host::issue({64, false, true, true, 0, b}, d + kFirst / 2, a + 4 * step);
+}
+GDN_DEVICE void product_shared(float (&d)[32], Descriptor a, Descriptor b, bool more) {
+  gdn_host::issue({64, true, false, more, a, b}, d, nullptr);
+}
+
+GDN_DEVICE void product_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  gdn_host::product_16x8(d, a, b0, b1);
+}
+GDN_DEVICE void load_matrices(unsigned (&to)[4], unsigned address) { gdn_host::load_matrices(to, 4, false, address); }
+GDN_DEVICE void load_matrices_transposed(unsigned (&to)[4], unsigned address) {
+  gdn_host::load_matrices(to, 4, true, address);
+}
+GDN_DEVICE void load_two_matrices_transposed(unsigned (&to)[2], unsigned address) {
+  gdn_host::load_matrices(to, 2, true, address);
+}
+GDN_DEVICE void store_matrices_transposed(unsigned address, unsigned x0, unsigned x1, unsigned x2, unsigned x3) {
+  gdn_host::store_matrices_transposed(address, x0, x1, x2, x3);
+}
+GDN_DEVICE unsigned transposed(unsigned x) { return gdn_host::transposed(x); }
+GDN_DEVICE float from_across(float x, int distance) { return gdn_host::from_across(x, distance); }
+GDN_DEVICE float from_below(float x, int distance) { return gdn_host::from_below(x, distance); }
+GDN_DEVICE float from_lane(float x, int source, int width) { return gdn_host::from_lane(x, source, width); }
+GDN_DEVICE unsigned votes(bool yes) { return gdn_host::votes(yes); }
+GDN_DEVICE unsigned largest_of_warp(unsigned x) { return gdn_host::largest_of_warp(x); }
+GDN_DEVICE int least_of_warp(int x) { return gdn_host::least_of_warp(x); }
+GDN_DEVICE void warp_barrier() { gdn_host::warp_barrier(); }
+
+GDN_DEVICE int leading_zeros(unsigned x) { return x == 0 ? 32 : __builtin_clz(x); }
+GDN_DEVICE float larger_of(float x, float y) { return __builtin_fmaxf(x, y); }
+GDN_DEVICE float magnitude_of(float x) { return __builtin_fabsf(x); }
+GDN_DEVICE float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2(x); }
+// By halves: the larger magnitude, whose sign is theirs xored.
+GDN_DEVICE unsigned larger_pair(unsigned a, unsigned b) {
+  unsigned y = 0;
+  for (int i = 0; i < 32; i += 16) {
+    const unsigned x0 = a >> i & 0x7fffu, x1 = b >> i & 0x7fffu;
+    y |= ((x0 > x1 ? x0 : x1) | ((a ^ b) >> i & 0x8000u)) << i;
+  }
+  return y;
+}
+GDN_DEVICE unsigned larger_bf16(unsigned a, unsigned b) { return larger_pair(a, b); }
+GDN_DEVICE unsigned larger_half(unsigned a, unsigned b) { return larger_pair(a, b); }
+GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
+  return float_to_bf16_pair(float_of(a << 16) * float_of(b << 16),
+                            float_of(a & 0xffff0000u) * float_of(b & 0xffff0000u));
+}
+
+#endif
+
+// 2^n, for -126 <= n <= 127.
+GDN_DEVICE float power_of_two(int n) { return float_of(static_cast<unsigned>(n + 127) << 23); }
 // The biased exponent of the larger magnitude of a pair.
 template <int kMantissaBits>
 GDN_DEVICE int exponent_of_pair(unsigned x) {

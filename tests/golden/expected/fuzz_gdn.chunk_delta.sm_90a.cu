@@ -121,7 +121,6 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_chunk_delta_sm_90a(const gdn::Args args
   gdn::chunk_delta<gdn::generated::fuzz_gdn::ChunkDelta>(args);
 }
 
-#if defined(GDN_ON_CUDA)
 GDN_SM90_KERNEL(128, 3) gdn_fuzz_gdn_chunk_delta_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::chunk_prep<gdn::generated::fuzz_gdn::ChunkDelta>(args);
 }
@@ -131,4 +130,3 @@ GDN_SM90_KERNEL(256, 1) gdn_fuzz_gdn_chunk_delta_sm_90a_one(const gdn::Args args
 GDN_SM90_CLUSTER(256, 1, 2) gdn_fuzz_gdn_chunk_delta_sm_90a_pair(const gdn::Args args) {
   gdn::sm90::chunk_pair<gdn::generated::fuzz_gdn::ChunkDelta>(args);
 }
-#endif

@@ -1,0 +1,212 @@
+// Prefill's kernels for Hopper, as emitted, through the host shim: its models of warp-group products, barriers with
+// phases, bulk copies and clusters stand for the hardware, and the oracle judges states and outputs. Every form that a
+// launch can take, transfers as late and as early as they may be, lengths around a chunk's end.
+#include <fmt/format.h>
+
+#include <cstring>
+#include <optional>
+
+#include "compile/compiler.h"
+#include "compile/headers.h"
+#include "core/prefill.h"
+#include "emit/source.h"
+#include "kernel.h"
+#include "layout/resolve.h"
+#include "oracle/parts.h"
+#include "plan/operation.h"
+#include "support/catch.h"
+#include "support/specs.h"
+#include "verify/verify.h"
+
+using namespace gdn;
+
+namespace {
+
+// As the choice "form" numbers them: two segments more than one for 3 and above.
+constexpr int kOne = 1, kTwo = 2, kPair = 3, kThreeSegments = 4, kFiveSegments = 6;
+
+class Form {
+ public:
+  // Empty where the spec's sizes do not allow the form.
+  static std::optional<Form> make(const spec::Spec& spec, int form) {
+    const layout::Layout layout = layout::resolve(spec);
+    plan::TuningTable tuning = plan::TuningTable::none();
+    tuning.set("sm_90a", "chunk_delta", layout.spec, {{0, {{"threads", 128}, {"columns", 32}, {"form", form}}}});
+    try {
+      plan::Planned planned = plan::make(layout, "chunk_delta", *plan::find_target("sm_90a"), tuning);
+      if (core::workspace_operand(planned.kernel) < 0) return std::nullopt;
+      return Form(layout, std::move(planned));
+    } catch (const plan::Unplannable&) {
+      return std::nullopt;
+    }
+  }
+
+  const core::KernelPlan& plan() const { return planned_.kernel; }
+
+  // `order`: of blocks, threads and transfers.
+  void run(oracle::Problem& problem, unsigned order) const {
+    std::vector<runtime::View> views = verify::views_of(problem, layout_);
+    const std::vector<std::byte> workspace = verify::add_workspace(plan(), problem.rows(), views);
+    runtime::load_host(plan(), binary_, order)->launch(problem.rows(), problem.slots(), views);
+  }
+
+ private:
+  Form(layout::Layout layout, plan::Planned planned) : layout_(std::move(layout)), planned_(std::move(planned)) {
+    emit::EmittedFile file = emit::source(planned_);
+    runtime::Source source{file.path, std::move(file.text), runtime::template_headers()};
+    for (const runtime::Header& header : runtime::host_headers()) source.headers.push_back(header);
+    binary_ = runtime::make_host_compiler()->compile(source, "sm_90a");
+  }
+
+  layout::Layout layout_;
+  plan::Planned planned_;
+  runtime::Binary binary_;
+};
+
+// A fuzz geometry with other sizes.
+spec::Spec sized(const std::string& name, const std::string& heads, const std::string& dims) {
+  std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, text.find('\n', at) - at, to);
+  };
+  replace("heads: {", "heads: {" + heads + "}");
+  replace("dims: {", "dims: {" + dims + "}");
+  return test::parse_spec(name + ".yaml", text);
+}
+
+void check(const Form& form, const oracle::Problem& fresh, unsigned order, const std::string& what) {
+  oracle::Problem problem = fresh;
+  const oracle::Expectation expectation = oracle::expect(problem);
+  form.run(problem, order);
+  const auto deviations = oracle::compare(expectation, problem);
+  INFO(what << ", order " << order << "\n" << oracle::describe(deviations));
+  CHECK(!deviations.empty());
+  CHECK(oracle::all_good(deviations));
+}
+
+oracle::Options with_lengths(std::vector<int> lengths) {
+  oracle::Options options;
+  options.lengths = std::move(lengths);
+  options.extra_stride = 64;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("every form agrees with the oracle, in whatever order blocks, threads and transfers come") {
+  struct Row {
+    const char* spec;
+    const char *heads, *dims;
+    std::vector<int> forms;
+  };
+  // K of half a tile, of one and a half, of two; V of one slice that is not full, of two, of three.
+  const Row rows[] = {
+      {"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", {kOne, kPair}},
+      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", {kOne, kPair}},
+      {"fuzz_interleaved_tiled_kv_fp16_fp16", "key: 2, value: 4, pairing: tiled", "key: 64, value: 128", {kTwo}},
+      {"fuzz_gdn",
+       "key: 1, value: 2, pairing: grouped",
+       "key: 128, value: 128",
+       {kOne, kTwo, kPair, kThreeSegments, kFiveSegments}}};
+  int checked = 0;
+  for (const Row& row : rows) {
+    const spec::Spec spec = sized(row.spec, row.heads, row.dims);
+    for (const int number : row.forms) {
+      const std::optional<Form> form = Form::make(spec, number);
+      REQUIRE(form);
+      oracle::Options options = with_lengths({65, 0, 7, 133, 1});
+      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
+      const oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
+      for (const unsigned order : {0u, 1u, 7u}) {
+        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
+        ++checked;
+      }
+    }
+  }
+  CHECK(checked == 30);
+}
+
+TEST_CASE("lengths around a chunk's end, alone and together, on Hopper") {
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const std::optional<Form> form = Form::make(spec, kOne);
+  REQUIRE(form);
+  for (const std::vector<int>& lengths :
+       std::vector<std::vector<int>>{{1}, {63}, {64}, {65}, {133}, {63, 64, 65}, {0, 1, 0, 0, 70, 0}, {0, 0, 3}}) {
+    check(*form, oracle::make_problem(spec, "chunk_delta", with_lengths(lengths)), 5,
+          fmt::format("lengths {}", fmt::join(lengths, ", ")));
+  }
+}
+
+TEST_CASE("keys that resemble each other, and a decay that is weak, on Hopper") {
+  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
+  const std::optional<Form> form = Form::make(spec, kPair);
+  REQUIRE(form);
+  for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
+    oracle::Options options = with_lengths({200, 63});
+    options.keys = keys;
+    options.strong_decay = false;
+    check(*form, oracle::make_problem(spec, "chunk_delta", options), 3, fmt::format("keys {}", static_cast<int>(keys)));
+  }
+}
+
+TEST_CASE("a broken sequence does not reach its neighbours on Hopper") {
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const std::optional<Form> form = Form::make(spec, kOne);
+  REQUIRE(form);
+  oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", with_lengths({70, 20, 66}));
+  const oracle::Problem whole = problem;
+  for (const char* name : {"handover.q", "handover.k", "handover.v", "handover.g", "handover.beta"}) {
+    oracle::Buffer& buffer = problem.buffer(name);
+    for (int row = 70; row < 90; ++row) {
+      std::memset(buffer.row(row), 0xff, static_cast<std::size_t>(buffer.inner) * size_of(buffer.dtype));
+    }
+  }
+  oracle::Problem got = problem, want = whole;
+  form->run(got, 0);
+  form->run(want, 1);
+  for (int row = 0; row < 156; ++row) {
+    if (row >= 70 && row < 90) continue;
+    const oracle::Buffer& o = got.buffer("handover.o");
+    INFO("row " << row);
+    CHECK(std::memcmp(o.row(row), want.buffer("handover.o").row(row),
+                      static_cast<std::size_t>(o.inner) * size_of(o.dtype)) == 0);
+  }
+}
+
+TEST_CASE("the same launch gives the same bits in every order, on Hopper") {
+  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
+  for (const int number : {kTwo, kPair, kThreeSegments}) {
+    const std::optional<Form> form = Form::make(spec, number);
+    REQUIRE(form);
+    const oracle::Problem fresh = oracle::make_problem(spec, "chunk_delta", with_lengths({130, 40}));
+    oracle::Problem first = fresh, second = fresh;
+    form->run(first, 0);
+    form->run(second, 12345);
+    for (const char* name : {"state", "handover.o"}) {
+      const oracle::Buffer& a = first.buffer(name);
+      INFO("form " << number << " " << name);
+      CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
+    }
+  }
+}
+
+TEST_CASE("values of any scale, and a jump of it inside a sequence, keep their precision on Hopper") {
+  const spec::Spec spec = test::fuzz("fuzz_interleaved_tiled_kv_fp16_fp16");
+  const std::optional<Form> form = Form::make(spec, kOne);
+  REQUIRE(form);
+  for (const double scale : {1e-3, 1.0, 1e3}) {
+    oracle::Options options = with_lengths({140});
+    oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
+    oracle::Buffer& v = problem.buffer("handover.v");
+    for (int row = 0; row < 140; ++row) {
+      const double by = row < 70 ? 1.0 : scale;
+      for (std::int64_t i = 0; i < v.inner; ++i) {
+        std::byte* at = v.row(row) + static_cast<std::size_t>(i) * size_of(v.dtype);
+        oracle::store(v.dtype, at, oracle::load(v.dtype, at) * by);
+      }
+    }
+    check(*form, problem, 0, fmt::format("v times {} from row 70 on", scale));
+  }
+}
