@@ -365,11 +365,6 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
     return fmt::format("prefill on {}: out = {} can't hold o, which rounding.o = {} keeps wider: use its parts",
                        target.name, core::to_string(out), core::to_string(o));
   }
-  if (target.family != Family::kCpu) return "";
-  if (prefills(operation) && layout.numbers.snapshots) {
-    return fmt::format("{} on {}: no CPU kernel keeps snapshots (prefill.snapshots: slots) yet", operation,
-                       target.name);
-  }
   return "";
 }
 

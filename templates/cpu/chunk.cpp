@@ -11,12 +11,7 @@ namespace {
 
 class Chunked {
  public:
-  explicit Chunked(ChunkContext& cc)
-      : cc_(cc),
-        c_(cc.c),
-        e_(cc.c.e),
-        at_(cc.at),
-        walk_(c_, {at_.item, at_.last_item, at_.sequence, at_.left}, pools(cc)) {}
+  explicit Chunked(ChunkContext& cc) : cc_(cc), c_(cc.c), e_(cc.c.e), at_(cc.at), walk_(c_, at_.walk, pools(cc)) {}
 
   void emit() {
     const auto begin = [&] {
@@ -26,10 +21,9 @@ class Chunked {
     };
     const auto sequence = [&] {
       take_states();
-      if (cc_.projected != nullptr) begin_layer();
-      walk_.for_chunks(kChunk, [&] { chunk(); });
-      leave_states();
-      if (cc_.projected != nullptr) emit_leave_windows(c_, walk_, cc_.projected->length);
+      if (cc_.projected != nullptr) emit_begin_histories(c_, walk_, cc_.projected->histories);
+      walk_.for_chunks(kChunk, [&] { chunk(); }, [&] { leave(); });
+      if (c_.facts.final_states) leave();
     };
     walk_.emit({cc_.projected != nullptr ? &c_.facts.out : &c_.facts.out_o}, begin, sequence, [&] {
       if (cc_.tiles != nullptr) cc_.tiles->release();
@@ -43,10 +37,10 @@ class Chunked {
     return {&f.state, &f.window_q, &f.window_k, &f.window_v};
   }
 
-  void begin_layer() {
-    e_.mov(reg::rax, walk_.variable(at_.left));
-    e_.mov(walk_.variable(cc_.projected->length), reg::rax);
-    emit_begin_histories(c_, walk_, cc_.projected->histories);
+  // What the sequence has come to, into the slot in reg::slot.
+  void leave() {
+    leave_states();
+    if (cc_.projected != nullptr) emit_leave_windows(c_, walk_);
   }
 
   // Its blocks above the diagonal are read and never written.
@@ -89,7 +83,7 @@ class Chunked {
   }
 
   void leave_states() {
-    if (!c_.facts.state.present() || !c_.facts.final_states) return;
+    if (!c_.facts.state.present()) return;
     Mark& none = e_.mark("no_final_state");
     walk_.unless_pooled(c_.facts.state, none);
     for_heads([&] { emit_leave_state(cc_); });
@@ -128,8 +122,7 @@ class Chunked {
 }  // namespace
 
 Projected::Projected(const core::Facts& facts, const Buffers& at)
-    : length(static_cast<int>(at.size)),
-      convolved(length + 64, std::max(facts.key_dim, facts.value_dim),
+    : convolved(static_cast<int>(at.size), std::max(facts.key_dim, facts.value_dim),
                 facts.round_conv == core::DType::kBf16 ? core::DType::kBf16 : core::DType::kFp32),
       histories(facts, convolved.buffer + 4 * kChunk * convolved.width),
       size(histories.end) {}

@@ -62,10 +62,8 @@ struct Buffers {
     from_block_end = take(4 * kChunk * (kChunk / kSub));
     decay = take(4);
     if (facts.rule == core::Rule::kKda) take_channels();
-    for (int* const variable :
-         {&blocks, &left, &sequence, &last_item, &item, &head_state, &head_pairs, &pending, &key_block}) {
-      *variable = take(8);
-    }
+    for (int* const variable : {&blocks, &head_state, &head_pairs, &pending, &key_block}) *variable = take(8);
+    walk = SequencePlaces::from(take(SequencePlaces::kBytes));
     use = take(8 * kUsePointers);
     ahead_left = take(8);
     ahead = take(8 * kAheadOperands);
@@ -102,8 +100,7 @@ struct Buffers {
 
   // Variables of 8 bytes.
   int blocks = 0;  // blocks of 32 tokens that the chunk has
-  int left = 0;    // tokens of the sequence from the chunk's first one on
-  int sequence = 0, item = 0, last_item = 0;
+  SequencePlaces walk;
   int head_state = 0, head_pairs = 0;  // addresses of the value head's state and its pairs
 
   int pending = 0;    // whether a product waits for its use
@@ -165,7 +162,6 @@ struct Parts {
 struct Projected {
   Projected(const core::Facts& facts, const Buffers& at);
 
-  int length = 0;      // variable: tokens of the sequence
   RowPlace convolved;  // [token][channels of a head], rounded as the facts say
   Histories histories;
   std::int64_t size = 0;  // with the buffers

@@ -65,7 +65,7 @@ void emit_ahead_routine(ChunkContext& cc, int products_of_a_chunk) {
 void emit_ahead_begin(ChunkContext& cc) {
   Emitter& e = cc.c.e;
   Mark& whole = e.mark("whole_ahead");
-  e.mov(reg::rax, e.at(reg::work, cc.at.left));
+  e.mov(reg::rax, e.at(reg::work, cc.at.walk.left));
   e.sub(reg::rax, reg::tokens);
   e.cmp(reg::rax, kChunk);
   e.jle(whole);

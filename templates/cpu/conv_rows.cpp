@@ -269,9 +269,9 @@ void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, 
   passes(1, vectors % most);
 }
 
-void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& part, int tokens) {
+void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& part) {
   const core::Facts& f = c.facts;
-  if (!part.window.present() || !f.final_states) return;
+  if (!part.window.present()) return;
   Emitter& e = c.e;
   e.comment(std::string("the window of ") + part.name);
   const int rows = window_rows(f);
@@ -283,14 +283,21 @@ void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& par
   walk.unless_pooled(part.window, done);
   emit_pointer(c, reg::r11, part.window, Row::kSlot);
   // Rows that lie before the sequence come first: moved up, each read before it is overwritten, or zeros.
+  const auto tokens = [&](const Reg64& target) {
+    e.mov(target, reg::row);
+    e.sub(target, walk.variable(walk.places().first));
+  };
+  tokens(reg::rax);
   e.mov(reg::rdx, rows);
-  e.sub(reg::rdx, walk.variable(tokens));
+  e.sub(reg::rdx, reg::rax);
   e.jle(fresh);
   walk.unless_initial(part.window, zeros);
-  e.mov(reg::r10, walk.variable(tokens));
+  walk.own_slot(reg::rcx);
+  emit_pointer(c, reg::r10, part.window, Row::kSlot, {reg::row, reg::rcx, reg::key_head, false});
+  tokens(reg::rcx);
   e.mov(reg::rax, static_cast<std::uint64_t>(tap));
-  e.imul(reg::r10, reg::rax);
-  e.add(reg::r10, reg::r11);
+  e.imul(reg::rcx, reg::rax);
+  e.add(reg::r10, reg::rcx);
   for_rows(c, "moved_row", tap, tap, vectors, vector_bytes(part.window), vector_bytes(part.window), [&] {
     load_raw(c, 0, {reg::r8, 0, part.window.dtype, part.window.inner_stride});
     store_raw(c, {reg::r9, 0, part.window.dtype, part.window.inner_stride}, 0);
@@ -304,7 +311,7 @@ void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& par
   e.bind(fresh);
   // The newest rows are inputs: as many as the sequence has, at most all.
   Mark& all = e.mark("window_all");
-  e.mov(reg::rdx, walk.variable(tokens));
+  tokens(reg::rdx);
   e.cmp(reg::rdx, rows);
   e.jle(all);
   e.mov(reg::rdx, rows);

@@ -28,8 +28,8 @@ void emit_begin_history(Context& c, const SequenceWalk& walk, const ConvPart& pa
 // without a role.
 void emit_conv_rows(Context& c, const ConvPart& part, const HeadPlace& history, const RowPlace& to);
 
-// The window after a sequence of which the last token lies in front of reg::row, into its slot; `tokens` is the
-// place of the sequence's length. Nothing without a window or where the facts want no final states.
-void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& part, int tokens);
+// The window after the sequence's tokens in front of reg::row, into the slot in reg::slot: the sequence's own or a
+// snapshot's. What lies before the first token comes from the sequence's own. Nothing without windows.
+void emit_leave_window(Context& c, const SequenceWalk& walk, const ConvPart& part);
 
 }  // namespace gdn::cpu

@@ -44,11 +44,10 @@ void emit_begin_histories(Context& c, const SequenceWalk& walk, const Histories&
   emit_for_heads(c, [&] { emit_begin_history(c, walk, conv_v(c.facts), at.v); });
 }
 
-void emit_leave_windows(Context& c, const SequenceWalk& walk, int length) {
-  if (!c.facts.final_states) return;
-  emit_leave_window(c, walk, conv_q(c.facts), length);
-  emit_leave_window(c, walk, conv_k(c.facts), length);
-  emit_for_heads(c, [&] { emit_leave_window(c, walk, conv_v(c.facts), length); });
+void emit_leave_windows(Context& c, const SequenceWalk& walk) {
+  emit_leave_window(c, walk, conv_q(c.facts));
+  emit_leave_window(c, walk, conv_k(c.facts));
+  emit_for_heads(c, [&] { emit_leave_window(c, walk, conv_v(c.facts)); });
 }
 
 void emit_conv_prefill(Context& c, const ConvPlaces& at) {
@@ -57,18 +56,17 @@ void emit_conv_prefill(Context& c, const ConvPlaces& at) {
   std::vector<const core::Map*> outputs = {&f.out_q, &f.out_k, &f.out_v};
   if (f.out_z.present()) outputs.push_back(&f.out_z);
   const auto sequence = [&] {
-    c.e.mov(reg::rax, walk.variable(at.walk.left));
-    c.e.mov(walk.variable(at.length), reg::rax);
     emit_begin_histories(c, walk, at.histories);
-    walk.for_chunks(kRows, [&] {
+    const auto chunk = [&] {
       emit_conv_rows(c, conv_q(f), at.histories.q, f.out_q);
       emit_conv_rows(c, conv_k(f), at.histories.k, f.out_k);
       emit_for_heads(c, [&] {
         emit_conv_rows(c, conv_v(f), at.histories.v, f.out_v);
         if (f.out_z.present()) emit_copy_rows(c, f.out_z, f.in_z);
       });
-    });
-    emit_leave_windows(c, walk, at.length);
+    };
+    walk.for_chunks(kRows, chunk, [&] { emit_leave_windows(c, walk); });
+    if (f.final_states) emit_leave_windows(c, walk);
   };
   walk.emit(outputs, [] {}, sequence, [] {});
 }

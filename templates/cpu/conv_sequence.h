@@ -17,16 +17,15 @@ struct Histories {
 
 void emit_begin_histories(Context& c, const SequenceWalk& walk, const Histories& at);
 
-// `length` is the place of the sequence's tokens, all of them in front of reg::row.
-void emit_leave_windows(Context& c, const SequenceWalk& walk, int length);
+// See emit_leave_window().
+void emit_leave_windows(Context& c, const SequenceWalk& walk);
 
 // conv_prefill, the whole function: an item owns the channels of its key head and of the value heads that read it; z,
 // where it is handed over, comes along as it is.
 struct ConvPlaces {
-  explicit ConvPlaces(const core::Facts& facts) : histories(facts, 64) {}
+  explicit ConvPlaces(const core::Facts& facts) : histories(facts, SequencePlaces::kBytes) {}
 
-  SequencePlaces walk = {0, 8, 16, 24};
-  int length = 32;
+  SequencePlaces walk = SequencePlaces::from(0);
   Histories histories;
   int size() const { return histories.end; }
 };

@@ -189,6 +189,9 @@ void add_sequences(core::KernelPlan& plan) {
   f.round_prefill_qk = dtype_of<typename F::RoundPrefillQk>();
   f.flag_dtype = dtype_of<typename F::Flag>();
   f.flags_operand = F::kFlagsOperand;
+  f.snapshots = F::kSnapshotRowsOperand >= 0;
+  f.snapshot_rows_operand = F::kSnapshotRowsOperand;
+  f.snapshot_slots_operand = F::kSnapshotSlotsOperand;
 }
 
 // And those that work in chunks: shapes of tiles and parts of operands.

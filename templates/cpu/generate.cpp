@@ -127,6 +127,9 @@ void check_sequences(const core::KernelPlan& plan) {
   if (f.initial_states == core::InitialStates::kFlagged && f.flags_operand < 0) {
     refuse(plan, "the plan has no operand for has_initial_state");
   }
+  if (f.snapshot_rows_operand >= 0 && f.snapshot_slots_operand < 0) {
+    refuse(plan, "the plan has no operand for the slots of snapshots");
+  }
   check_slots(plan);
 }
 

@@ -71,21 +71,123 @@ void SequenceWalk::emit(const std::vector<const Map*>& outputs, const std::funct
   e_.jmp(next);
 }
 
-void SequenceWalk::for_chunks(int most, const std::function<void()>& body) const {
+void SequenceWalk::for_chunks(int most, const std::function<void()>& body, const std::function<void()>& keep) const {
   Mark& chunk = e_.mark("chunk");
   Mark& whole = e_.mark("whole_chunk");
+  if (keeps_snapshots()) first_snapshot();
   e_.bind(chunk);
   e_.mov(reg::tokens, variable(places_.left));
   e_.cmp(reg::tokens, most);
   e_.jle(whole);
   e_.mov(reg::tokens, most);
   e_.bind(whole);
+  if (keeps_snapshots()) {
+    Mark& undisturbed = e_.mark("chunk_undisturbed");
+    e_.mov(reg::rax, variable(places_.due));
+    e_.sub(reg::rax, reg::row);
+    e_.inc(reg::rax);
+    e_.cmp(reg::tokens, reg::rax);
+    e_.jle(undisturbed);
+    e_.mov(reg::tokens, reg::rax);
+    e_.bind(undisturbed);
+  }
   body();
   e_.add(reg::row, reg::tokens);
+  if (keeps_snapshots()) keep_snapshots(keep);
   e_.mov(reg::rax, variable(places_.left));
   e_.sub(reg::rax, reg::tokens);
   e_.mov(variable(places_.left), reg::rax);
   e_.jnz(chunk);
+}
+
+void SequenceWalk::own_slot(const Reg64& target) const { e_.mov(target, variable(places_.own_slot)); }
+
+// The first snapshot whose row is the sequence's, or the one that is not there. Changes rax, rcx and r8.
+void SequenceWalk::first_snapshot() const {
+  Mark& again = e_.mark("snapshot_ahead");
+  Mark& found = e_.mark("snapshot_found");
+  e_.mov(reg::rax, -1);
+  e_.mov(variable(places_.snapshot), reg::rax);
+  e_.bind(again);
+  load_due();
+  e_.mov(reg::rax, variable(places_.due));
+  e_.cmp(reg::rax, reg::row);
+  e_.jge(found);
+  e_.jmp(again);
+  e_.bind(found);
+}
+
+// Goes on to the next snapshot and notes its row, one behind all rows where there is no other. Changes rax, rcx, r8.
+void SequenceWalk::load_due() const {
+  const core::Facts& f = c_.facts;
+  const Reg64 number = reg::rcx;
+  Mark& none = e_.mark("no_snapshot");
+  Mark& done = e_.mark("snapshot_due");
+  e_.mov(number, variable(places_.snapshot));
+  e_.inc(number);
+  e_.mov(variable(places_.snapshot), number);
+  e_.mov(reg::rax, e_.at(reg::args, operand_offset(f.snapshot_slots_operand)));
+  e_.test(reg::rax, reg::rax);
+  e_.jz(none);
+  e_.mov(reg::r8, e_.at(reg::args, operand_offset(f.snapshot_rows_operand)));
+  e_.test(reg::r8, reg::r8);
+  e_.jz(none);
+  // How many there are stands where a stride would.
+  const auto count = static_cast<std::int64_t>(offsetof(Args, stride)) + 8 * std::int64_t{f.snapshot_rows_operand};
+  e_.cmp(number, e_.at(reg::args, count));
+  e_.jge(none);
+  if (f.offset_dtype == core::DType::kInt64) {
+    e_.mov(reg::rax, e_.indexed(reg::r8, number, 8));
+  } else {
+    e_.movsxd(reg::rax, e_.indexed(reg::r8, number, 4, 0, 32));
+  }
+  e_.mov(variable(places_.due), reg::rax);
+  e_.jmp(done);
+  e_.bind(none);
+  e_.mov(reg::rax, std::uint64_t{1} << 40);
+  e_.mov(variable(places_.due), reg::rax);
+  e_.bind(done);
+}
+
+// Behind a chunk: reg::row is the row behind its last token.
+void SequenceWalk::keep_snapshots(const std::function<void()>& keep) const {
+  Mark& again = e_.mark("snapshots");
+  Mark& later = e_.mark("snapshots_kept");
+  Mark& dropped = e_.mark("snapshot_dropped");
+  e_.bind(again);
+  e_.mov(reg::rax, variable(places_.due));
+  e_.cmp(reg::rax, reg::row);
+  e_.jge(later);
+  e_.inc(reg::rax);
+  e_.cmp(reg::rax, reg::row);
+  e_.jb(dropped);  // of rows that do not ascend
+  snapshot_slot(dropped);
+  keep();
+  e_.bind(dropped);
+  load_due();
+  e_.jmp(again);
+  e_.bind(later);
+  e_.mov(reg::slot, variable(places_.own_slot));
+}
+
+// reg::slot <- where the snapshot goes; `none` for a slot of padding or outside of the pools. Changes rax and rcx.
+void SequenceWalk::snapshot_slot(const Mark& none) const {
+  const core::Facts& f = c_.facts;
+  e_.mov(reg::rcx, variable(places_.snapshot));
+  e_.mov(reg::rax, e_.at(reg::args, operand_offset(f.snapshot_slots_operand)));
+  if (f.slot_dtype == core::DType::kInt64) {
+    e_.mov(reg::slot, e_.indexed(reg::rax, reg::rcx, 8));
+  } else {
+    e_.movsxd(reg::slot, e_.indexed(reg::rax, reg::rcx, 4, 0, 32));
+  }
+  // Unsigned: a negative index is beyond every pool.
+  e_.mov(reg::eax, e_.at(reg::args, static_cast<std::int64_t>(offsetof(Args, slots))));
+  e_.cmp(reg::slot, reg::rax);
+  e_.jae(none);
+  if (f.padding == core::Padding::kZeroOrNegative) {
+    e_.test(reg::slot, reg::slot);
+    e_.jz(none);
+  }
 }
 
 void SequenceWalk::unless_pooled(const Map& pool, const Mark& without) const {
@@ -173,10 +275,12 @@ void SequenceWalk::begin_sequence(const Mark& next, const Mark& padded) const {
   e_.mov(reg::r9, e_.at(reg::args, operand_offset(f.offsets_operand)));
   load_offset(begin, sequence, 0);
   load_offset(end, sequence, 1);
+  e_.mov(variable(places_.first), begin);
   e_.sub(end, begin);
   e_.mov(variable(places_.left), end);
   e_.jle(next);
   find_slot(sequence, padded);
+  e_.mov(variable(places_.own_slot), reg::slot);
 }
 
 // An offset that no caller should give is cut to the launch's rows. Changes rax.

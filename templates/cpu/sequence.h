@@ -6,6 +6,9 @@
 //   slot       its number in `slots`; null slots: sequence i has slot i
 //   padding    a slot that marks padding or, in a launch with pools, lies outside of them
 //   start      from what the slot holds: always, never, or where has_initial_state is not 0 (null: never)
+//   snapshots  behind the tokens of rows that the launch names, in slots that it names: a chunk ends there. Rows
+//   ascend;
+//              what a row of no sequence or a slot of padding or outside of the pools would keep is dropped
 #pragma once
 
 #include <functional>
@@ -40,7 +43,16 @@ void emit_point_at_rows(Context& c, const Reg64& first, const Reg64& step, const
 struct SequencePlaces {
   int item = 0, last_item = 0;
   int sequence = 0;
-  int left = 0;  // tokens of the sequence from reg::row on
+  int left = 0;   // tokens of the sequence from reg::row on
+  int first = 0;  // row of the sequence's first token
+  // Of the next snapshot: its number and its row; and the sequence's own slot while another one stands in reg::slot.
+  int snapshot = 0, due = 0, own_slot = 0;
+
+  // Side by side from `offset` on, in one line of memory.
+  static SequencePlaces from(int offset) {
+    return {offset, offset + 8, offset + 16, offset + 24, offset + 32, offset + 40, offset + 48, offset + 56};
+  }
+  static constexpr int kBytes = 64;
 };
 
 class SequenceWalk {
@@ -54,8 +66,10 @@ class SequenceWalk {
   void emit(const std::vector<const core::Map*>& outputs, const std::function<void()>& begin,
             const std::function<void()>& body, const std::function<void()>& end) const;
 
-  // `body` once for each chunk of at most `most` tokens, reg::row and reg::tokens set; afterwards no token is left.
-  void for_chunks(int most, const std::function<void()>& body) const;
+  // `body` once for each chunk of at most `most` tokens, reg::row and reg::tokens set; afterwards no token is left and
+  // reg::row is behind the last. `keep` where a snapshot is due, with its slot in reg::slot and reg::row behind its
+  // row.
+  void for_chunks(int most, const std::function<void()>& body, const std::function<void()>& keep) const;
 
   // Leaves for `without` where the operation has no such pool, or the launch is given none.
   void unless_pooled(const core::Map& pool, const Mark& without) const;
@@ -63,6 +77,10 @@ class SequenceWalk {
   // The same, and where the sequence does not start from what the pool holds for it. Changes rax and rcx.
   void unless_initial(const core::Map& pool, const Mark& without) const;
 
+  // target <- the sequence's own slot, whatever stands in reg::slot
+  void own_slot(const Reg64& target) const;
+
+  const SequencePlaces& places() const { return places_; }
   Address variable(int offset) const { return e_.at(reg::work, offset); }
 
  private:
@@ -73,6 +91,11 @@ class SequenceWalk {
   void find_slot(const Reg64& sequence, const Mark& padded) const;
   void padding_index(const Reg64& sequence, const Mark& padded) const;
   void if_any_pool(const Mark& some) const;
+  bool keeps_snapshots() const { return c_.facts.snapshot_rows_operand >= 0; }
+  void first_snapshot() const;
+  void load_due() const;
+  void keep_snapshots(const std::function<void()>& keep) const;
+  void snapshot_slot(const Mark& none) const;
   void fill_padding(const std::vector<const core::Map*>& outputs) const;
 
   Context& c_;

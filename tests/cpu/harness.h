@@ -70,7 +70,8 @@ inline Args args_of(oracle::Problem& problem, const core::KernelPlan& plan) {
       throw std::logic_error("operand " + plan.operands[i].name + " is the oracle's " + buffer.name);
     }
     args.operand[i] = buffer.data();
-    args.stride[i] = buffer.stride;
+    // Of snapshots it is their number, as make_args() has it.
+    args.stride[i] = plan.operands[i].leading == core::Leading::kSnapshot ? buffer.rows : buffer.stride;
   }
   args.rows = problem.rows();
   args.sequences = problem.sequences().empty() ? problem.rows() : static_cast<int>(problem.sequences().size());

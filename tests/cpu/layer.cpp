@@ -162,6 +162,47 @@ TEST_CASE("prefill then decode is decode all the way") {
   }
 }
 
+TEST_CASE("a sequence continued from a snapshot is one long sequence") {
+  if (!test::runs_here()) return;
+  for (const char* name : {"fuzz_snapshots", "fuzz_kda_snapshots"}) {
+    const spec::Spec spec = fuzz(name);
+    const Launcher prefill(spec, "prefill");
+    for (const int first : {1, 2, 3, 40, 64, 65}) {
+      constexpr int kSecond = 69;
+      oracle::Options options;
+      options.lengths = {first + kSecond};
+      options.slots = 6;
+      options.snapshots = {first - 1, first + 3};  // the second one is padding
+      oracle::Problem whole = oracle::make_problem(spec, "prefill", options);
+      options.lengths = {kSecond};
+      options.snapshots = {0};
+      oracle::Problem second = oracle::make_problem(spec, "prefill", options);
+      REQUIRE(second.sequences()[0].initial);
+      REQUIRE_FALSE(whole.snapshots()[0].padding);
+      prefill.run(whole);
+      const std::int64_t slot = second.sequences()[0].slot;
+      copy_pools(prefill.plan, whole, whole.snapshots()[0].slot, second, slot);
+      for (int row = 0; row < kSecond; ++row) copy_token(prefill.plan, whole, first + row, second, row);
+      prefill.run(second);
+      std::vector<double> got, want;
+      for (int row = 0; row < kSecond; ++row) {
+        const std::vector<double> one = row_of(second.buffer("out"), row);
+        const std::vector<double> other = row_of(whole.buffer("out"), first + row);
+        got.insert(got.end(), one.begin(), one.end());
+        want.insert(want.end(), other.begin(), other.end());
+      }
+      INFO(name << ": behind token " << first - 1);
+      CHECK(error_of(got, want) < 1e-2);
+      for (const core::Operand& operand : prefill.plan.operands) {
+        if (operand.role != core::Role::kPool || !*spec.prefill.final_states) continue;
+        const double error = error_of(row_of(second.buffer(operand.name), slot),
+                                      row_of(whole.buffer(operand.name), whole.sequences()[0].slot));
+        CHECK(error <= (operand.name == "state" ? 6e-3 : 0));
+      }
+    }
+  }
+}
+
 TEST_CASE("lengths around a chunk's end, each alone") {
   if (!test::runs_here()) return;
   const spec::Spec spec = fuzz("fuzz_gdn");
