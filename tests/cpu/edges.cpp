@@ -88,7 +88,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
       for (const bool at_end : {false, true}) {
         oracle::Options options;
         options.rows = 2;
-        options.slots = plan::drafts(operation) ? 0 : 3;
+        options.slots = plan::drafts(operation) || plan.facts.snapshots ? 0 : 3;
         if (plan::prefills(operation)) options.lengths = {3, 70};
         oracle::Problem problem = oracle::make_problem(spec, operation, options);
         const oracle::Expectation expectation = oracle::expect(problem);
