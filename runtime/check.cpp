@@ -198,9 +198,9 @@ void check_workspace(const KernelPlan& plan, const Operand& operand, const View&
   }
   if (view.sizes[0] < needed) {
     fail(Code::kSizeMismatch, plan, operand,
-         fmt::format("{} bytes; a launch of {} rows in {} sequences needs {}: ask workspace_bytes, or leave it out for "
-                     "the slower kernel",
-                     view.sizes[0], extents.rows, extents.sequences, needed));
+         fmt::format("{} bytes; a launch of {} rows in {} sequences needs {}: ask workspace_bytes{}", view.sizes[0],
+                     extents.rows, extents.sequences, needed,
+                     operand.optional ? ", or leave it out for the slower kernel" : ""));
   }
 }
 
@@ -354,8 +354,9 @@ void check(const KernelPlan& plan, int rows, int slots, const Views& views) {
   if (slots < 1 && uses_slots(plan)) {
     fail(Code::kBadArgument, plan, fmt::format("pools of {} slots: there must be at least 1", slots));
   }
-  // The workspace stands last and may be left out, view and all.
-  const std::size_t least = plan.operands.size() - (core::workspace_operand(plan) >= 0 ? 1 : 0);
+  // The workspace stands last; one that may be left out may be so view and all.
+  const bool omissible = core::workspace_operand(plan) >= 0 && plan.operands.back().optional;
+  const std::size_t least = plan.operands.size() - (omissible ? 1 : 0);
   if (views.size() < least || views.size() > plan.operands.size() ||
       views.size() > static_cast<std::size_t>(kMaxOperands)) {
     std::vector<std::string> names;
@@ -398,6 +399,7 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
   if (const int snapshots = plan.facts.snapshot_rows_operand; snapshots >= 0) {
     args.stride[snapshots] = snapshots_of(plan, views);
   }
+  if (core::holds_o(plan)) args.stride[core::workspace_operand(plan)] = plan.facts.value_heads * plan.facts.value_dim;
   args.rows = rows;
   args.sequences = sequences_of(plan, rows, views);
   args.slots = slots;

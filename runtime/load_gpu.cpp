@@ -28,7 +28,7 @@ class GpuKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
-    if (core::workspace_operand(plan) >= 0) {
+    if (core::takes_hopper_kernels(plan)) {
       for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
         const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
         LaunchShape shape;
@@ -58,7 +58,7 @@ class GpuKernel final : public Kernel {
   }
   void start(const Args& args, Stream stream, Edge edge) const override {
     const int workspace = core::workspace_operand(plan());
-    if (workspace >= 0 && args.operand[workspace] != nullptr) {
+    if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
       start_prefill(args, workspace, stream);
       return;
     }

@@ -44,7 +44,7 @@ class HostKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
-    if (core::workspace_operand(plan) < 0) return;
+    if (!core::takes_hopper_kernels(plan)) return;
     for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
       prefill_.push_back({kernel, function(fmt::format("{}_{}", plan.symbol, kernel.name))});
     }
@@ -76,7 +76,7 @@ class HostKernel final : public Kernel {
   void start(const Args& args, Stream, Edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
     const int workspace = core::workspace_operand(plan());
-    if (workspace >= 0 && args.operand[workspace] != nullptr) {
+    if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
       run_prefill(args, workspace);
       return;
     }

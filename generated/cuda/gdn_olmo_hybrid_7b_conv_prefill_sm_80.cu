@@ -174,6 +174,6 @@ static_assert(gdn::spans<ConvPrefill::OutputZ>(0, 0, 191) && gdn::spans<ConvPref
 GDN_KERNEL(128) gdn_olmo_hybrid_7b_conv_prefill_sm_80(const gdn::Args args) {
   gdn::conv_prefill<gdn::generated::olmo_hybrid_7b::ConvPrefill>(args);
 }
-GDN_KERNEL(128) gdn_olmo_hybrid_7b_conv_prefill_sm_80_prefill_windows(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_conv_prefill_sm_80_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::olmo_hybrid_7b::ConvPrefill>(args);
 }

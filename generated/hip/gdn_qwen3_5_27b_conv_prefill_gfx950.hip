@@ -174,6 +174,6 @@ static_assert(gdn::spans<ConvPrefill::OutputZ>(0, 0, 127) && gdn::spans<ConvPref
 GDN_KERNEL(128) gdn_qwen3_5_27b_conv_prefill_gfx950(const gdn::Args args) {
   gdn::conv_prefill<gdn::generated::qwen3_5_27b::ConvPrefill>(args);
 }
-GDN_KERNEL(128) gdn_qwen3_5_27b_conv_prefill_gfx950_prefill_windows(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_conv_prefill_gfx950_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::qwen3_5_27b::ConvPrefill>(args);
 }

@@ -174,6 +174,6 @@ static_assert(gdn::spans<ConvPrefill::OutputZ>(0, 0, 127) && gdn::spans<ConvPref
 GDN_KERNEL(128) gdn_qwen3_5_35b_a3b_conv_prefill_gfx90a(const gdn::Args args) {
   gdn::conv_prefill<gdn::generated::qwen3_5_35b_a3b::ConvPrefill>(args);
 }
-GDN_KERNEL(128) gdn_qwen3_5_35b_a3b_conv_prefill_gfx90a_prefill_windows(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_35b_a3b_conv_prefill_gfx90a_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::qwen3_5_35b_a3b::ConvPrefill>(args);
 }

@@ -263,6 +263,7 @@ std::string facts_type(const plan::Planned& planned) {
     }
     if (const int workspace = core::workspace_operand(plan); workspace >= 0) {
       text += integer("kWorkspaceOperand", workspace, "where the workspace stands");
+      if (core::holds_o(plan)) text += boolean("kHoldsO", true, "o waits for the norm in the workspace");
     }
   }
   for (const auto& [name, value] : plan.choices) {

@@ -58,7 +58,9 @@ class Reference {
   // Rows of the layer's output that no token has.
   void zero_excess() {
     const std::string& operation = operands_.operation();
-    if (operation != "decode" && operation != "decode_spec" && operation != "norm_quant") return;
+    if (operation != "decode" && operation != "decode_spec" && operation != "norm_quant" && operation != "prefill") {
+      return;
+    }
     if (*spec_.slots.excess_output == core::PaddedOutput::kUntouched) return;
     int end = problem_.sequences().empty() ? problem_.rows() : 0;
     for (const TokenRun& sequence : problem_.sequences()) end = std::max(end, sequence.first + sequence.tokens);

@@ -150,20 +150,27 @@ std::int64_t gating_threads(const Target& target, const core::Facts& facts) {
   return threads;
 }
 
+// Value heads of a block of a norm: whole groups of a quantised output, one head a wave if there are so few.
+int norm_heads(const Target& target, const core::Facts& facts, int threads) {
+  const int unit = facts.quant_group > 0 ? std::lcm(facts.quant_group, facts.value_dim) / facts.value_dim : 1;
+  int heads = unit;
+  for (int more = unit; more <= std::min(threads / target.wave, facts.value_heads); more += unit) {
+    if (facts.value_heads % more == 0) heads = more;
+  }
+  return heads;
+}
+
 // The plain bodies of prefill: a few lanes share a value channel's state, each so many key channels of it as registers
 // hold; the rest of a block goes to neighbouring value channels.
 Choices prefill_choices(const Target& target, std::string_view operation, const core::Facts& facts) {
-  constexpr std::int64_t kThreads = 128;
+  constexpr int kThreads = 128;
   // AMD's compilers fetch so far ahead that half as many key channels a thread are all that fits beside it.
   const int most_channels = target.family == Family::kHip ? 16 : 32;
   const std::int64_t lanes = facts.key_dim > 4 * most_channels && facts.key_dim % 32 == 0 ? 8 : 4;
   // One block at least on a multiprocessor: without the wish, NVIDIA's compilers keep to fewer registers and spill.
   Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}, {"resident", 1}};
   if (operation == "prefill") {
-    // Heads of a block of the norm behind it: one a wave, and a number that divides the row.
-    std::int64_t heads = kThreads / target.wave;
-    while (facts.value_heads % heads != 0) --heads;
-    choices.emplace_back("heads_per_block", heads);
+    choices.emplace_back("heads_per_block", norm_heads(target, facts, kThreads));  // of the norm behind it
   }
   return choices;
 }
@@ -172,15 +179,6 @@ constexpr int kNormThreads = 256;
 
 // A block of norm_quant takes a head a wave, but never a part of a group: whole units of as many heads as a whole
 // number of groups fills, and a number of them that divides the row.
-int norm_heads(const Target& target, const core::Facts& facts) {
-  const int unit = facts.quant_group > 0 ? std::lcm(facts.quant_group, facts.value_dim) / facts.value_dim : 1;
-  int heads = unit;
-  for (int more = unit; more <= std::min(kNormThreads / target.wave, facts.value_heads); more += unit) {
-    if (facts.value_heads % more == 0) heads = more;
-  }
-  return heads;
-}
-
 // The CPU's chunks. Whole tiles: dimensions and the last chunk are padded with zeros to them. Two parts where roundings
 // add up over a chunk's tokens: tests/bench/NOTES.md has what each costs and brings.
 Choices chunk_choices(const core::Facts& facts) {
@@ -201,7 +199,7 @@ std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads) {
 
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
   const int piece = std::gcd(facts.quant_group, facts.value_dim);
-  const std::int64_t channels = std::int64_t{norm_heads(target, facts)} * facts.value_dim;
+  const std::int64_t channels = std::int64_t{norm_heads(target, facts, kNormThreads)} * facts.value_dim;
   return 4 * (channels / piece + channels / facts.quant_group);
 }
 
@@ -229,7 +227,7 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
     return {{0, choices_of(whole_heads(target, facts))}};
   }
   if (operation == "norm_quant") {
-    const int heads = norm_heads(target, facts);
+    const int heads = norm_heads(target, facts, kNormThreads);
     return {{0, {{"threads", std::min(kNormThreads, heads * target.wave)}, {"heads_per_block", heads}}}};
   }
   // The other operations move a few kilobytes a block: more threads than channels only idle.

@@ -151,7 +151,9 @@ void forget_prefill(Facts& facts) {
 
 // What becomes of the rest of a larger buffer belongs to the operations that write the layer's output.
 void forget_excess(core::KernelPlan& plan) {
-  if (plan.operation == "decode" || plan.operation == "decode_spec" || plan.operation == "norm_quant") return;
+  for (const char* writes : {"decode", "decode_spec", "norm_quant", "prefill"}) {
+    if (plan.operation == writes) return;
+  }
   plan.facts.excess_output = Facts().excess_output;
 }
 
@@ -213,15 +215,15 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
   return core::make_identity(std::move(text));
 }
 
-// Memory that a launch may be given, for kernels that hand something to each other.
-core::Operand workspace() {
+// Memory of a launch, for kernels that hand something to each other.
+core::Operand workspace(bool optional) {
   core::Operand operand;
   operand.name = "workspace";
   operand.role = core::Role::kWorkspace;
   operand.access = Access::kReadWrite;
   operand.dtype = core::DType::kUint8;
   operand.align = 128;
-  operand.optional = true;
+  operand.optional = optional;
   operand.layout = core::make_identity("uint8 [byte] workspace");
   return operand;
 }
@@ -248,11 +250,12 @@ void lay_out_prefill(core::KernelPlan& plan) {
     stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
   }
   if (plan.operation == "chunk_delta") return;
-  if (f.snapshots) {
-    stage("prefill_snapshots", core::Grid::kSequences, f.key_heads);
+  const auto windows = [&](const char* body) {
+    stage(body, core::Grid::kSequences, f.key_heads);
     plan.stages.back().resident = 1;  // NVIDIA's compiler otherwise allows a thread so few registers that it spills
-  }
-  if (f.final_states) stage("prefill_windows", core::Grid::kSequences, f.key_heads);
+  };
+  if (f.snapshots) windows("prefill_snapshots");
+  if (f.final_states) windows("prefill_windows");
 }
 
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.
@@ -298,12 +301,13 @@ bool has_norm_bias(const layout::Layout& layout) {
 std::string output_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
   const Facts& f = layout.numbers;
   const bool whole = operation == "decode" || operation == "decode_spec";
-  if (!whole && operation != "norm_quant" && operation != "prefill") return "";
+  const bool normed = operation == "norm_quant" || operation == "prefill";
+  if (!whole && !normed) return "";
   if (target.family == Family::kCpu && (f.quant_group > 0 || has_norm_bias(layout))) {
     return fmt::format("{} on {}: there is no CPU kernel yet for {}", operation, target.name,
                        f.quant_group > 0 ? "a quantised output" : "a norm with a bias");
   }
-  if (operation == "prefill" || f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
+  if (f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
   if (whole) {
     return fmt::format(
         "{0} on {1}: output_quant.group = {2} does not divide a value head of {3} channels: such a group's scale needs "
@@ -320,7 +324,7 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
 
 // A form that a tuning row asks for must have its kernel at the spec's sizes.
 void check_form(const core::KernelPlan& plan) {
-  if (core::workspace_operand(plan) < 0) return;
+  if (!core::takes_hopper_kernels(plan)) return;
   const core::PrefillChoice choice = core::prefill_choice(plan, 1, 1);
   const std::string_view needed =
       choice.form == core::PrefillForm::kSegments ? "segment" : core::to_string(choice.form);
@@ -350,20 +354,12 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
   if (std::string reason = state_refused(layout, operation, target); !reason.empty()) return reason;
-  if (operation == "prefill" && layout.numbers.quant_group > 0) {
-    return fmt::format("prefill on {}: output_quant is not quantised by this kernel yet: use its parts", target.name);
-  }
+  if (target.family != Family::kCpu) return "";
   if (operation == "prefill" && layout.numbers.excess_output == core::PaddedOutput::kZero) {
     return fmt::format(
-        "prefill on {}: slots.excess_output = zero, and this kernel leaves the rest of a larger buffer as "
-        "it is: use its parts, or untouched",
+        "prefill on {}: slots.excess_output = zero, and this kernel leaves the rest of a larger buffer as it is: use "
+        "its parts, or untouched",
         target.name);
-  }
-  // The plain body of GPUs keeps o in out until the norm: whatever rounding.o says must survive there.
-  const core::DType out = layout.outputs.front().dtype, o = layout.numbers.round_o;
-  if (operation == "prefill" && target.family != Family::kCpu && out != core::DType::kFp32 && out != o) {
-    return fmt::format("prefill on {}: out = {} can't hold o, which rounding.o = {} keeps wider: use its parts",
-                       target.name, core::to_string(out), core::to_string(o));
   }
   return "";
 }
@@ -430,8 +426,14 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     }
     plan.operands.push_back(std::move(operand));
   }
-  if (prefills(operation) && target.name == "sm_90a" && core::holds_hopper_prefill(plan.facts)) {
-    plan.operands.push_back(workspace());
+  if (operation == "chunk_delta" && target.name == "sm_90a" && core::holds_hopper_prefill(plan.facts)) {
+    plan.operands.push_back(workspace(true));
+  }
+  // A GPU's prefill keeps o in `out` until the norm, if whatever rounding.o says survives there.
+  const core::DType out = layout.outputs.front().dtype;
+  if (operation == "prefill" && target.family != Family::kCpu && out != core::DType::kFp32 &&
+      out != plan.facts.round_o) {
+    plan.operands.push_back(workspace(false));
   }
   if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
     throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,

@@ -120,6 +120,16 @@ int workspace_operand(const KernelPlan& plan) {
   return last ? static_cast<int>(plan.operands.size()) - 1 : -1;
 }
 
+bool takes_hopper_kernels(const KernelPlan& plan) {
+  return plan.operation == "chunk_delta" && workspace_operand(plan) >= 0;
+}
+
+bool holds_o(const KernelPlan& plan) { return plan.operation == "prefill" && workspace_operand(plan) >= 0; }
+
+std::int64_t held_row_bytes(const Facts& facts) {
+  return std::int64_t{facts.value_heads} * facts.value_dim * static_cast<std::int64_t>(size_of(facts.round_o));
+}
+
 bool holds_hopper_prefill(const Facts& facts) {
   const auto in_pieces = [](const Map& map) {
     return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
@@ -152,7 +162,8 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
 }
 
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
-  if (workspace_operand(plan) < 0) return 0;
+  if (holds_o(plan)) return rows * held_row_bytes(plan.facts);
+  if (!takes_hopper_kernels(plan)) return 0;
   return prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
 }
 

@@ -62,11 +62,22 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 
 // ---- of a plan that takes a workspace
 //
-// Its last operand has the role kWorkspace and may be left out: the launch is then the one kernel of the plan's symbol.
-// With it the launch is several kernels, whose symbols begin with the plan's.
+// Its last operand has the role kWorkspace. It is one of two:
+//   chunk_delta on Hopper   may be left out: the launch is then the one kernel of the plan's symbol. With it the launch
+//   is
+//                           several kernels, whose symbols begin with the plan's.
+//   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has);
+//                           can't be left out
 
 // Index of that operand; -1: the plan takes none.
 int workspace_operand(const KernelPlan& plan);
+
+// Whether a launch with the workspace is Hopper's kernels.
+bool takes_hopper_kernels(const KernelPlan& plan);
+
+// Whether prefill keeps o in the workspace: [row][value head][value channel] as rounding.o. Bytes of one row.
+bool holds_o(const KernelPlan& plan);
+std::int64_t held_row_bytes(const Facts& facts);
 
 // Whether the kernels can hold an operation of these facts: GDN in chunks of 64, K up to 128, q, k, v and o in 16 bits
 // and 16-byte pieces, no snapshots.

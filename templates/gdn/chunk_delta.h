@@ -84,8 +84,11 @@ GDN_DEVICE void chunk_delta(const Args& args) {
   using Shape = ChunkShape<F>;
   const int head = block_head() / Shape::kSlices;
   const int first_column = block_head() % Shape::kSlices * Shape::kColumns;
-  walk_sequence<F, typename F::OutputO>(args, block_row(), head, first_column, false,
-                                        [&](const Sequence&) { return HandedTokens<F>(args, head, first_column); });
+  using O = typename F::OutputO;
+  walk_sequence<F>(
+      args, block_row(), head, first_column, false,
+      [&](int row, float value) { fill_head<F, O>(part<O>(args, row), head, value); },
+      [&](const Sequence&) { return HandedTokens<F>(args, head, first_column); });
 }
 
 }  // namespace gdn

@@ -2,7 +2,8 @@
 //
 //   windows    a sequence continues the inputs in its slot's window, or starts from zeros (prefill.initial_states), and
 //              leaves its last inputs there where prefill.final_states wants them: a second kernel, prefill_windows,
-//              behind the first; before it prefill_snapshots keeps those of snapshots. Without windows (null) sequences start from zeros and leave nothing.
+//              behind the first; before it prefill_snapshots keeps those of snapshots. Without windows (null) sequences
+//              start from zeros and leave nothing.
 //   empty      a sequence without tokens touches nothing
 //   padding    a sequence whose slot is padding or outside the pools: row_fate in map.h, for each of its tokens
 //   grid       x = tiles of kTileRows rows, y = key heads

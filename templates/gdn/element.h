@@ -96,7 +96,9 @@ struct NoParts {
   using OutScale = Absent;
   using StateScale = Absent;
   static constexpr bool kStochasticState = false;
-  static constexpr int kQuantGroup = 0;                                        // an output that is not quantised
+  static constexpr int kQuantGroup = 0;   // an output that is not quantised
+  static constexpr bool kHoldsO = false;  // a prefill whose `out` holds o until the norm
+  static constexpr int kWorkspaceOperand = -1;
   static constexpr int kSnapshotRowsOperand = -1, kSnapshotSlotsOperand = -1;  // a prefill that keeps no snapshots
 };
 

@@ -2,7 +2,8 @@
 // in chunks, gated norm. Kernels of one launch:
 //
 //   prefill           a block a sequence, value head and slice of value channels: convolves what it needs, walks the
-//                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be
+//                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be, or, where
+//                     that can't hold it (F::kHoldsO), in the workspace
 //   prefill_norm      a block a row and key head: o becomes out, in place
 //   prefill_snapshots, prefill_windows   a block a sequence and key head: windows of snapshots and the last ones, once
 //                     every block has read the first ones
@@ -16,6 +17,27 @@
 #include "gdn/prefill/conv.h"
 
 namespace gdn {
+
+// Rows of o in the workspace: [value head][value channel].
+template <class F>
+struct HeldO {
+  using Element = typename F::RoundO;
+  static constexpr bool kPresent = true;
+  static constexpr int kOperand = F::kWorkspaceOperand;
+  GDN_HD static constexpr int base(int value_head) { return value_head * F::kValueDim; }
+  static constexpr int kRun = F::kValueDim, kInnerStride = 1, kOuterStride = 0, kTapStride = 0;
+  static constexpr int kAlign = power_of_two_in(F::kValueDim);
+};
+
+// Where o waits for the norm.
+template <class F, bool kHeld>
+struct WaitingO {
+  using Rows = typename F::Out;
+};
+template <class F>
+struct WaitingO<F, true> {
+  using Rows = HeldO<F>;
+};
 
 // A chunk's numbers from the rows of the projections, and o to the rows of `out`.
 template <class F>
@@ -66,7 +88,7 @@ class ProjectedTokens {
   }
 
   GDN_DEVICE void put(int row, int n, const ChunkShared<F>& shared) const {
-    put_columns<F, typename F::Out>(args_, row, n, head_, first_column_, shared.o);
+    put_columns<F, typename WaitingO<F, F::kHoldsO>::Rows>(args_, row, n, head_, first_column_, shared.o);
   }
 
  private:
@@ -80,25 +102,35 @@ class ProjectedTokens {
 template <class F>
 GDN_DEVICE void prefill(const Args& args) {
   using Shape = ChunkShape<F>;
+  if (block_row() >= args.sequences) return;  // blocks that other operations zero rows beyond the batch with
   const int head = block_head() / Shape::kSlices;
   const int first_column = block_head() % Shape::kSlices * Shape::kColumns;
   const bool windows = has_pool<typename F::WindowQ>(args);
-  walk_sequence<F, typename F::Out>(args, block_row(), head, first_column, windows, [&](Sequence sequence) {
-    sequence.initial = windows && has_initial_state<F>(args, sequence.number);
-    return ProjectedTokens<F>(args, sequence, head, first_column);
-  });
+  walk_sequence<F>(
+      args, block_row(), head, first_column, windows,
+      [&](int row, float value) { fill_output<F>(args, row, head, value); },
+      [&](Sequence sequence) {
+        sequence.initial = windows && has_initial_state<F>(args, sequence.number);
+        return ProjectedTokens<F>(args, sequence, head, first_column);
+      });
 }
 
-// o is read where `out` is written.
 template <class F>
 struct PrefillNorm : F {
-  using InputO = typename F::Out;
+  using InputO = typename WaitingO<F, F::kHoldsO>::Rows;
 };
 
 template <class F>
 GDN_DEVICE void prefill_norm(const Args& args) {
   const int number = sequence_at<F>(args, block_row());
-  if (number >= args.sequences) return;
+  if (number >= args.sequences) {
+    if constexpr (zeroes_excess<F>()) {
+      for (int i = 0; i < F::kHeadsPerBlock; ++i) {
+        fill_output<F>(args, block_row(), head_in_row<F>(block_head() * F::kHeadsPerBlock + i), 0.0f);
+      }
+    }
+    return;
+  }
   const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
   if (!sequence_of_launch<F>(args, number, pooled).fate.computed) return;
   norm_quant<PrefillNorm<F>>(args);

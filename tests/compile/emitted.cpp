@@ -120,9 +120,9 @@ void compile_left_out(plan::Family family, const runtime::Compiler& compiler) {
   CHECK(compiled >= 24);
 }
 
-// What prefill may do beyond what released specs ask for: snapshots on the way.
+// What prefill may do beyond what released specs ask for: snapshots on the way, an output in 8 bits.
 void compile_extras(plan::Family family, const runtime::Compiler& compiler) {
-  for (const char* spec : {"fuzz_snapshots", "fuzz_kda_snapshots"}) {
+  for (const char* spec : {"fuzz_snapshots", "fuzz_kda_snapshots", "fuzz_quant_group", "fuzz_quant_straddle"}) {
     const layout::Layout layout = layout::resolve(test::fuzz(spec));
     for (const plan::Target& target : plan::targets()) {
       if (target.family != family || !compiler.knows(target.name)) continue;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "check.h"
+#include "core/prefill.h"
 #include "error.h"
 #include "layout/resolve.h"
 #include "oracle/parts.h"
@@ -375,4 +377,50 @@ TEST_CASE("snapshots that no caller should name") {
     const std::size_t bytes = static_cast<std::size_t>(state.inner) * size_of(state.dtype);
     CHECK(std::memcmp(state.row(snapshot.slot), problem.buffer("state").row(snapshot.slot), bytes) == 0);
   }
+}
+
+TEST_CASE("a quantised output's o waits in a workspace, which the launch can't do without") {
+  const spec::Spec spec = test::fuzz("fuzz_quant_straddle");
+  const layout::Layout layout = layout::resolve(spec);
+  for (const char* target : {"sm_80", "gfx942"}) {
+    const core::KernelPlan plan = plan::make(layout, "prefill", *plan::find_target(target)).kernel;
+    REQUIRE(core::workspace_operand(plan) >= 0);
+    CHECK_FALSE(plan.operands.back().optional);
+    CHECK(core::holds_o(plan));
+    CHECK_FALSE(core::takes_hopper_kernels(plan));
+    // 6 heads of 192 channels of fp32 a row, whatever the sequences.
+    CHECK(core::workspace_bytes(plan, 100, 3) == 100 * 6 * 192 * 4);
+    CHECK(core::most_workspace_bytes(plan, 100, 7) == 100 * 6 * 192 * 4);
+    oracle::Problem problem = oracle::make_problem(spec, "prefill", with_lengths({9, 4}));
+    std::vector<runtime::View> views = verify::views_of(problem, layout);
+    const test::Thrown missing = test::thrown_by([&] { runtime::check(plan, problem.rows(), problem.slots(), views); });
+    CHECK(missing.has("workspace"));
+    const std::vector<std::byte> memory = verify::add_workspace(plan, problem.rows(), views);
+    views.back().sizes[0] -= 1;
+    const test::Thrown small = test::thrown_by([&] { runtime::check(plan, problem.rows(), problem.slots(), views); });
+    CHECK(small.has("ask workspace_bytes"));
+    views.back().sizes[0] += 1;
+    runtime::check(plan, problem.rows(), problem.slots(), views);
+  }
+  // An output of 16 bits holds o itself.
+  const layout::Layout plain = layout::resolve(test::fuzz("fuzz_gdn"));
+  CHECK(core::workspace_operand(plan::make(plain, "prefill", *plan::find_target("sm_80")).kernel) < 0);
+}
+
+TEST_CASE("an output narrower than o takes o through the workspace") {
+  // rounding.o: fp32, out: bf16.
+  std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml");
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {"beta: fp32, o: bf16", "beta: fp32, o: fp32"}, {"  o: {dtype: bf16", "  o: {dtype: fp32"}}) {
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, from.size(), to);
+  }
+  const spec::Spec spec = test::parse_spec("fuzz_gdn.yaml", text);
+  const Kernel kernel(spec, "prefill");
+  CHECK(core::holds_o(plan::make(kernel.layout, "prefill", kernel.executor->target()).kernel));
+  oracle::Problem problem = oracle::make_problem(spec, "prefill", with_lengths({40, 3}));
+  const oracle::Expectation expectation = oracle::expect(problem);
+  kernel.run(problem);
+  check_closely(expectation, problem);
 }

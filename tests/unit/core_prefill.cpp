@@ -95,6 +95,7 @@ KernelPlan plan_of(int key_heads, int value_heads, int dim) {
   }
   for (Map* map : {&f.in_g, &f.in_beta}) map->operand = operand++;
   plan.operands.resize(1);
+  plan.operation = "chunk_delta";
   plan.operands[0].role = Role::kWorkspace;
   return plan;
 }

@@ -114,6 +114,7 @@ struct WithWorkspace : Case {
 
   WithWorkspace() {
     plan.facts.key_heads = 2, plan.facts.value_heads = 4, plan.facts.key_dim = plan.facts.value_dim = 64;
+    plan.operation = "chunk_delta";
     core::Operand made = operand("workspace", core::Role::kWorkspace, core::Access::kReadWrite, DType::kUint8,
                                  core::Leading::kNone, false, 0, 128, "uint8 [byte] workspace");
     made.optional = true;

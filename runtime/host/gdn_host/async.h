@@ -220,7 +220,9 @@ inline void Machine::bulk_wait_read() {
 
 inline void Machine::copy_16(unsigned to, const char* from, bool inside) {
   const SharedPlace place = shared_place(to, 16, 16);
-  if (inside && reinterpret_cast<std::uintptr_t>(from) % 16 != 0) fail("a copy of 16 bytes from %p", from);
+  if (inside && reinterpret_cast<std::uintptr_t>(from) % 16 != 0) {
+    fail("a copy of 16 bytes from %p", static_cast<const void*>(from));
+  }
   current_->copies.push_back({place.offset, inside ? from : nullptr});
 }
 

@@ -163,6 +163,7 @@ GDN_DEVICE void leave_all_windows(const Args& args, const Sequence& sequence, in
 // Grid: x = sequences, y = key heads.
 template <class F>
 GDN_DEVICE void prefill_snapshots(const Args& args) {
+  if (block_row() >= args.sequences) return;
   const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
   if (!sequence.fate.computed) return;
   for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
@@ -174,6 +175,7 @@ GDN_DEVICE void prefill_snapshots(const Args& args) {
 }
 template <class F>
 GDN_DEVICE void prefill_windows(const Args& args) {
+  if (block_row() >= args.sequences) return;
   const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
   if (sequence.rows.first >= sequence.rows.end || !sequence.fate.computed) return;
   leave_all_windows<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);

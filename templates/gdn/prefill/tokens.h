@@ -54,9 +54,10 @@ GDN_DEVICE void put_columns(const Args& args, int row, int n, int head, int firs
 }
 
 // A sequence from its first state to its last, by the block of a value head and the columns from `first_column` on.
-// make_tokens(sequence) gives what Chunks reads from and writes to; `windows`: the launch has conv windows, by slot.
-template <class F, class Output, class MakeTokens>
-GDN_DEVICE void walk_sequence(const Args& args, int number, int head, int first_column, bool windows,
+// fill(row, value) fills the head's results of a row that is not computed; make_tokens(sequence) gives what Chunks
+// reads from and writes to; `windows`: the launch has conv windows, by slot.
+template <class F, class Fill, class MakeTokens>
+GDN_DEVICE void walk_sequence(const Args& args, int number, int head, int first_column, bool windows, Fill fill,
                               MakeTokens make_tokens) {
   using State = typename F::State;
   const bool states = has_pool<State>(args);
@@ -65,7 +66,7 @@ GDN_DEVICE void walk_sequence(const Args& args, int number, int head, int first_
   if (rows.first >= rows.end) return;
   if (!sequence.fate.computed) {
     for (int row = rows.first; sequence.fate.filled && first_column == 0 && row < rows.end; ++row) {
-      fill_head<F, Output>(part<Output>(args, row), head, sequence.fate.filler);
+      fill(row, sequence.fate.filler);
     }
     return;
   }
