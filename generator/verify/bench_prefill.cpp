@@ -22,6 +22,9 @@ constexpr int kHostReplays = 11;
 
 int rows_of(const Lengths& lengths) { return lengths.tokens * lengths.sequences; }
 
+// Slot 0 may be padding; the last is a snapshot's.
+int slots_of(const Lengths& lengths) { return lengths.sequences + 2; }
+
 std::int64_t bytes_of(const core::KernelPlan& plan, const Lengths& lengths) {
   std::int64_t bytes = 0;
   for (const core::Operand& operand : plan.operands) {
@@ -58,7 +61,7 @@ class Sequences {
       case oracle::Leading::kToken:
         return rows_of(lengths);
       case oracle::Leading::kSlot:
-        return lengths.sequences + 2;  // slot 0 may be padding; the last is a snapshot's
+        return slots_of(lengths);
       case oracle::Leading::kSequence:
         return lengths.sequences + (static_cast<int>(operand) == problem.operands().offsets() ? 1 : 0);
       default:
@@ -138,8 +141,8 @@ double cuda_launch_us(CudaBench& cuda, const plan::Planned& planned, const layou
                               leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
     }
     stage.memory.push_back(add_workspace(cuda.device(), planned.kernel, rows_of(lengths), views));
-    runtime::check(planned.kernel, rows_of(lengths), lengths.sequences + 1, views);
-    stage.launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), lengths.sequences + 1, views));
+    runtime::check(planned.kernel, rows_of(lengths), slots_of(lengths), views);
+    stage.launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), slots_of(lengths), views));
   }
   return cuda.launch_us(*kernel, stage, Edges::kPlain);
 }
@@ -170,7 +173,7 @@ double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout,
     views.push_back(resized(small[i], memory.back().data(),
                             leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
   }
-  return host_us([&] { kernel->launch(rows_of(lengths), lengths.sequences + 1, views); });
+  return host_us([&] { kernel->launch(rows_of(lengths), slots_of(lengths), views); });
 }
 
 }  // namespace
