@@ -18,11 +18,13 @@ namespace {
 
 cpu::Kernel generate(const core::KernelPlan& plan) {
   if (!cpu::cpu_supports(plan.target)) {
-    throw Error(Code::kUnsupported,
-                fmt::format("{}: this processor, or its system, does not have what the target {} needs (avx512bf16: "
-                            "AVX-512 F, BW, DQ, VL and BF16, with the ZMM registers saved by the system; amx: AMX-TILE "
-                            "and AMX-BF16 too, with the tiles granted by the system)",
-                            plan.symbol, plan.target));
+    throw Error(
+        Code::kUnsupported,
+        fmt::format("{}: this processor, or its system, does not have what the target {} needs (avx2: AVX2, FMA "
+                    "and F16C, with the YMM registers saved by the system; avx512bf16: AVX-512 F, BW, DQ, VL and BF16, "
+                    "with the ZMM registers saved by the system; amx: AMX-TILE "
+                    "and AMX-BF16 too, with the tiles granted by the system)",
+                    plan.symbol, plan.target));
   }
   try {
     return cpu::generate(plan);

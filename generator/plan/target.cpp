@@ -14,6 +14,7 @@ const std::vector<Target>& targets() {
       {"gfx950", Family::kHip, 64, 1024, 64 * 1024, "AMD MI350, MI355"},
       {"gfx1100", Family::kHip, 32, 1024, 64 * 1024, "AMD RX 7900, PRO W7900", "decode"},
       {"gfx1200", Family::kHip, 32, 1024, 64 * 1024, "AMD RX 9060", "decode"},
+      {"avx2", Family::kCpu, 1, 1, 0, "x86-64 with AVX2, FMA and F16C: Intel Haswell, AMD Zen, and newer", "decode"},
       {"avx512bf16", Family::kCpu, 1, 1, 0, "x86-64 with AVX-512 and AVX512-BF16"},
       {"amx", Family::kCpu, 1, 1, 0, "the same with AMX-TILE and AMX-BF16: Intel Sapphire Rapids and newer"},
   };

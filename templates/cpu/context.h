@@ -55,6 +55,13 @@ struct Frame {
     size = (size + 63) / 64 * 64;
   }
 
+  // Room behind the rest; its offset.
+  int add(int bytes) {
+    const int offset = take(bytes);
+    size = (size + 63) / 64 * 64;
+    return offset;
+  }
+
   int size = 0;
   int q = 0, k = 0;         // [key_dim], normalised and scaled when a part says so
   int v = 0, o = 0;         // [value_dim] of one value head

@@ -31,7 +31,7 @@ class Taps {
  public:
   Taps(Context& c, const ConvPart& part) : c_(c), map_(part.weight), block_(c, part.weight, kWeightBlock) {}
 
-  bool block() const { return TapBlock::fits(map_, c_.facts.conv_width); }
+  bool block() const { return TapBlock::fits(c_, map_, c_.facts.conv_width); }
   void prepare() const { block_.prepare(); }
   void load() const {
     if (block()) block_.load(kWeights);
@@ -109,7 +109,7 @@ class Step {
   }
 
  private:
-  bool window_block() const { return moved_ > 0 && TapBlock::fits(part_.window, c_.facts.window); }
+  bool window_block() const { return moved_ > 0 && TapBlock::fits(c_, part_.window, c_.facts.window); }
 
   void add_window_block() const {
     window_.load(kWindow);

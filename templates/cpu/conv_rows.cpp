@@ -75,7 +75,7 @@ class Pass {
       for (int v = 0; v < n_; ++v)
         load(c_, bias(v), {kInput, v * vector_bytes(part_.bias), part_.bias.dtype, part_.bias.inner_stride});
     }
-    if (TapBlock::fits(part_.weight, width_)) {
+    if (TapBlock::fits(c_, part_.weight, width_)) {
       const TapBlock block(c_, part_.weight, kT1);
       block.prepare();
       for (int v = 0; v < n_; ++v) {

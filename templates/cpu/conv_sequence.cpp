@@ -11,16 +11,15 @@ constexpr int kRows = 64;
 
 // One part of the chunk's tokens from one operand to another.
 void emit_copy_rows(Context& c, const core::Map& to, const core::Map& from) {
+  const Reg64 left = reg::rdx;
   Mark& again = c.e.mark("copied_row");
-  c.e.push(reg::row);
-  c.e.push(reg::tokens);
+  c.e.mov(left, reg::tokens);
   c.e.bind(again);
   emit_copy_part(c, to, from);
   c.e.inc(reg::row);
-  c.e.dec(reg::tokens);
+  c.e.dec(left);
   c.e.jnz(again);
-  c.e.pop(reg::tokens);
-  c.e.pop(reg::row);
+  c.e.sub(reg::row, reg::tokens);
 }
 
 }  // namespace

@@ -36,6 +36,34 @@ std::vector<std::uint8_t> bytes_of(const std::array<T, N>& lanes) {
 Emitter::Emitter()
     : CodeBuffer{std::vector<std::uint8_t>(kMaxCode)}, Xbyak::CodeGenerator(kMaxCode, CodeBuffer::storage.data()) {}
 
+void Emitter::narrow(const Reg64& base, int displacement) {
+  halves_ = std::make_unique<Halves>(*this, base, displacement);
+}
+
+void Emitter::leave_registers() {
+  if (halves_ != nullptr) halves_->leave();
+}
+
+void Emitter::forget_registers() {
+  if (halves_ != nullptr) halves_->forget();
+}
+
+void Emitter::vzeroupper() {
+  forget_registers();
+  encode([&] { CodeGenerator::vzeroupper(); }, "vzeroupper", {});
+}
+
+void Emitter::replace_where_greater(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value) {
+  if (halves_ != nullptr) {
+    halves_->replace_where_greater(target, x, constant, value);
+    return;
+  }
+  constexpr std::uint8_t kGreater = 0x1e;  // ordered, quiet
+  const Opmask above(1);
+  vcmpps(above, x, constant, kGreater);
+  vmovaps(target | above, value);
+}
+
 Address Emitter::at(const Reg64& base, std::int64_t displacement) const {
   return CodeGenerator::ptr[base + displacement32(displacement)];
 }
@@ -106,6 +134,8 @@ Mark& Emitter::mark(const std::string& name) {
 }
 
 void Emitter::bind(Mark& mark) {
+  leave_registers();
+  forget_registers();
   CodeGenerator::L(mark.label);
   lines_.push_back({CodeGenerator::getSize(), CodeGenerator::getSize(), mark.name + ":"});
 }
@@ -145,6 +175,7 @@ std::string Emitter::text(const Address& address) const {
     for (const Mark& mark : marks_) {
       if (&mark.label == address.getLabel()) join(mark.name);
     }
+    if (address.getDisp() != 0) inside += fmt::format(" + {}", address.getDisp());
   } else {
     const Xbyak::RegExp& expression = address.getRegExp(false);
     if (expression.getBase().getBit() != 0) join(expression.getBase().toString());

@@ -10,11 +10,14 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include <xbyak/xbyak.h>
+
+#include "cpu/halves.h"
 
 namespace gdn::cpu {
 
@@ -42,6 +45,13 @@ struct CodeBuffer {
 class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
  public:
   Emitter();
+
+  // From here on a vector register is two halves of 256 bits (halves.h), with AVX2 and what comes with it for all that
+  // is done to them: what has no such form throws std::logic_error. Halves that no register holds lie at `base` +
+  // `displacement`, Halves::kBytes of them; a base that is the stack pointer stays where it is as long as halves are
+  // used.
+  void narrow(const Reg64& base, int displacement);
+  bool is_narrow() const { return halves_ != nullptr; }
 
   // Addresses. `broadcast` repeats one 4-byte element over a vector.
   Address at(const Reg64& base, std::int64_t displacement = 0) const;
@@ -77,78 +87,102 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(div)
   GDN_INSTRUCTION(imul)
   GDN_INSTRUCTION(inc)
-  GDN_INSTRUCTION(kmovd)
-  GDN_INSTRUCTION(kxnorw)
   GDN_INSTRUCTION(lea)
   GDN_INSTRUCTION(mov)
   GDN_INSTRUCTION(movsxd)
   GDN_INSTRUCTION(movzx)
-  GDN_INSTRUCTION(pop)
   GDN_INSTRUCTION(prefetcht1)
-  GDN_INSTRUCTION(push)
-  GDN_INSTRUCTION(ret)
   GDN_INSTRUCTION(shl)
   GDN_INSTRUCTION(shr)
   GDN_INSTRUCTION(sub)
   GDN_INSTRUCTION(test)
-  GDN_INSTRUCTION(vaddps)
-  GDN_INSTRUCTION(vaddss)
-  GDN_INSTRUCTION(vbroadcastss)
-  GDN_INSTRUCTION(vcmpps)
-  GDN_INSTRUCTION(vcvtne2ps2bf16)
-  GDN_INSTRUCTION(vcvtneps2bf16)
-  GDN_INSTRUCTION(vcvtph2ps)
-  GDN_INSTRUCTION(vcvtps2ph)
-  GDN_INSTRUCTION(vdpbf16ps)
-  GDN_INSTRUCTION(vdivps)
-  GDN_INSTRUCTION(vdivss)
-  GDN_INSTRUCTION(vextractf32x4)
-  GDN_INSTRUCTION(vextractf64x4)
-  GDN_INSTRUCTION(vfmadd213ps)
-  GDN_INSTRUCTION(vfmadd231ps)
-  GDN_INSTRUCTION(vfnmadd213ps)
-  GDN_INSTRUCTION(vfnmadd231ps)
-  GDN_INSTRUCTION(vgatherdps)
-  GDN_INSTRUCTION(vgetexpps)
-  GDN_INSTRUCTION(vgetmantps)
   GDN_INSTRUCTION(vldmxcsr)
-  GDN_INSTRUCTION(vmaxps)
-  GDN_INSTRUCTION(vmaxss)
-  GDN_INSTRUCTION(vminps)
-  GDN_INSTRUCTION(vmovaps)
-  GDN_INSTRUCTION(vmovd)
-  GDN_INSTRUCTION(vmovdqu16)
-  GDN_INSTRUCTION(vmovss)
-  GDN_INSTRUCTION(vmovups)
-  GDN_INSTRUCTION(vmulps)
-  GDN_INSTRUCTION(vmulss)
-  GDN_INSTRUCTION(vpandd)
-  GDN_INSTRUCTION(vpermi2w)
-  GDN_INSTRUCTION(vpermilps)
-  GDN_INSTRUCTION(vpermw)
-  GDN_INSTRUCTION(vpmovzxwd)
-  GDN_INSTRUCTION(vpord)
-  GDN_INSTRUCTION(vpslld)
-  GDN_INSTRUCTION(vpsrld)
-  GDN_INSTRUCTION(vpunpckhdq)
-  GDN_INSTRUCTION(vpunpckhqdq)
-  GDN_INSTRUCTION(vpunpckldq)
-  GDN_INSTRUCTION(vpunpcklqdq)
-  GDN_INSTRUCTION(vpxord)
-  GDN_INSTRUCTION(vrcp14ps)
-  GDN_INSTRUCTION(vrndscaleps)
-  GDN_INSTRUCTION(vscalefps)
-  GDN_INSTRUCTION(vscatterdps)
-  GDN_INSTRUCTION(vshufi32x4)
-  GDN_INSTRUCTION(vshuff64x2)
-  GDN_INSTRUCTION(vsqrtss)
   GDN_INSTRUCTION(vstmxcsr)
-  GDN_INSTRUCTION(vsubps)
-  GDN_INSTRUCTION(vzeroupper)
   GDN_INSTRUCTION(xor_)
+
+// Of vectors, with a form of 256 bits each.
+#define GDN_VECTOR(name)                                                           \
+  template <class... Operands>                                                     \
+  void name(const Operands&... operands) {                                         \
+    if (halves_ != nullptr) {                                                      \
+      halves_->name(operands...);                                                  \
+      return;                                                                      \
+    }                                                                              \
+    encode([&] { CodeGenerator::name(operands...); }, #name, {text(operands)...}); \
+  }
+  GDN_VECTOR(vaddps)
+  GDN_VECTOR(vaddss)
+  GDN_VECTOR(vbroadcastss)
+  GDN_VECTOR(vcvtne2ps2bf16)
+  GDN_VECTOR(vcvtneps2bf16)
+  GDN_VECTOR(vcvtph2ps)
+  GDN_VECTOR(vcvtps2ph)
+  GDN_VECTOR(vdivps)
+  GDN_VECTOR(vdivss)
+  GDN_VECTOR(vextractf32x4)
+  GDN_VECTOR(vfmadd213ps)
+  GDN_VECTOR(vfmadd231ps)
+  GDN_VECTOR(vfnmadd213ps)
+  GDN_VECTOR(vfnmadd231ps)
+  GDN_VECTOR(vmaxps)
+  GDN_VECTOR(vmaxss)
+  GDN_VECTOR(vminps)
+  GDN_VECTOR(vmovaps)
+  GDN_VECTOR(vmovd)
+  GDN_VECTOR(vmovss)
+  GDN_VECTOR(vmovups)
+  GDN_VECTOR(vmulps)
+  GDN_VECTOR(vmulss)
+  GDN_VECTOR(vpandd)
+  GDN_VECTOR(vpermilps)
+  GDN_VECTOR(vpmovzxwd)
+  GDN_VECTOR(vpord)
+  GDN_VECTOR(vpslld)
+  GDN_VECTOR(vpsrld)
+  GDN_VECTOR(vpxord)
+  GDN_VECTOR(vrcp14ps)
+  GDN_VECTOR(vrndscaleps)
+  GDN_VECTOR(vscalefps)
+  GDN_VECTOR(vshuff64x2)
+  GDN_VECTOR(vsqrtss)
+  GDN_VECTOR(vsubps)
+#undef GDN_VECTOR
+
+// Of vectors of 512 bits alone.
+#define GDN_WIDE(name)                                                             \
+  template <class... Operands>                                                     \
+  void name(const Operands&... operands) {                                         \
+    if (halves_ != nullptr) refuse(#name, {text(operands)...}, kNoNarrowForm);     \
+    encode([&] { CodeGenerator::name(operands...); }, #name, {text(operands)...}); \
+  }
+  GDN_WIDE(kmovd)
+  GDN_WIDE(kxnorw)
+  GDN_WIDE(vcmpps)
+  GDN_WIDE(vdpbf16ps)
+  GDN_WIDE(vextractf64x4)
+  GDN_WIDE(vgatherdps)
+  GDN_WIDE(vgetexpps)
+  GDN_WIDE(vgetmantps)
+  GDN_WIDE(vmovdqu16)
+  GDN_WIDE(vpermi2w)
+  GDN_WIDE(vpermw)
+  GDN_WIDE(vpunpckhdq)
+  GDN_WIDE(vpunpckhqdq)
+  GDN_WIDE(vpunpckldq)
+  GDN_WIDE(vpunpcklqdq)
+  GDN_WIDE(vscatterdps)
+  GDN_WIDE(vshufi32x4)
+#undef GDN_WIDE
+
+  // target's lanes <- value's, where x is greater than the constant. Changes k1.
+  void replace_where_greater(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value);
+
+  // Before the function returns to its caller; no vector register holds anything after it.
+  void vzeroupper();
 
 #define GDN_JUMP(jump)                                                                               \
   void jump(const Mark& target) {                                                                    \
+    leave_registers();                                                                               \
     encode([&] { CodeGenerator::jump(target.label, CodeGenerator::T_NEAR); }, #jump, {target.name}); \
   }
   GDN_JUMP(jae)
@@ -162,7 +196,23 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_JUMP(jz)
 #undef GDN_JUMP
   void call(const Mark& target) {
+    leave_registers();
     encode([&] { CodeGenerator::call(target.label); }, "call", {target.name});
+    forget_registers();
+  }
+  void push(const Reg64& reg) {
+    encode([&] { CodeGenerator::push(reg); }, "push", {text(reg)});
+    ++pushed_;
+  }
+  void pop(const Reg64& reg) {
+    encode([&] { CodeGenerator::pop(reg); }, "pop", {text(reg)});
+    --pushed_;
+  }
+  void ret() {
+    leave_registers();
+    encode([&] { CodeGenerator::ret(); }, "ret", {});
+    // What follows is reached by jumps from before the function took its pushes back.
+    if (halves_ != nullptr) pushed_ = halves_->pushed(pushed_);
   }
 
   struct Program {
@@ -174,7 +224,8 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   Program finish(const std::string& title);
 
  private:
-  friend class Tiles;  // which checks what Xbyak doesn't
+  friend class Tiles;   // which checks what Xbyak doesn't
+  friend class Halves;  // which says what is done to halves
   GDN_INSTRUCTION(ldtilecfg)
   GDN_INSTRUCTION(tdpbf16ps)
   GDN_INSTRUCTION(tileloadd)
@@ -203,6 +254,11 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   [[noreturn]] static void refuse(const char* mnemonic, const std::vector<std::string>& operands, const char* why);
   Mark& pooled(std::vector<std::uint8_t> bytes, const std::string& name);
 
+  // Narrow, where the code forks or joins: halves in memory, and none in a register.
+  void leave_registers();
+  void forget_registers();
+  static constexpr const char* kNoNarrowForm = "AVX2 has no such instruction";
+
   std::string text(const Xbyak::Operand& operand) const;
   std::string text(const Address& address) const;
   template <class Integer, class = std::enable_if_t<std::is_integral_v<Integer>>>
@@ -216,6 +272,8 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   std::map<std::vector<std::uint8_t>, Mark*> pool_;
   std::vector<std::pair<const std::vector<std::uint8_t>*, Mark*>> pool_order_;
   std::vector<Line> lines_;
+  int pushed_ = 0;
+  std::unique_ptr<Halves> halves_;  // null: whole registers
 };
 
 }  // namespace gdn::cpu

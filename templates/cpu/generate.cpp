@@ -337,6 +337,11 @@ Parts parts_of(const core::KernelPlan& plan) {
   return parts;
 }
 
+// Halves of vector registers, where the target has no whole ones.
+void narrow(const core::KernelPlan& plan, Context& context) {
+  if (plan.target == "avx2") context.e.narrow(reg::frame, context.frame.add(Halves::kBytes));
+}
+
 std::vector<Need> chunk_needs(const Facts& f) {
   return {{"handover.q", f.in_q, f.key_dim}, {"handover.k", f.in_k, f.key_dim}, {"handover.v", f.in_v, f.value_dim},
           {"handover.g", f.in_g, decays(f)}, {"handover.beta", f.in_beta, 1},   {"handover.o", f.out_o, f.value_dim}};
@@ -344,6 +349,7 @@ std::vector<Need> chunk_needs(const Facts& f) {
 
 // chunk_delta and prefill: sequences in chunks, by tiles where the target has them.
 Kernel generate_chunked(const core::KernelPlan& plan) {
+  if (plan.target == "avx2") refuse(plan, "chunks need bf16 products: avx512bf16 and amx have them");
   check_facts(plan);
   check_sequences(plan);
   const Facts& f = plan.facts;
@@ -383,6 +389,7 @@ Kernel generate_conv_rows(const core::KernelPlan& plan) {
   const Facts facts = without_idle_strides(f);
   Emitter emitter;
   Context context{emitter, facts, Frame(facts)};
+  narrow(plan, context);
   const ConvPlaces places(facts);
   emit_conv_prefill(context, places);
   Emitter::Program program = emitter.finish(title(plan));
@@ -392,8 +399,8 @@ Kernel generate_conv_rows(const core::KernelPlan& plan) {
 }  // namespace
 
 Kernel generate(const core::KernelPlan& plan) {
-  if (plan.target != "avx512bf16" && plan.target != "amx") {
-    refuse(plan, fmt::format("the target is {}: the CPU targets are avx512bf16 and amx", plan.target));
+  if (plan.target != "avx2" && plan.target != "avx512bf16" && plan.target != "amx") {
+    refuse(plan, fmt::format("the target is {}: the CPU targets are avx2, avx512bf16 and amx", plan.target));
   }
   if (plan.operation == "chunk_delta" || plan.operation == "prefill") return generate_chunked(plan);
   if (plan.operation == "conv_prefill") return generate_conv_rows(plan);
@@ -405,6 +412,7 @@ Kernel generate(const core::KernelPlan& plan) {
     const Facts facts = without_idle_strides(plan.facts);
     Emitter emitter;
     Context context{emitter, facts, Frame(facts)};
+    narrow(plan, context);
     operation.emit(context);
     Emitter::Program program = emitter.finish(title(plan));
     return Kernel(program.code, std::move(program.listing),

@@ -56,7 +56,7 @@ class Kernel {
   std::int64_t scratch_bytes_ = 0;
 };
 
-// Machine code for plan.operation on plan.target ("avx512bf16", "amx"). Needs no such CPU to generate. Throws
+// Machine code for plan.operation on plan.target ("avx2", "avx512bf16", "amx"). Needs no such CPU to generate. Throws
 // std::runtime_error that names what it can't generate: another target or operation, a head dimension that is no
 // multiple of 16 or exceeds 256, a rule or a decay form it doesn't know, a part the operation needs and the plan lacks.
 Kernel generate(const core::KernelPlan& plan);

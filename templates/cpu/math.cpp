@@ -119,10 +119,7 @@ void emit_softplus(Context& c, double threshold, int x, int t1, int t2, int t3, 
   c.e.vmaxps(zmm(t4), zmm(t4), zmm(x));
   c.e.vfmadd231ps(zmm(t4), zmm(t1), zmm(t3));
   if (threshold > 0) {
-    constexpr std::uint8_t kGreater = 0x1e;  // ordered, quiet
-    const Opmask above(1);
-    c.e.vcmpps(above, zmm(x), c.e.constant(static_cast<float>(threshold)), kGreater);
-    c.e.vmovaps(zmm(t4) | above, zmm(x));
+    c.e.replace_where_greater(zmm(t4), zmm(x), c.e.constant(static_cast<float>(threshold)), zmm(x));
   }
   c.e.vmovaps(zmm(x), zmm(t4));
 }

@@ -17,7 +17,9 @@ const Opmask kMask(1);
 
 bool wide(DType dtype) { return core::size_of(dtype) == 4; }
 
-bool permutable(const Vector16& place) { return !wide(place.dtype) && place.stride >= 2 && place.stride <= 4; }
+bool permutable(Context& c, const Vector16& place) {
+  return !c.e.is_narrow() && !wide(place.dtype) && place.stride >= 2 && place.stride <= 4;
+}
 
 std::array<std::uint32_t, 16> lane_offsets(std::int64_t stride) {
   std::array<std::uint32_t, 16> lanes{};
@@ -76,6 +78,32 @@ void store_permuted(Context& c, const Vector16& to, int source) {
 
 const Xbyak::Reg16 kWord(0);  // ax
 
+// One element of `size` bytes between two places, by way of rax.
+void move_element(Context& c, std::size_t size, const Reg64& to, std::int64_t to_byte, const Reg64& from,
+                  std::int64_t from_byte) {
+  if (size == 4) {
+    c.e.mov(reg::eax, c.e.at(from, from_byte));
+    c.e.mov(c.e.at(to, to_byte), reg::eax);
+  } else {
+    c.e.movzx(reg::eax, c.e.at_bits(16, from, from_byte));
+    c.e.mov(c.e.at_bits(16, to, to_byte), kWord);
+  }
+}
+
+// Sixteen elements between where they lie and the frame, where they are neighbours.
+void move_staged(Context& c, const Vector16& place, bool to_frame) {
+  const std::size_t size = core::size_of(place.dtype);
+  for (int i = 0; i < kLanes; ++i) {
+    const std::int64_t staged = c.frame.staged + static_cast<std::int64_t>(size) * i;
+    const std::int64_t strided = place.displacement + static_cast<std::int64_t>(size) * i * place.stride;
+    if (to_frame) {
+      move_element(c, size, reg::frame, staged, place.base, strided);
+    } else {
+      move_element(c, size, place.base, strided, reg::frame, staged);
+    }
+  }
+}
+
 }  // namespace
 
 void load_raw(Context& c, int target, const Vector16& from) {
@@ -85,18 +113,20 @@ void load_raw(Context& c, int target, const Vector16& from) {
     } else {
       c.e.vmovups(ymm(target), c.e.at(from.base, from.displacement));
     }
-  } else if (wide(from.dtype)) {
+  } else if (wide(from.dtype) && !c.e.is_narrow()) {
     c.e.vmovups(zmm(kIndex), c.e.vector(lane_offsets(from.stride)));
     c.e.kxnorw(kMask, kMask, kMask);
     c.e.vgatherdps(zmm(target) | kMask, c.e.gathered(from.base, zmm(kIndex), 4, from.displacement));
-  } else if (permutable(from)) {
+  } else if (permutable(c, from)) {
     load_permuted(c, target, from);
   } else {
-    for (int i = 0; i < kLanes; ++i) {
-      c.e.movzx(reg::eax, c.e.at_bits(16, from.base, from.displacement + 2 * i * from.stride));
-      c.e.mov(c.e.at_bits(16, reg::frame, c.frame.staged + 2 * i), kWord);
+    move_staged(c, from, /*to_frame=*/true);
+    const Address staged = c.e.at(reg::frame, c.frame.staged);
+    if (wide(from.dtype)) {
+      c.e.vmovups(zmm(target), staged);
+    } else {
+      c.e.vmovups(ymm(target), staged);
     }
-    c.e.vmovups(ymm(target), c.e.at(reg::frame, c.frame.staged));
   }
 }
 
@@ -107,18 +137,20 @@ void store_raw(Context& c, const Vector16& to, int source) {
     } else {
       c.e.vmovups(c.e.at(to.base, to.displacement), ymm(source));
     }
-  } else if (wide(to.dtype)) {
+  } else if (wide(to.dtype) && !c.e.is_narrow()) {
     c.e.vmovups(zmm(kIndex), c.e.vector(lane_offsets(to.stride)));
     c.e.kxnorw(kMask, kMask, kMask);
     c.e.vscatterdps(c.e.gathered(to.base, zmm(kIndex), 4, to.displacement) | kMask, zmm(source));
-  } else if (permutable(to)) {
+  } else if (permutable(c, to)) {
     store_permuted(c, to, source);
   } else {
-    c.e.vmovups(c.e.at(reg::frame, c.frame.staged), ymm(source));
-    for (int i = 0; i < kLanes; ++i) {
-      c.e.movzx(reg::eax, c.e.at_bits(16, reg::frame, c.frame.staged + 2 * i));
-      c.e.mov(c.e.at_bits(16, to.base, to.displacement + 2 * i * to.stride), kWord);
+    const Address staged = c.e.at(reg::frame, c.frame.staged);
+    if (wide(to.dtype)) {
+      c.e.vmovups(staged, zmm(source));
+    } else {
+      c.e.vmovups(staged, ymm(source));
     }
+    move_staged(c, to, /*to_frame=*/false);
   }
 }
 

@@ -1,9 +1,9 @@
 // Sixteen elements between memory and a vector register, whatever their type and however far apart they lie.
 //
 // Neighbours move as one vector. 16-bit elements 2 to 4 apart (a DS window, conv weights with the taps innermost) move
-// through word permutes, 32-bit elements through gather and scatter, and other 16-bit elements one at a time through
-// the frame: right for every stride, fast for the ones that engines use. Nothing outside the sixteen elements is
-// written, and nothing before the first or behind the last is read.
+// through word permutes, 32-bit elements through gather and scatter, and other 16-bit elements (and without AVX-512 all
+// that have strides) one at a time through the frame: right for every stride, fast for the ones that engines use.
+// Nothing outside the sixteen elements is written, and nothing before the first or behind the last is read.
 //
 // A raw vector holds 16-bit elements in the low half (ymm), 32-bit elements in the whole register. bf16 is rounded by
 // vcvtneps2bf16: to nearest even, with results below 2^-126 in magnitude flushed to zero.

@@ -37,10 +37,14 @@ unsigned saved_state() {
 }
 
 // Bit numbers: Intel SDM volume 2, CPUID.
-bool avx512bf16() {
+bool avx2() {
   if (!has(leaf(1, 0).ecx, {12 /*FMA*/, 27 /*OSXSAVE*/, 28 /*AVX*/, 29 /*F16C*/})) return false;
-  if (!has(saved_state(), {1 /*XMM*/, 2 /*YMM*/, 5 /*k*/, 6 /*ZMM low*/, 7 /*ZMM high*/})) return false;
-  if (!has(leaf(7, 0).ebx, {5 /*AVX2*/, 16 /*F*/, 17 /*DQ*/, 30 /*BW*/, 31 /*VL*/})) return false;
+  return has(saved_state(), {1 /*XMM*/, 2 /*YMM*/}) && has(leaf(7, 0).ebx, {5 /*AVX2*/});
+}
+
+bool avx512bf16() {
+  if (!avx2() || !has(saved_state(), {5 /*k*/, 6 /*ZMM low*/, 7 /*ZMM high*/})) return false;
+  if (!has(leaf(7, 0).ebx, {16 /*F*/, 17 /*DQ*/, 30 /*BW*/, 31 /*VL*/})) return false;
   return has(leaf(7, 1).eax, {5 /*AVX512_BF16*/});
 }
 
@@ -61,6 +65,7 @@ bool amx() {
 
 #else
 
+bool avx2() { return false; }
 bool avx512bf16() { return false; }
 bool amx() { return false; }
 
@@ -69,6 +74,10 @@ bool amx() { return false; }
 }  // namespace
 
 bool cpu_supports(std::string_view target) {
+  if (target == "avx2") {
+    static const bool kSupported = avx2();
+    return kSupported;
+  }
   if (target == "avx512bf16") {
     static const bool kSupported = avx512bf16();
     return kSupported;

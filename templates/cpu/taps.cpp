@@ -13,8 +13,9 @@ Opmask newest_mask(int half) { return Opmask(3 + half); }
 
 }  // namespace
 
-bool TapBlock::fits(const core::Map& map, int taps) {
-  return core::size_of(map.dtype) == 2 && map.tap_stride == 1 && map.inner_stride == taps && taps >= 2 && taps <= 4;
+bool TapBlock::fits(const Context& c, const core::Map& map, int taps) {
+  return !c.e.is_narrow() && core::size_of(map.dtype) == 2 && map.tap_stride == 1 && map.inner_stride == taps &&
+         taps >= 2 && taps <= 4;
 }
 
 TapBlock::TapBlock(Context& c, const core::Map& map, int low)

@@ -13,8 +13,8 @@ namespace gdn::cpu {
 
 class TapBlock {
  public:
-  // `taps` of the map are in use; whether the block holds them all and nothing else.
-  static bool fits(const core::Map& map, int taps);
+  // `taps` of the map are in use; whether the block holds them all and nothing else, and the target permutes words.
+  static bool fits(const Context& c, const core::Map& map, int taps);
 
   // The block lives in registers `low` and `low` + 1.
   TapBlock(Context& c, const core::Map& map, int low);

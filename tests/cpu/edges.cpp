@@ -82,8 +82,8 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
-    for (const std::string_view operation : test::operations_of(spec)) {
-      const core::KernelPlan plan = test::plan_of(spec, operation);
+    for (const auto& [target, operation] : test::kernels_of(spec)) {
+      const core::KernelPlan plan = test::plan_of(spec, operation, target);
       const cpu::Kernel kernel = cpu::generate(plan);
       for (const bool at_end : {false, true}) {
         oracle::Options options;
@@ -102,7 +102,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
         test::zero_excess(plan, args, problem);
         for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
         const auto deviations = oracle::compare(expectation, problem);
-        INFO(file << " " << operation << "\n" << oracle::describe(deviations));
+        INFO(file << " " << target << " " << operation << "\n" << oracle::describe(deviations));
         CHECK(oracle::all_good(deviations));
       }
     }
@@ -113,8 +113,8 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
-    for (const std::string_view operation : test::operations_of(spec)) {
-      const core::KernelPlan plan = test::plan_of(spec, operation);
+    for (const auto& [target, operation] : test::kernels_of(spec)) {
+      const core::KernelPlan plan = test::plan_of(spec, operation, target);
       const cpu::Kernel kernel = cpu::generate(plan);
       oracle::Options options;
       options.rows = 5;
@@ -138,7 +138,7 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
       test::call(kernel, two, 0, middle);
       other.join();
 
-      INFO(file << " " << operation);
+      INFO(file << " " << target << " " << operation);
       CHECK(bytes_of(whole) != bytes_of(fresh));
       CHECK(bytes_of(single) == bytes_of(whole));
       CHECK(bytes_of(split) == bytes_of(whole));
@@ -151,8 +151,9 @@ TEST_CASE("a slot outside of the pools is a padding row") {
   for (const std::string& file : test::all_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
     if (!pads(spec)) continue;
-    for (const std::string_view operation : {"decode", "conv_update", "delta_update"}) {
-      const core::KernelPlan plan = test::plan_of(spec, operation);
+    for (const auto& [target, operation] : test::kernels_of(spec)) {
+      if (operation != "decode" && operation != "conv_update" && operation != "delta_update") continue;
+      const core::KernelPlan plan = test::plan_of(spec, operation, target);
       const cpu::Kernel kernel = cpu::generate(plan);
       oracle::Options options;
       options.rows = 4;
@@ -176,7 +177,7 @@ TEST_CASE("a slot outside of the pools is a padding row") {
         test::call(kernel, args, 0, test::items_of(args, plan));
         std::memcpy(run.buffer("slots").data(), slots.data(), slots.size());
         const auto deviations = oracle::compare(expectation, run);
-        INFO(file << " " << operation << " slot " << slot << "\n" << oracle::describe(deviations));
+        INFO(file << " " << target << " " << operation << " slot " << slot << "\n" << oracle::describe(deviations));
         CHECK(oracle::all_good(deviations));
       }
     }
@@ -216,8 +217,8 @@ TEST_CASE("rows of an output beyond the batch are zero, or as they were, as the 
 TEST_CASE("operands at addresses that are multiples of their element only") {
   if (!test::runs_here()) return;
   const spec::Spec spec = fuzz_spec();
-  for (const std::string_view operation : test::operations_of(spec)) {
-    const core::KernelPlan plan = test::plan_of(spec, operation);
+  for (const auto& [target, operation] : test::kernels_of(spec)) {
+    const core::KernelPlan plan = test::plan_of(spec, operation, target);
     const cpu::Kernel kernel = cpu::generate(plan);
     oracle::Problem problem = oracle::make_problem(spec, operation, {});
     const oracle::Expectation expectation = oracle::expect(problem);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/excess.h"
@@ -58,6 +59,17 @@ inline std::vector<std::string> all_specs() {
 // The operations of a spec that the CPU target has kernels for.
 inline std::vector<std::string_view> operations_of(const spec::Spec& spec) {
   return plan::operations_on(layout::resolve(spec), *plan::find_target(kCpuTarget));
+}
+
+// The operations of a spec on each target that runs natively wherever these tests do.
+inline std::vector<std::pair<const char*, std::string_view>> kernels_of(const spec::Spec& spec) {
+  std::vector<std::pair<const char*, std::string_view>> kernels;
+  for (const char* const target : {kCpuTarget, "avx2"}) {
+    for (const std::string_view operation : plan::operations_on(layout::resolve(spec), *plan::find_target(target))) {
+      kernels.emplace_back(target, operation);
+    }
+  }
+  return kernels;
 }
 
 // The argument block of a problem. Operands of plan and problem stand in the same order; throws where they don't.

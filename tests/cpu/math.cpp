@@ -1,6 +1,8 @@
 // The elementary functions of the generators, against double precision.
 #include "cpu/math.h"
 
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -14,21 +16,24 @@ using namespace gdn;
 
 namespace {
 
-// 16 floats from the first argument to the second, through `body` on zmm0.
+// 16 floats from the first argument to the second, through `body` on zmm0, with whole registers or by halves.
 class Function16 {
  public:
   template <class Body>
-  explicit Function16(const Body& body) {
+  explicit Function16(bool narrow, const Body& body) {
     cpu::Emitter emitter;
     core::Facts facts;
     facts.key_dim = facts.value_dim = 16;
     facts.group = 1;
     cpu::Context context{emitter, facts, cpu::Frame(facts)};
     const cpu::Reg64 from(7), to(6);
+    emitter.sub(cpu::reg::frame, cpu::Halves::kBytes);
+    if (narrow) emitter.narrow(cpu::reg::frame, 0);
     emitter.vmovups(cpu::zmm(0), emitter.at(from));
     body(context);
     emitter.vmovups(emitter.at(to), cpu::zmm(0));
     emitter.vzeroupper();
+    emitter.add(cpu::reg::frame, cpu::Halves::kBytes);
     emitter.ret();
     auto program = emitter.finish("test");
     kernel_ = cpu::Kernel(program.code, std::move(program.listing));
@@ -41,7 +46,10 @@ class Function16 {
     const auto function = kernel_.function();
     Call call = nullptr;
     std::memcpy(&call, &function, sizeof(call));
+    const unsigned modes = _mm_getcsr();
+    _mm_setcsr(0x9fc0);  // as kernels set them: subnormal numbers are zero
     for (std::size_t i = 0; i < x.size(); i += 16) call(&x[i], &x[i]);
+    _mm_setcsr(modes);
     x.resize(size);
     return x;
   }
@@ -76,10 +84,11 @@ const float kInfinity = std::numeric_limits<float>::infinity();
 
 TEST_CASE("exp, sigmoid, silu and softplus are good to a few units of the last place") {
   if (!test::runs_here()) return;
-  const Function16 exponential([](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
-  const Function16 logistic([](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
-  const Function16 silu([](cpu::Context& c) { cpu::emit_activation(c, core::Activation::kSilu, 0, 1, 2, 3); });
-  const Function16 plus([](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
+  const bool narrow = GENERATE(false, true);
+  const Function16 exponential(narrow, [](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
+  const Function16 logistic(narrow, [](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
+  const Function16 silu(narrow, [](cpu::Context& c) { cpu::emit_activation(c, core::Activation::kSilu, 0, 1, 2, 3); });
+  const Function16 plus(narrow, [](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
 
   auto x = points(-87, 88, 200000);
   CHECK(worst(x, exponential(x), [](double t) { return std::exp(t); }) < 3e-7);
@@ -92,10 +101,11 @@ TEST_CASE("exp, sigmoid, silu and softplus are good to a few units of the last p
 
 TEST_CASE("elementary functions at their ends") {
   if (!test::runs_here()) return;
-  const Function16 exponential([](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
-  const Function16 logistic([](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
-  const Function16 plus([](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
-  const Function16 above([](cpu::Context& c) { cpu::emit_softplus(c, 20, 0, 1, 2, 3, 4); });
+  const bool narrow = GENERATE(false, true);
+  const Function16 exponential(narrow, [](cpu::Context& c) { cpu::emit_exp(c, 0, 1, 2); });
+  const Function16 logistic(narrow, [](cpu::Context& c) { cpu::emit_sigmoid(c, 0, 1, 2); });
+  const Function16 plus(narrow, [](cpu::Context& c) { cpu::emit_softplus(c, 0, 0, 1, 2, 3, 4); });
+  const Function16 above(narrow, [](cpu::Context& c) { cpu::emit_softplus(c, 20, 0, 1, 2, 3, 4); });
 
   const std::vector<float> x = {kNan, -kInfinity, kInfinity, 0.0f, -1e30f, 1e30f};
   auto y = exponential(x);
@@ -130,9 +140,55 @@ TEST_CASE("elementary functions at their ends") {
   CHECK(y[3] == Approx(softplus(5)).epsilon(1e-6));
 }
 
+TEST_CASE("16 lanes go through half words, scaling and back by halves as by whole registers") {
+  if (!test::runs_here()) return;
+  std::vector<float> x = points(-3, 70000, 4000);
+  x.insert(x.end(), {0.0f, -0.0f, kInfinity, -kInfinity, 6e-8f, 1e-5f});
+  for (const core::DType dtype : {core::DType::kBf16, core::DType::kFp16}) {
+    const auto body = [&](cpu::Context& c) { cpu::round_to(c, 0, dtype); };
+    CHECK(Function16(true, body)(x) == Function16(false, body)(x));
+  }
+  // A neighbour's lanes, and powers that one factor can't hold.
+  const auto lanes = [](cpu::Context& c) {
+    c.e.vpermilps(cpu::zmm(1), cpu::zmm(0), cpu::imm8(0xb1));
+    c.e.vshuff64x2(cpu::zmm(0), cpu::zmm(1), cpu::zmm(0), cpu::imm8(0x1b));
+    c.e.vextractf32x4(cpu::xmm(2), cpu::zmm(0), cpu::imm8(3));
+    c.e.vbroadcastss(cpu::zmm(3), cpu::xmm(2));
+    c.e.vaddps(cpu::zmm(0), cpu::zmm(0), cpu::zmm(3));
+  };
+  CHECK(Function16(true, lanes)(points(0, 63, 63)) == Function16(false, lanes)(points(0, 63, 63)));
+  const auto scaled = [](cpu::Context& c) {
+    c.e.vbroadcastss(cpu::zmm(1), c.e.scalar(1.25f));
+    c.e.vscalefps(cpu::zmm(0), cpu::zmm(1), cpu::zmm(0));
+  };
+  CHECK(Function16(true, scaled)(points(-250, 127, 377)) == Function16(false, scaled)(points(-250, 127, 377)));
+}
+
+TEST_CASE("what avx2 has no form for is refused as it is emitted") {
+  cpu::Emitter e;
+  e.narrow(cpu::reg::frame, 0);
+  CHECK_THROWS_WITH(e.vpermw(cpu::zmm(0), cpu::zmm(1), cpu::zmm(2)), Catch::Contains("vpermw zmm0"));
+  CHECK_THROWS_WITH(e.vmovaps(cpu::zmm(0) | cpu::Opmask(1), cpu::zmm(1)), Catch::Contains("no masks"));
+  e.vmovaps(cpu::zmm(1), cpu::zmm(2));
+  e.push(cpu::reg::slot);
+  CHECK_THROWS_WITH(e.vmovaps(cpu::zmm(3), cpu::zmm(4)), Catch::Contains("between a push and its pop"));
+}
+
+TEST_CASE("more halves than there are registers keep their values") {
+  if (!test::runs_here()) return;
+  const bool narrow = GENERATE(false, true);
+  const Function16 sum(narrow, [](cpu::Context& c) {
+    for (int i = 1; i < 32; ++i) c.e.vaddps(cpu::zmm(i), cpu::zmm(i - 1), c.e.constant(1.0f));
+    for (int i = 1; i < 32; ++i) c.e.vaddps(cpu::zmm(0), cpu::zmm(0), cpu::zmm(i));
+  });
+  const auto y = sum(points(0, 15, 15));
+  for (std::size_t i = 0; i < 16; ++i) CHECK(y[i] == 32.0f * static_cast<float>(i) + 496.0f);
+}
+
 TEST_CASE("the two halves of a pair of sums") {
   if (!test::runs_here()) return;
-  const Function16 sums([](cpu::Context& c) {
+  const bool narrow = GENERATE(false, true);
+  const Function16 sums(narrow, [](cpu::Context& c) {
     c.e.vmulps(cpu::zmm(1), cpu::zmm(0), cpu::zmm(0));
     cpu::emit_sum_pair(c, 0, 0, 1, 2);
   });
@@ -144,7 +200,8 @@ TEST_CASE("the two halves of a pair of sums") {
 
 TEST_CASE("bf16 is rounded to nearest even, and flushed below the smallest normal number") {
   if (!test::runs_here()) return;
-  const Function16 round([](cpu::Context& c) { cpu::round_to(c, 0, core::DType::kBf16); });
+  const bool narrow = GENERATE(false, true);
+  const Function16 round(narrow, [](cpu::Context& c) { cpu::round_to(c, 0, core::DType::kBf16); });
   const auto bits = [](std::uint32_t pattern) {
     float value = 0;
     std::memcpy(&value, &pattern, 4);

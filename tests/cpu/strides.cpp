@@ -55,8 +55,8 @@ void check(const Variant& variant) {
   std::vector<Edit> edits = variant.edits;
   if (narrows_state(edits)) edits.push_back({", norm: fp32}", ", state: nearest, norm: fp32}"});
   const spec::Spec spec = edited(edits);
-  for (const std::string_view operation : test::operations_of(spec)) {
-    const core::KernelPlan plan = test::plan_of(spec, operation);
+  for (const auto& [target, operation] : test::kernels_of(spec)) {
+    const core::KernelPlan plan = test::plan_of(spec, operation, target);
     const cpu::Kernel kernel = cpu::generate(plan);
     oracle::Options options;
     options.seed = 11;
@@ -66,7 +66,8 @@ void check(const Variant& variant) {
     for (int step = 0; step < 2; ++step) {
       if (step > 0) problem.next_step();
       const auto deviations = test::judge(kernel, plan, problem);
-      INFO(variant.what << ", " << operation << ", step " << step << "\n" << oracle::describe(deviations));
+      INFO(variant.what << ", " << operation << " on " << target << ", step " << step << "\n"
+                        << oracle::describe(deviations));
       CHECK(oracle::all_good(deviations));
     }
   }
