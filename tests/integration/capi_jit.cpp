@@ -101,6 +101,46 @@ TEST_CASE("every operation, opened from a spec and launched through C, is right"
   }
 }
 
+TEST_CASE("a batch of several runs is what its launches are one by one") {
+  const Set set = gdn::open_spec(kSpec);
+  const Kernel kernel = set.open("decode", place());
+  Step alone(kSpec, "decode", kSpec, 4), mixed(kSpec, "decode", kSpec, 4);
+  alone.launch(kernel);
+  std::vector<gdn_named_view> shared;
+  for (std::size_t i = 0; i < mixed.views.size(); ++i) {
+    const std::string& name = mixed.problem.buffers()[i].name;
+    if (name != "slots") shared.push_back({name.c_str(), mixed.views[i].get()});
+  }
+  oracle::Buffer& slots = mixed.problem.buffer("slots");
+  const Layout layout = gdn::layout_of_spec(kSpec, "decode", "slots");
+  const auto dtype = static_cast<gdn_dtype>(slots.dtype);
+  const View first = View::of(slots.row(0), dtype, {1}, {1}, layout),
+             rest = View::of(slots.row(1), dtype, {3}, {1}, layout);
+  const gdn_named_view own[2] = {{"slots", first.get()}, {"slots", rest.get()}};
+  gdn_run runs[2] = {{sizeof(gdn_run), GDN_ROWS_DECODE, 1, own, 1}, {sizeof(gdn_run), GDN_ROWS_DECODE, 3, own + 1, 1}};
+  const gdn_kernel* const kernels[] = {kernel.get()};
+  const auto launch = [&] {
+    return gdn_launch_mixed(kernels, 1, runs, 2, mixed.problem.slots(), shared.data(), shared.size(), nullptr);
+  };
+  REQUIRE(launch() == GDN_OK);
+  for (const oracle::Buffer& buffer : alone.problem.buffers()) {
+    INFO(buffer.name);
+    CHECK(std::memcmp(buffer.data(), mixed.problem.buffer(buffer.name).data(), buffer.size_bytes()) == 0);
+  }
+  runs[1].kind = GDN_ROWS_PREFILL;
+  CHECK(launch() == GDN_UNSUPPORTED);
+  CHECK(std::string(gdn_last_error_text()).find("prefill rows: prefill: no kernel was given") != std::string::npos);
+  runs[1].kind = static_cast<gdn_row_kind>(7);
+  CHECK(launch() == GDN_BAD_ARGUMENT);
+  runs[1] = {1, GDN_ROWS_DECODE, 3, own + 1, 1};
+  CHECK(launch() == GDN_OTHER_VERSION);
+  runs[1] = {sizeof(gdn_run), GDN_ROWS_DECODE, 3, nullptr, 0};
+  CHECK(launch() == GDN_BAD_ARGUMENT);
+  CHECK(std::string(gdn_last_error_text()).find("operand slots: no tensor of that name") != std::string::npos);
+  runs[1] = {sizeof(gdn_run), GDN_ROWS_DECODE, 3, own, 1};  // the first run's slot again, and too few of them
+  CHECK(launch() == GDN_SIZE_MISMATCH);
+}
+
 TEST_CASE("a prepared launch is right too, and a kernel outlives its set") {
   Kernel kernel;
   {

@@ -383,6 +383,29 @@ typedef struct {
 GDN_API gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                                    size_t count, void* stream, const gdn_launch_options* options);
 
+/* A tensor under the name of the operand that it is given for. */
+typedef struct {
+  const char* operand; /* "qkvz", "state", "slots"; of a workspace "workspace", or "<operation>.workspace" */
+  const gdn_view* view;
+} gdn_named_view;
+
+/* A run of rows of one kind in a mixed batch, and what only its kernels take. */
+typedef struct {
+  size_t struct_size; /* sizeof(gdn_run) */
+  gdn_row_kind kind;
+  int32_t rows;              /* tokens */
+  const gdn_named_view* own; /* slots, cu_seqlens (from 0, within the run), has_initial_state, accepted, ... */
+  size_t own_count;
+} gdn_run;
+
+/* A batch of prefill, decode and speculative rows in one call. `shared` are the tensors of all runs: rows of the
+ * batch's tokens, of which each run has its range in order, parameters and pools. `kernels` are those that may be
+ * launched; of each run the fused operation's is, or those of all its parts. Everything is compared before anything is
+ * launched; the launches go to `stream` in the batch's order, and nothing waits. A sequence stands in one run. */
+GDN_API gdn_status gdn_launch_mixed(const gdn_kernel* const* kernels, size_t kernel_count, const gdn_run* runs,
+                                    size_t run_count, int32_t slots, const gdn_named_view* shared, size_t shared_count,
+                                    void* stream);
+
 /* A launch whose views were compared once. */
 typedef struct gdn_prepared gdn_prepared;
 
