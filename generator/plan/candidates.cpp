@@ -64,12 +64,12 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
           for (const int resident :
                by_rows ? std::vector<int>{most_resident / 2, most_resident} : std::vector<int>{most_resident / 2}) {
             for (const int heads_first : by_rows || heads > 1 ? std::vector<int>{1} : std::vector<int>{1, 0}) {
-              add({{"threads", threads},
-                   {"rows_per_pass", pass},
-                   {"head_parts", heads},
-                   {"row_parts", parts},
-                   {"heads_first", heads_first},
-                   {"resident", resident}});
+              Choices choices = {{"threads", threads}, {"rows_per_pass", pass},      {"head_parts", heads},
+                                 {"row_parts", parts}, {"heads_first", heads_first}, {"resident", resident}};
+              add(choices);
+              if (by_rows) continue;
+              choices.emplace_back("skew", 1);
+              add(choices);
             }
           }
         }

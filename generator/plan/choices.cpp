@@ -287,6 +287,9 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
       return fmt::format("head_parts = {}: a block's value heads need more shared memory than it has", heads);
     }
   }
+  if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
+    return fmt::format("skew = {} must be 0 or 1", skew);
+  }
   const std::int64_t resident = choice_of(choices, "resident", 0);
   if (resident < 0 || resident * threads > 2048) {
     return fmt::format("resident = {}: a multiprocessor holds at most 2048 threads, and a block has {}", resident,

@@ -45,6 +45,9 @@ struct Band {
 //   head_parts     blocks that share a key head's value heads
 //   row_parts      blocks that share the value channels of a value head
 //   heads_first    1: blocks follow each other through the heads of a row; 0: through the rows of a head
+//   skew           1: blocks begin with different slabs of a row of memory, where a slab is a part of one (a state with
+//   the
+//                  value channel innermost); the model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //
 // decode_spec has threads, rows_per_pass, head_parts and resident too, and

@@ -63,13 +63,12 @@ nlohmann::ordered_json document(const verify::Bench& bench, const Options& optio
     if (row.scaling_us > 0) entry["scaling_us"] = rounded(row.scaling_us);
     rows.push_back(std::move(entry));
   }
-  return {{"format", 2},
-          {"commit", options.commit},
-          {"command", command},
-          {"device", bench.device},
-          {"date", today()},
-          {"gb_per_s", rounded(bench.copy_gb_per_s)},
-          {"rows", std::move(rows)}};
+  nlohmann::ordered_json file = {{"format", 2},        {"commit", options.commit},
+                                 {"command", command}, {"device", bench.device},
+                                 {"date", today()},    {"gb_per_s", rounded(bench.copy_gb_per_s)}};
+  if (bench.fan_gb_per_s > 0) file["fan_gb_per_s"] = rounded(bench.fan_gb_per_s);
+  file["rows"] = std::move(rows);
+  return file;
 }
 
 nlohmann::ordered_json document(const verify::PrefillBench& bench, const Options& options) {

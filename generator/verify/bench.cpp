@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <set>
 
 #include "processors.h"
 #include "verify/bench_parts.h"
@@ -31,17 +32,27 @@ BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch,
   return row;
 }
 
-// Of the taps of a part's window those that the step needs, in bytes of whole sectors.
+// Of the taps of a part's window those that the step needs, in bytes of whole sectors: the elements one by one, since a
+// sector may hold taps of several channels, or of none that counts.
 std::int64_t window_bytes(const core::Facts& facts, const core::Map& map, std::int64_t element) {
   constexpr std::int64_t kSector = 32;
-  const std::int64_t heads = map.heads == core::HeadKind::kKey ? facts.key_heads : facts.value_heads;
-  const std::int64_t taps = facts.conv_width - 1;
-  // Neighbouring channels: a row of channels for each tap. Otherwise the taps of a channel lie in a run of the window's
-  // length, and what is skipped between two channels is in sectors that are read anyway.
-  const std::int64_t run = map.run * element;
-  if (map.inner_stride == 1) return heads * taps * ((run + kSector - 1) / kSector * kSector);
-  const std::int64_t skipped = (facts.window - taps) * element;
-  return heads * run * (skipped < kSector ? facts.window : taps);
+  const int heads = map.heads == core::HeadKind::kKey ? facts.key_heads : facts.value_heads;
+  const int taps = facts.conv_width - 1;
+  const int first = facts.anchor == core::Anchor::kFirst ? 0 : facts.window - taps;
+  std::set<std::int64_t> sectors;
+  for (int head = 0; head < heads; ++head) {
+    const bool key = map.heads == core::HeadKind::kKey;
+    const bool grouped = facts.pairing == core::Pairing::kGrouped;
+    const int key_head = key ? head : grouped ? head / facts.group : head % facts.key_heads;
+    const int group = key ? 0 : grouped ? head % facts.group : head / facts.key_heads;
+    const std::int64_t base = map.offset + key_head * map.key_head_stride + group * map.group_stride;
+    for (std::int64_t channel = 0; channel < map.run; ++channel) {
+      for (int tap = first; tap < first + taps; ++tap) {
+        sectors.insert((base + channel * map.inner_stride + tap * map.tap_stride) * element / kSector);
+      }
+    }
+  }
+  return static_cast<std::int64_t>(sectors.size()) * kSector;
 }
 
 }  // namespace

@@ -408,9 +408,15 @@ class DeltaColumns {
  private:
   GDN_DEVICE int key_channel(int r) const { return team_ + r * kTeams; }
 
-  // Slabs are numbered through the heads of the turn; the value channel is among the block's.
+  // Slabs are numbered through the heads of the turn; the value channel is among the block's. Where a slab is a part of
+  // each row of memory, neighbouring blocks may begin with other parts (F::kSkew): all at once they would ask for the
+  // same share of the memory's channels.
   GDN_DEVICE static int head_of(int slab) { return slab / kSlabs; }
-  GDN_DEVICE int value_channel(int slab) const { return (slab % kSlabs * kSlabLanes + lane_) * kWidth; }
+  GDN_DEVICE static int part_of_row(int slab) {
+    if constexpr (F::kSkew != 0) return (slab + block_number()) % kSlabs;
+    return slab % kSlabs;
+  }
+  GDN_DEVICE int value_channel(int slab) const { return (part_of_row(slab) * kSlabLanes + lane_) * kWidth; }
   GDN_DEVICE bool column_inside(int slab) const {
     return slab < turn_.heads * kSlabs && (kWholeSlabs || value_channel(slab) < kValues);
   }

@@ -17,6 +17,10 @@ Each file of results/ is the output of one `gdn-gen bench --json FILE`, kept as 
                "floor_us": <bytes / copy bandwidth>, "ratio": <time / floor>,
                "scaling_us": <on a CPU: scaling the same states in place, in the same run>}, ...]}
 
+A file of decode_spec may have "fan_gb_per_s" beside gb_per_s: what one large read and as many writes as a sequence has
+tokens reach, as a launch with a slot for each token has them. Of a file whose name ends in _layouts the page also shows how
+far each layout's ratio is behind that of the best one with states of the same type.
+
 A row of a launch over whole sequences (conv_prefill, chunk_delta, prefill) has "lengths" in place of edges, batch and
 state_dtype: "8192", or "8192x4" for four of them.
 
@@ -106,7 +110,10 @@ def read(path):
     except (OSError, ValueError) as error:
         raise BadResult(f"{path.name}: {error}") from error
     peer = isinstance(value, dict) and "peer" in value
-    check_keys(path.name, value, PEER_FILE_KEYS if peer else FILE_KEYS)
+    fan = {"fan_gb_per_s": (int, float)} if isinstance(value, dict) and "fan_gb_per_s" in value else {}
+    check_keys(path.name, value, {**(PEER_FILE_KEYS if peer else FILE_KEYS), **fan})
+    if fan and not value["fan_gb_per_s"] > 0:
+        raise BadResult(f"{path.name}: 'fan_gb_per_s' is not a positive number: {value['fan_gb_per_s']!r}")
     if value["format"] != FORMAT:
         raise BadResult(f"{path.name}: format {value['format']}, expected {FORMAT}")
     if not re.fullmatch("[0-9a-f]{7,40}", value["commit"]):
@@ -122,6 +129,24 @@ def read(path):
     for index, row in enumerate(value["rows"]):
         check_row(f"{path.name}: rows[{index}]", row, value["gb_per_s"], peer)
     return value
+
+
+def layouts_table(rows):
+    """How far each layout is behind the best of its state's type, batch and edges, in times its own floor."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["operation"], row["state_dtype"], row["batch"], row["edges"]), []).append(row)
+    lines = ["Beside each other: each layout's time in times its own floor, whose bytes are those of whole 32-byte sectors, and how far that is",
+             "behind the best layout with states of the same type.", ""]
+    lines += heading([("spec", False), ("state", False), ("batch", True), ("bytes", True), ("time / floor", True), ("behind the best", True),
+                      ("within 3%", False)])
+    for group in groups.values():
+        best = min(row["ratio"] for row in group)
+        for row in sorted(group, key=lambda row: row["ratio"]):
+            behind = row["ratio"] / best - 1
+            lines.append(f"| {row['spec']} | {row['state_dtype']} | {row['batch']} | {row['bytes']} | {row['ratio']:.3f} | {100 * behind:.1f}% | "
+                         f"{'yes' if behind <= 0.03 else 'no'} |")
+    return lines
 
 
 def heading(columns):
@@ -192,7 +217,11 @@ def render(files):
         if "peer" in value:
             lines += textwrap.wrap(f"Beside {value['peer']} at `{value['peer_commit']}`: the same step, in one process. {PEER_NOTES[value['peer']]}", 120)
             lines.append("")
+        if "fan_gb_per_s" in value:
+            lines += [f"One large read and as many writes as a sequence has tokens: {value['fan_gb_per_s']:g} GB/s.", ""]
         lines += tables(value)
+        if name.endswith("_layouts.json"):
+            lines += layouts_table([row for row in value["rows"] if "lengths" not in row]) + [""]
     return "\n".join(lines)
 
 

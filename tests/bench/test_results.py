@@ -112,6 +112,35 @@ class Results(unittest.TestCase):
         self.assertEqual(self.run_tool(), 0)
         self.assertIn("| qwen3_next_80b | chunk_delta | 8192x4 | 1900 | 500 | 50 | 38.00 | 10.00 | 3.80 |", (self.folder / "RESULTS.md").read_text())
 
+    def test_rows_of_drafts_and_what_one_read_and_many_writes_reach(self):
+        file = changed("operation", "decode_spec")
+        file["fan_gb_per_s"] = 3500.0
+        self.write(file)
+        self.assertEqual(self.run_tool(), 0)
+        page = (self.folder / "RESULTS.md").read_text()
+        self.assertIn("| qwen3_next_80b | decode_spec | sm_90a on cuda | plain | fp32 | 64 |", page)
+        self.assertIn("as many writes as a sequence has tokens: 3500 GB/s", page)
+        file["fan_gb_per_s"] = 0
+        self.write(file)
+        self.assertEqual(self.run_tool(), 1)
+
+    def test_layouts_stand_beside_the_best_of_their_states_type(self):
+        good = GOOD["rows"][0]
+        rows = [{**good, "spec": "best", "time_us": 60.0, "gb_per_s": 3333.0, "ratio": 1.2},
+                {**good, "spec": "near", "time_us": 61.0, "gb_per_s": 3279.0, "ratio": 1.22},
+                {**good, "spec": "far", "time_us": 75.0, "gb_per_s": 2667.0, "ratio": 1.5},
+                {**good, "spec": "other", "state_dtype": "bf16"}]
+        (self.folder / "results" / "a_layouts.json").write_text(json.dumps({**GOOD, "rows": rows}))
+        self.assertEqual(self.run_tool(), 0)
+        page = (self.folder / "RESULTS.md").read_text()
+        for line in ("| best | fp32 | 64 | 200000000 | 1.200 | 0.0% | yes |", "| near | fp32 | 64 | 200000000 | 1.220 | 1.7% | yes |",
+                     "| far | fp32 | 64 | 200000000 | 1.500 | 25.0% | no |", "| other | bf16 | 64 | 200000000 | 2.000 | 0.0% | yes |"):
+            self.assertIn(line, page)
+        (self.folder / "results" / "a_layouts.json").unlink()
+        self.write({**GOOD, "rows": rows})
+        self.assertEqual(self.run_tool(), 0)
+        self.assertNotIn("behind the best", (self.folder / "RESULTS.md").read_text())
+
     def test_a_peer_stands_beside_ours(self):
         row = peers.row_of("qwen3_next_80b", 64, "fp32", 200000000, 4000.0, 60.0, 96.0, 5.0)
         file = {**GOOD, "peer": "aiter", "peer_commit": "e4048607a535ace3a2b51ded31b1c8c2d45c0879", "rows": [row]}

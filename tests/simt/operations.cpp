@@ -55,6 +55,26 @@ TEST_CASE("every way to launch decode agrees with the oracle, whatever the numbe
   }
 }
 
+// A block of one wave takes half of the value channels of a state (K, V) at a time.
+TEST_CASE("blocks that begin with different slabs of a state agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_separate_tiled_kv_fp32_fp32");
+  const layout::Layout layout = layout::resolve(spec);
+  for (const char* operation : {"decode", "delta_update"}) {
+    verify::Options options;
+    options.rows = 4;
+    options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) + " " + operation +
+                                              " * * threads=" + std::to_string(target.wave) + " skew=1\n");
+    const plan::Planned planned = plan::make(layout, operation, target, options.tuning);
+    CHECK(plan::choice_of(planned.kernel.choices, "skew", 0) == 1);
+    const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
+    INFO(operation << "\n" << oracle::describe(result.deviations));
+    CHECK(!result.deviations.empty());
+    CHECK(result.good);
+  }
+}
+
 TEST_CASE("released models at their true sizes, two steps") {
   for (const std::string& file : test::released_specs()) {
     verify::Options options;

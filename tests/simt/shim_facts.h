@@ -67,7 +67,7 @@ struct Decode {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
-  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1;
+  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;
   using InputQ = Map<float, 0, 0, kRowOfHead, kK>;
@@ -189,7 +189,7 @@ struct DecodeOtherParts : DecodeOtherNumbers {
   static constexpr int kHeadParts = 3, kRowParts = 2;
 };
 struct DecodeKvRowsFirst : DecodeKv {
-  static constexpr int kHeadsFirst = 0, kRowsPerPass = 8;
+  static constexpr int kHeadsFirst = 0, kRowsPerPass = 8, kSkew = 1;
 };
 
 // ---- the parts ------------------------------------------------------------------------------------------------------
