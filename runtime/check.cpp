@@ -112,6 +112,20 @@ void check_scales(const KernelPlan& plan, const Operand& operand, const View& vi
   }
 }
 
+// What frameworks hold a conv's weight as: (channels, taps), or with a middle dimension of one group; the same the
+// other way round.
+void check_conv_weight(const KernelPlan& plan, const Operand& operand, const View& view) {
+  const std::int64_t taps = plan.facts.conv_width;
+  const std::vector<std::int64_t>& sizes = view.sizes;
+  const bool matrix = sizes.size() == 2 || (sizes.size() == 3 && sizes[1] == 1);
+  const bool innermost = plan.facts.weight_q.tap_stride == 1;
+  if (matrix && (innermost ? sizes.back() : sizes.front()) == taps) return;
+  fail(Code::kSizeMismatch, plan, operand,
+       innermost ? fmt::format("a conv weight is (channels, {0}) or (channels, 1, {0}): sizes {1}", taps, list(sizes))
+                 : fmt::format("a conv weight in this order is ({0}, channels) or ({0}, 1, channels): sizes {1}", taps,
+                               list(sizes)));
+}
+
 void check_shape(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
   if (view.sizes.size() != view.strides.size()) {
     fail(Code::kBadArgument, plan, operand,
@@ -150,6 +164,7 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
          fmt::format("the launch was told of {} slots and the view has {}: sizes {}", extents.slots, view.sizes[0],
                      list(view.sizes)));
   }
+  if (plan.operation == "conv_pack" && operand.access == core::Access::kRead) check_conv_weight(plan, operand, view);
   std::int64_t dense = 1;
   for (std::size_t i = view.sizes.size(); i-- > first;) {
     if (view.sizes[i] > operand.inner) dense = operand.inner + 1;  // and no overflow

@@ -207,6 +207,7 @@ void avoid_conv_ties(Problem& problem) {
   const core::DType rounding = *spec.rounding.conv;
   const Operands& operands = problem.operands();
   if (rounding == core::DType::kFp32 || operands.find("conv_weight.q").operand < 0) return;
+  if (operands.find("in.q").operand < 0) return;
   for (const char* name : {"q", "k", "v"}) {
     const std::string part = name;
     const BoundPart input = operands.at("in." + part);

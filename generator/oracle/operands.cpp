@@ -10,8 +10,11 @@ namespace {
 
 bool starts_with(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
 
+const std::string kPackedWeight = "conv_weight_packed";
+
 std::string key_of(const OperandInfo& operand, const std::string& part) {
   if (operand.kind == Kind::kInput) return "in." + part;
+  if (operand.kind == Kind::kOutput && operand.name == kPackedWeight) return "packed." + part;
   if (operand.kind == Kind::kOutput) return "out." + part;
   for (const char* several : {"conv_weight", "conv_bias", "conv_state"}) {
     if (starts_with(operand.name, several)) return std::string(several) + "." + part;
@@ -24,7 +27,7 @@ std::string key_of(const OperandInfo& operand, const std::string& part) {
 Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(spec), operation_(operation) {
   const bool has_conv_bias = *spec_.conv.bias;
   const auto conv_parameters = [&] {
-    add_named(spec_.parameters, "conv_weight", Kind::kParameter);
+    add_conv_weights(spec::find_tensor(spec_.parameters, kPackedWeight) != nullptr, Kind::kParameter);
     if (has_conv_bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
   };
   const auto gate_parameters = [&] {
@@ -89,6 +92,12 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_handover({"o"}, Kind::kOutput);
   } else if (prefills()) {
     add_prefill();
+  } else if (operation == "conv_pack") {
+    if (spec::find_tensor(spec_.parameters, kPackedWeight) == nullptr) {
+      throw std::invalid_argument(fmt::format("{} has no {}", *spec_.name, kPackedWeight));
+    }
+    add_conv_weights(false, Kind::kParameter);
+    add_conv_weights(true, Kind::kOutput);
   } else if (operation == "norm_quant") {
     add_handover({"o", "z"}, Kind::kInput);
     norm_parameters();
@@ -96,7 +105,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
   } else {
     throw std::invalid_argument(
         fmt::format("the oracle has no operation '{}': decode, decode_spec, state_commit, unpack, conv_update, gating, "
-                    "delta_update, norm_quant, conv_prefill, chunk_delta, prefill",
+                    "delta_update, norm_quant, conv_prefill, chunk_delta, prefill, conv_pack",
                     operation));
   }
   bind();
@@ -115,7 +124,7 @@ void Operands::add_prefill() {
   } else {
     add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
   }
-  if (conv) add_named(spec_.parameters, "conv_weight", Kind::kParameter);
+  if (conv) add_conv_weights(spec::find_tensor(spec_.parameters, kPackedWeight) != nullptr, Kind::kParameter);
   if (conv && *spec_.conv.bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
   if (whole) {
     if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
@@ -182,6 +191,15 @@ void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* p
     found = true;
   }
   if (!found) throw std::invalid_argument(fmt::format("operation {} needs the tensor {}", operation_, one));
+}
+
+// The taps as a checkpoint has them, or as conv_pack leaves them.
+void Operands::add_conv_weights(bool packed, Kind kind) {
+  for (const spec::Tensor& tensor : spec_.parameters) {
+    if (!starts_with(*tensor.name, "conv_weight") || (*tensor.name == kPackedWeight) != packed) continue;
+    const bool written = kind == Kind::kOutput;
+    add(*tensor.name, kind, tensor, written, written && *tensor.dtype == core::DType::kFp32);
+  }
 }
 
 void Operands::add_seed() {

@@ -31,7 +31,7 @@ struct BoundPart {
 };
 
 // The operands of `operation` (decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update,
-// norm_quant, conv_prefill, chunk_delta, prefill) of a spec. Keeps its own copy of the spec.
+// norm_quant, conv_prefill, chunk_delta, prefill, conv_pack) of a spec. Keeps its own copy of the spec.
 class Operands {
  public:
   // Throws std::invalid_argument for an unknown operation or a spec without a tensor that the operation needs.
@@ -57,7 +57,8 @@ class Operands {
 
   // The part with that key: "in.q", "out.q", "out.out", "conv_weight.q", "conv_bias.q", "conv_state.q", "a_log",
   // "dt_bias", "norm_weight", "norm_bias", "state", "state_scale", "intermediate_state", "record_k", "record_u",
-  // "record_decay", "out.out_scale". find returns operand -1 when there is none, at throws std::invalid_argument.
+  // "record_decay", "out.out_scale", "packed.q". find returns operand -1 when there is none, at throws
+  // std::invalid_argument.
   BoundPart find(const std::string& key) const;
   BoundPart at(const std::string& key) const;
 
@@ -69,6 +70,7 @@ class Operands {
   void add_inputs(std::initializer_list<const char*> wanted);
   void add_handover(std::initializer_list<const char*> names, Kind kind, bool copies = false);
   void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
+  void add_conv_weights(bool packed, Kind kind);
   void add_seed();
   void add_slots(Leading leading = Leading::kToken);
   void add_indices(const char* name, core::DType dtype, int& index, Leading leading = Leading::kSequence);

@@ -169,6 +169,8 @@ class Reference {
       put_output(row, gated_norm(o, get("in.z", row)));
     } else if (operation == "unpack") {
       for (const std::string part : {"q", "k", "v", "z", "b", "a"}) put("out." + part, row, get("in." + part, row));
+    } else if (operation == "conv_pack") {
+      for (const std::string part : {"q", "k", "v"}) put("packed." + part, 0, constant("conv_weight." + part));
     } else if (operation == "conv_update") {
       for (const std::string part : {"q", "k", "v"}) put("out." + part, row, conv(part, row));
       put("out.z", row, get("in.z", row));

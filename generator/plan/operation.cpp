@@ -17,6 +17,13 @@ bool holds_any(const layout::TensorLayout& tensor, std::string_view parts) {
   });
 }
 
+constexpr std::string_view kPackedWeight = "conv_weight_packed";
+
+bool packs(const layout::Layout& layout) {
+  return std::any_of(layout.parameters.begin(), layout.parameters.end(),
+                     [](const layout::TensorLayout& tensor) { return tensor.name == kPackedWeight; });
+}
+
 bool starts_with(const std::string& text, std::string_view prefix) { return text.rfind(prefix, 0) == 0; }
 
 // Collects the operands of one operation in their order.
@@ -31,10 +38,18 @@ class Collector {
     }
     return *this;
   }
+  // The weights as conv_pack leaves them, where the spec has them.
   Collector& conv_parameters() {
-    for (const char* prefix : {"conv_weight", "conv_bias"}) {
-      for (const layout::TensorLayout& tensor : layout_.parameters) {
-        if (starts_with(tensor.name, prefix)) add(tensor, Access::kRead, tensor.domain);
+    conv_weights(packs(layout_), Access::kRead);
+    for (const layout::TensorLayout& tensor : layout_.parameters) {
+      if (starts_with(tensor.name, "conv_bias")) add(tensor, Access::kRead, tensor.domain);
+    }
+    return *this;
+  }
+  Collector& conv_weights(bool packed, Access access) {
+    for (const layout::TensorLayout& tensor : layout_.parameters) {
+      if (starts_with(tensor.name, "conv_weight") && (tensor.name == kPackedWeight) == packed) {
+        add(tensor, access, tensor.domain);
       }
     }
     return *this;
@@ -157,7 +172,7 @@ constexpr std::string_view kConvolved = "convolved";
 const std::vector<std::string_view>& operations() {
   static const std::vector<std::string_view> names = {"decode",       "decode_spec", "state_commit", "unpack",
                                                       "conv_update",  "gating",      "delta_update", "norm_quant",
-                                                      "conv_prefill", "chunk_delta", "prefill"};
+                                                      "conv_prefill", "chunk_delta", "prefill",      "conv_pack"};
   return names;
 }
 
@@ -170,6 +185,9 @@ bool drafts(std::string_view operation) { return operation == "decode_spec" || o
 std::string why_not(const layout::Layout& layout, std::string_view operation) {
   if (prefills(operation) && layout.numbers.chunk == 0) {
     return fmt::format("{} says prefill: none; {} needs its keys", layout.spec, operation);
+  }
+  if (operation == "conv_pack" && !packs(layout)) {
+    return fmt::format("{} has no parameters.conv_weight_packed, which conv_pack makes", layout.spec);
   }
   if (drafts(operation) && layout.numbers.rollback == core::Rollback::kNone) {
     return fmt::format("{} says speculative: none; {} needs its keys", layout.spec, operation);
@@ -236,6 +254,8 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     collect.handover("g", Access::kRead).handover("beta", Access::kRead);
     if (collect.prefill_uses_pools()) collect.state(collect.prefill_access()).optional();
     collect.sequences().handover("o", Access::kWrite);
+  } else if (operation == "conv_pack") {
+    collect.conv_weights(false, Access::kRead).conv_weights(true, Access::kWrite);
   } else if (operation == "norm_quant") {
     collect.handover("o", Access::kRead).handover("z", Access::kRead).norm_parameters().output();
   } else {

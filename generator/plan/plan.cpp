@@ -52,6 +52,7 @@ Map Facts::* slot_of(const std::string& tensor, const std::string& part, Access 
       {"conv_weight.q", &Facts::weight_q}, {"conv_weight.k", &Facts::weight_k}, {"conv_weight.v", &Facts::weight_v},
       {"conv_bias.q", &Facts::bias_q},     {"conv_bias.k", &Facts::bias_k},     {"conv_bias.v", &Facts::bias_v},
       {"conv_state.q", &Facts::window_q},  {"conv_state.k", &Facts::window_k},  {"conv_state.v", &Facts::window_v}};
+  if (tensor == "conv_weight_packed" && access == Access::kWrite) return written.at(part);
   for (const char* stem : {"conv_weight", "conv_bias", "conv_state"}) {
     if (tensor.rfind(stem, 0) == 0) return conv.at(fmt::format("{}.{}", stem, part));
   }
@@ -354,7 +355,11 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
   if (std::string reason = state_refused(layout, operation, target); !reason.empty()) return reason;
-  if (target.family != Family::kCpu) return "";
+  if (target.family != Family::kCpu) {
+    if (operation != "conv_pack") return "";
+    return fmt::format("conv_pack on {}: there is no GPU kernel that packs; GPU kernels read weights in any order",
+                       target.name);
+  }
   if (operation == "prefill" && layout.numbers.excess_output == core::PaddedOutput::kZero) {
     return fmt::format(
         "prefill on {}: slots.excess_output = zero, and this kernel leaves the rest of a larger buffer as it is: use "

@@ -597,8 +597,8 @@ const std::vector<TensorKey>& tensor_keys() {
       {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false, "see out_norm.weight"},
       {"parameters", "norm_bias", Leads::kNone, H::kValueDim, false, D::kWeight, false,
        "added after norm and weight; only where a layer has one"},
-      {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, true,
-       "conv weights in a kernel's own order"},
+      {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, false,
+       "the same taps in a kernel's own order and type, made by conv_pack; kernels take it in place of conv_weight"},
 
       {"pools", "conv_state", Leads::kSlot, H::kConvParts, true, D::kActivation, false,
        "last inputs of the convolution"},

@@ -250,6 +250,14 @@ std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layo
       view.sizes.push_back(buffer.inner);
       view.strides.push_back(1);
     }
+    // A weight to be packed has its taps as a dimension, as in frameworks.
+    if (problem.operation() == "conv_pack" && buffer.kind == oracle::Kind::kParameter) {
+      const std::int64_t taps = owner.numbers.conv_width, channels = buffer.inner / taps;
+      const auto& axes = owner.tensor(buffer.name).parts.front().axes;
+      const bool innermost = axes.back().name == "tap";
+      view.sizes = innermost ? std::vector<std::int64_t>{channels, taps} : std::vector<std::int64_t>{taps, channels};
+      view.strides = {view.sizes[1], 1};
+    }
     // A tensor that its owner does not know has no layout: the launch refuses it.
     if (const auto found = stated.find(buffer.name); found != stated.end()) view.layout = found->second;
     views.push_back(std::move(view));

@@ -56,4 +56,22 @@ void emit_copy_part(Context& c, const Map& to, const Map& from) {
   });
 }
 
+void emit_copy_taps(Context& c, const Map& to, const Map& from) {
+  const auto tap_bytes = [](const Map& map, int tap) {
+    return tap * map.tap_stride * static_cast<std::int64_t>(core::size_of(map.dtype));
+  };
+  for (int tap = 0; tap < c.facts.conv_width; ++tap) {
+    emit_pointer(c, reg::r8, from, Row::kNone);
+    emit_pointer(c, reg::r9, to, Row::kNone);
+    emit_advance(c, reg::r8, tap_bytes(from, tap));
+    emit_advance(c, reg::r9, tap_bytes(to, tap));
+    emit_repeat(c, vectors(from), "taps", [&] {
+      load(c, kValue, vector_at(reg::r8, from));
+      store(c, vector_at(reg::r9, to), kValue);
+      emit_advance(c, reg::r8, step(from));
+      emit_advance(c, reg::r9, step(to));
+    });
+  }
+}
+
 }  // namespace gdn::cpu

@@ -12,4 +12,7 @@ void emit_store_part(Context& c, const core::Map& to, int frame_offset);
 // From one token row to another, bit for bit where the types agree.
 void emit_copy_part(Context& c, const core::Map& to, const core::Map& from);
 
+// The taps of the item's head from one order to another.
+void emit_copy_taps(Context& c, const core::Map& to, const core::Map& from);
+
 }  // namespace gdn::cpu

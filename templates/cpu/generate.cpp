@@ -254,6 +254,20 @@ std::vector<Need> draft_needs(const Facts& f) {
   return needs;
 }
 
+// Weights have no rows: the items of a launch's first row do it all.
+void conv_pack(Context& c) {
+  const Facts& f = c.facts;
+  emit_items(c, {}, [&] {
+    Mark& again = c.e.mark("packed_before");
+    c.e.test(reg::row, reg::row);
+    c.e.jnz(again);
+    emit_copy_taps(c, f.out_q, f.weight_q);
+    emit_copy_taps(c, f.out_k, f.weight_k);
+    emit_for_heads(c, [&] { emit_copy_taps(c, f.out_v, f.weight_v); });
+    c.e.bind(again);
+  });
+}
+
 struct Operation {
   std::string_view name;
   bool slots;
@@ -309,6 +323,14 @@ const Operation kOperations[] = {
                                 {"handover.o", f.out_o, f.value_dim}};
      },
      delta_update},
+    {"conv_pack", false,
+     [](const Facts& f) {
+       return std::vector<Need>{
+           {"conv_weight of q", f.weight_q, f.key_dim},     {"conv_weight of k", f.weight_k, f.key_dim},
+           {"conv_weight of v", f.weight_v, f.value_dim},   {"conv_weight_packed of q", f.out_q, f.key_dim},
+           {"conv_weight_packed of k", f.out_k, f.key_dim}, {"conv_weight_packed of v", f.out_v, f.value_dim}};
+     },
+     conv_pack},
     {"norm_quant", false,
      [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant},
 };
@@ -420,7 +442,7 @@ Kernel generate(const core::KernelPlan& plan) {
   }
   refuse(plan,
          "the operations are decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, "
-         "conv_prefill, chunk_delta and prefill");
+         "conv_prefill, chunk_delta, prefill and conv_pack");
 }
 
 }  // namespace gdn::cpu
