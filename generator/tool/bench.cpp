@@ -89,6 +89,10 @@ nlohmann::ordered_json document(const verify::PrefillBench& bench, const Options
                     {"gb_per_s", rounded(row.gb_per_s)},
                     {"floor_us", rounded(row.floor_us)},
                     {"ratio", rounded(row.ratio)}});
+    if (row.form.empty()) continue;
+    rows.back()["form"] = row.form;
+    rows.back()["chain_estimate_us"] = rounded(row.chain_us);
+    rows.back()["prepare_estimate_us"] = rounded(row.prepare_us);
   }
   return {{"format", 2},
           {"commit", options.commit},
@@ -120,6 +124,9 @@ void time_prefill(const Options& options) {
       for (const verify::PrefillRow& row : bench.rows) {
         fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.operation,
                    row.target, verify::to_string(row.lengths), row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+        if (row.form.empty()) continue;
+        fmt::print("{:<18} form {}: estimated {:.0f} us for the chain and {:.0f} before it\n", "", row.form,
+                   row.chain_us, row.prepare_us);
       }
       std::fflush(stdout);
       if (all.rows.empty()) {

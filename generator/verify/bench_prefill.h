@@ -30,6 +30,8 @@ struct PrefillRow {
   double gb_per_s = 0;     // bytes / time
   double floor_us = 0;     // bytes / copy bandwidth
   double ratio = 0;        // time / floor
+  std::string form;        // how chunk_delta on Hopper is spread over the GPU (core/prefill.h); empty: in no such way
+  double chain_us = 0, prepare_us = 0;  // what the plan took the form for: its estimates
 };
 
 struct PrefillBench {

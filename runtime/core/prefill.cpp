@@ -31,6 +31,11 @@ double turns(const PrefillWork& work, std::int64_t blocks_of_sequence, int multi
   return std::max(longest, all / multiprocessors);
 }
 
+double prepare_us(const PrefillWork& work, const PrefillCosts& costs) {
+  const double group = static_cast<double>(work.value_heads) / work.key_heads;
+  return std::ceil(static_cast<double>(work.tokens) / sm90::kChunk) * work.key_heads * (group + 1) / 3 * costs.prepare;
+}
+
 double segments_us(const PrefillWork& work, const PrefillCosts& costs, int segments) {
   const std::int64_t chunks = longest_chunks(work), heads = work.sequences * work.value_heads;
   if (work.key_dim % 128 != 0 || work.value_dim % 128 != 0) return kNever;
@@ -97,10 +102,14 @@ PrefillChoice choose_prefill(const PrefillWork& work, const PrefillCosts& costs)
   for (int segments = 3; segments * slices(work) <= costs.multiprocessors; ++segments) {
     consider(PrefillForm::kSegments, segments);
   }
-  const double group = static_cast<double>(work.value_heads) / work.key_heads;
-  best.prepare_us =
-      std::ceil(static_cast<double>(work.tokens) / sm90::kChunk) * work.key_heads * (group + 1) / 3 * costs.prepare;
+  best.prepare_us = prepare_us(work, costs);
   return best;
+}
+
+std::string describe(const PrefillChoice& choice) {
+  std::string text(to_string(choice.form));
+  if (choice.form == PrefillForm::kSegments) text += " " + std::to_string(choice.segments);
+  return text;
 }
 
 std::int64_t prefill_records_bytes(const PrefillWork& work) {
@@ -156,6 +165,8 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
                   : value == 3 ? PrefillForm::kPair
                                : PrefillForm::kSegments;
     if (value >= 4) choice.segments = static_cast<int>(value) - 1;
+    choice.chain_us = prefill_chain_us(work, prefill_costs_h200(), choice.form, choice.segments);
+    choice.prepare_us = prepare_us(work, prefill_costs_h200());
     return choice;
   }
   return choose_prefill(work, prefill_costs_h200());

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -88,7 +89,11 @@ PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
 // What a launch does: choose_prefill with the costs of an H200, or what the plan's choice "form" says: 1 one, 2 two,
 // 3 pair, 4 and more that many less 1 segments. It depends on the numbers of rows and sequences alone, so a workspace
 // can be kept for the largest launch.
+// Estimates are those of the form that is taken.
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences);
+
+// "pair", "segments 8".
+std::string describe(const PrefillChoice& choice);
 
 // Bytes of the workspace operand for a launch; 0 where the plan takes none.
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences);

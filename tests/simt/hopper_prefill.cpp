@@ -10,12 +10,14 @@
 #include "compile/headers.h"
 #include "core/prefill.h"
 #include "emit/source.h"
+#include "error.h"
 #include "kernel.h"
 #include "layout/resolve.h"
 #include "oracle/parts.h"
 #include "plan/operation.h"
 #include "support/catch.h"
 #include "support/specs.h"
+#include "support/thrown.h"
 #include "verify/verify.h"
 
 using namespace gdn;
@@ -44,8 +46,10 @@ class Form {
   const core::KernelPlan& plan() const { return planned_.kernel; }
 
   // `order`: of blocks, threads and transfers.
-  void run(oracle::Problem& problem, unsigned order) const {
-    std::vector<runtime::View> views = verify::views_of(problem, layout_);
+  void run(oracle::Problem& problem, unsigned order) const { run(problem, order, layout_); }
+  // Tensors as their owner states them.
+  void run(oracle::Problem& problem, unsigned order, const layout::Layout& owner) const {
+    std::vector<runtime::View> views = verify::views_of(problem, owner);
     const std::vector<std::byte> workspace = verify::add_workspace(plan(), problem.rows(), views);
     runtime::load_host(plan(), binary_, order)->launch(problem.rows(), problem.slots(), views);
   }
@@ -209,4 +213,82 @@ TEST_CASE("values of any scale, and a jump of it inside a sequence, keep their p
     }
     check(*form, problem, 0, fmt::format("v times {} from row 70 on", scale));
   }
+}
+
+TEST_CASE("vllm_40956 on Hopper: a state kept as (V, K) read as (K, V), from a state that is not zero") {
+  struct Row {
+    const char *heads, *dims;
+  };
+  const Row rows[] = {{"key: 1, value: 2, pairing: grouped", "key: 32, value: 32"},
+                      {"key: 2, value: 2, pairing: tiled", "key: 64, value: 64"},
+                      {"key: 1, value: 3, pairing: grouped", "key: 128, value: 128"}};
+  for (const char* activation : {"bf16", "fp16"}) {
+    for (const Row& row : rows) {
+      std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml");
+      const auto replace = [&](const std::string& from, const std::string& to) {
+        for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+          text.replace(at, from.size(), to);
+        }
+      };
+      replace("heads: {key: 2, value: 6, pairing: grouped}", std::string("heads: {") + row.heads + "}");
+      replace("dims: {key: 32, value: 48}", std::string("dims: {") + row.dims + "}");
+      for (const char* name : {"q", "k", "v", "z", "b", "a", "o", "out", "qkvz", "ba"}) {
+        replace(std::string("  ") + name + ": {dtype: bf16", std::string("  ") + name + ": {dtype: " + activation);
+      }
+      replace("conv: bf16", std::string("conv: ") + activation);
+      replace("o: bf16", std::string("o: ") + activation);
+      const spec::Spec made_for = test::parse_spec("fuzz_gdn.yaml", text);
+      replace("[slot@launch, value_head, value_dim, key_dim]", "[slot@launch, value_head, key_dim, value_dim]");
+      const spec::Spec owner = test::parse_spec("fuzz_gdn.yaml", text);
+      const std::optional<Form> form = Form::make(made_for, kOne);
+      REQUIRE(form);
+      for (const int length : {1, 70}) {
+        INFO(activation << ", " << row.heads << ", " << row.dims << ", " << length << " tokens");
+        oracle::Problem problem = oracle::make_problem(owner, "chunk_delta", with_lengths({length}));
+        REQUIRE(problem.sequences()[0].initial);
+        const oracle::Expectation expectation = oracle::expect(problem);
+        // As its owner states it, it is refused; read all the same, it is wrong.
+        const test::Thrown thrown = test::thrown_by([&] { form->run(problem, 0, layout::resolve(owner)); });
+        REQUIRE(thrown.code);
+        CHECK(*thrown.code == runtime::Code::kLayoutMismatch);
+        CHECK(thrown.has("operand state"));
+        form->run(problem, 0);
+        CHECK_FALSE(oracle::all_good(oracle::compare(expectation, problem)));
+      }
+    }
+  }
+}
+
+TEST_CASE("a sequence continued is one long sequence on Hopper") {
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const std::optional<Form> form = Form::make(spec, kOne);
+  REQUIRE(form);
+  constexpr int kFirst = 75, kSecond = 70;
+  const auto bytes = [](const oracle::Buffer& b) { return static_cast<std::size_t>(b.inner) * size_of(b.dtype); };
+  oracle::Problem whole = oracle::make_problem(spec, "chunk_delta", with_lengths({kFirst + kSecond}));
+  oracle::Problem first = oracle::make_problem(spec, "chunk_delta", with_lengths({kFirst}));
+  oracle::Problem second = oracle::make_problem(spec, "chunk_delta", with_lengths({kSecond}));
+  REQUIRE(second.sequences()[0].initial);
+  const oracle::Expectation all = oracle::expect(whole);
+  form->run(first, 0);
+  std::memcpy(second.buffer("state").row(second.sequences()[0].slot),
+              first.buffer("state").row(first.sequences()[0].slot), bytes(first.buffer("state")));
+  for (const char* name : {"handover.q", "handover.k", "handover.v", "handover.g", "handover.beta"}) {
+    const oracle::Buffer& from = whole.buffer(name);
+    for (int row = 0; row < kSecond; ++row)
+      std::memcpy(second.buffer(name).row(row), from.row(kFirst + row), bytes(from));
+  }
+  form->run(second, 0);
+  // The two launches' results in the place of the long one's: the oracle's for the whole sequence, step by step.
+  oracle::Problem joined = whole;
+  oracle::Buffer& o = joined.buffer("handover.o");
+  for (int row = 0; row < kFirst; ++row) std::memcpy(o.row(row), first.buffer("handover.o").row(row), bytes(o));
+  for (int row = 0; row < kSecond; ++row) {
+    std::memcpy(o.row(kFirst + row), second.buffer("handover.o").row(row), bytes(o));
+  }
+  std::memcpy(joined.buffer("state").row(joined.sequences()[0].slot),
+              second.buffer("state").row(second.sequences()[0].slot), bytes(joined.buffer("state")));
+  const auto deviations = oracle::compare(all, joined);
+  INFO(oracle::describe(deviations));
+  CHECK(oracle::all_good(deviations));
 }

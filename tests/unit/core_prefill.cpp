@@ -22,6 +22,24 @@ struct Row {
   double measured_us;  // of the chain, on the H200 of tests/bench/NOTES.md
 };
 
+KernelPlan plan_of(int key_heads, int value_heads, int dim) {
+  KernelPlan plan;
+  Facts& f = plan.facts;
+  f.key_heads = key_heads, f.value_heads = value_heads, f.group = value_heads / key_heads;
+  f.key_dim = f.value_dim = dim, f.chunk = 64;
+  int operand = 0;
+  for (Map* map : {&f.in_q, &f.in_k, &f.in_v, &f.out_o}) {
+    map->operand = operand++;
+    map->dtype = DType::kBf16;
+    map->inner_stride = 1, map->align = dim, map->run = dim;
+  }
+  for (Map* map : {&f.in_g, &f.in_beta}) map->operand = operand++;
+  plan.operands.resize(1);
+  plan.operation = "chunk_delta";
+  plan.operands[0].role = Role::kWorkspace;
+  return plan;
+}
+
 TEST_CASE("the form and its estimate, against what was measured") {
   const Row rows[] = {
       {work(16, 32, 1, 32768), PrefillForm::kPair, 1, 542.0},   {work(16, 32, 1, 8192), PrefillForm::kPair, 1, 132.9},
@@ -37,6 +55,17 @@ TEST_CASE("the form and its estimate, against what was measured") {
     CHECK(choice.chain_us > 0.7 * row.measured_us);
     CHECK(choice.chain_us < 1.3 * row.measured_us);
   }
+}
+
+TEST_CASE("a form that a plan asks for has its own estimates, and a name") {
+  KernelPlan plan = plan_of(2, 8, 128);
+  const PrefillChoice best = prefill_choice(plan, 32768, 1);
+  CHECK(describe(best) == "segments 8");
+  plan.choices = {{"form", 3}};
+  const PrefillChoice pair = prefill_choice(plan, 32768, 1);
+  CHECK(describe(pair) == "pair");
+  CHECK(pair.chain_us > best.chain_us);
+  CHECK(pair.prepare_us == Approx(best.prepare_us));
 }
 
 TEST_CASE("a form that can't hold the work is never the choice") {
@@ -72,6 +101,17 @@ TEST_CASE("the workspace is at most 1.2 times the input") {
     const double input = 32768.0 * (2.0 * (2 * key_heads + value_heads) * 128 + 8.0 * value_heads);
     CHECK(static_cast<double>(prefill_workspace_bytes(sizes)) < 1.2 * input);
   }
+  // The rows that figures are kept of, with what the form that is taken adds.
+  const PrefillWork figures[] = {work(16, 32, 1, 32768), work(16, 32, 1, 8192), work(16, 32, 1, 2048),
+                                 work(16, 32, 4, 8192),  work(16, 32, 8, 1024), work(16, 48, 1, 32768),
+                                 work(16, 64, 1, 32768), work(2, 8, 1, 32768),  work(16, 32, 1, 131072)};
+  for (const PrefillWork& sizes : figures) {
+    INFO(sizes.key_heads << '/' << sizes.value_heads << ' ' << sizes.sequences << 'x' << sizes.tokens);
+    const double channels = 128.0 * (2 * sizes.key_heads + sizes.value_heads);
+    const double input = static_cast<double>(sizes.tokens) * (2 * channels + 8.0 * sizes.value_heads);
+    const PrefillChoice choice = choose_prefill(sizes, prefill_costs_h200());
+    CHECK(static_cast<double>(prefill_workspace_bytes(sizes, choice.segments)) < 1.2 * input);
+  }
   // By hand: a chunk's record of 2/4 heads, K = 96 (two tiles): 2 * 2 * 16384 + 4 * (16384 + 1088), and one more
   // number than chunks for the one sequence.
   PrefillWork sizes = work(2, 4, 1, 640);
@@ -80,24 +120,6 @@ TEST_CASE("the workspace is at most 1.2 times the input") {
   CHECK(prefill_workspace_bytes(sizes) == prefill_records_bytes(sizes));
   CHECK(prefill_workspace_bytes(work(2, 8, 3, 32768), 8) - prefill_records_bytes(work(2, 8, 3, 32768)) ==
         3 * 8 * 8 * 4 * (256 * 128));
-}
-
-KernelPlan plan_of(int key_heads, int value_heads, int dim) {
-  KernelPlan plan;
-  Facts& f = plan.facts;
-  f.key_heads = key_heads, f.value_heads = value_heads, f.group = value_heads / key_heads;
-  f.key_dim = f.value_dim = dim, f.chunk = 64;
-  int operand = 0;
-  for (Map* map : {&f.in_q, &f.in_k, &f.in_v, &f.out_o}) {
-    map->operand = operand++;
-    map->dtype = DType::kBf16;
-    map->inner_stride = 1, map->align = dim, map->run = dim;
-  }
-  for (Map* map : {&f.in_g, &f.in_beta}) map->operand = operand++;
-  plan.operands.resize(1);
-  plan.operation = "chunk_delta";
-  plan.operands[0].role = Role::kWorkspace;
-  return plan;
 }
 
 TEST_CASE("what the kernels can't hold stays with the plain body") {
