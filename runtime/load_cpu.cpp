@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 
@@ -11,12 +12,14 @@
 #include "cpu/support.h"
 #include "error.h"
 #include "kernel.h"
+#include "perf_map.h"
 #include "workers.h"
 
 namespace gdn::runtime {
 namespace {
 
-cpu::Kernel generate(const core::KernelPlan& plan) {
+// In parts of items, or whole ones.
+cpu::Kernel generate(const core::KernelPlan& plan, bool parts) {
   if (!cpu::cpu_supports(plan.target)) {
     throw Error(
         Code::kUnsupported,
@@ -27,7 +30,14 @@ cpu::Kernel generate(const core::KernelPlan& plan) {
                     plan.symbol, plan.target));
   }
   try {
-    return cpu::generate(plan);
+    cpu::Kernel kernel = parts ? cpu::generate_parts(plan) : cpu::generate(plan);
+    if (kernel) {
+      name_for_perf(reinterpret_cast<const void*>(kernel.function()), kernel.size(),
+                    plan.symbol + (parts ? "_parts" : ""));
+    }
+    return kernel;
+  } catch (const Error&) {
+    throw;
   } catch (const std::runtime_error& error) {
     throw Error(Code::kUnsupported, fmt::format("{}: {}", plan.symbol, error.what()));
   }
@@ -71,10 +81,20 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
+// Whether a launch of so many items keeps the threads busier by parts of items: whole items are dealt out in rounds,
+// and in the last one threads idle.
+bool gains_by_parts(std::int64_t items, int parts, int threads) {
+  if (threads < 2) return false;
+  const std::int64_t whole = (items + threads - 1) / threads * parts;
+  const std::int64_t cut = (items * parts + threads - 1) / threads;
+  // Parts repeat some of an item's work.
+  return 10 * cut <= 9 * whole;
+}
+
 class CpuKernel final : public Kernel {
  public:
   CpuKernel(const core::KernelPlan& plan, const Threading& threading)
-      : Kernel(plan), code_(generate(plan)), workers_(workers_of(threading)) {}
+      : Kernel(plan), code_(generate(plan, false)), parts_(generate(plan, true)), workers_(workers_of(threading)) {}
 
   bool on_host() const override { return true; }
 
@@ -83,9 +103,17 @@ class CpuKernel final : public Kernel {
     Args args = launch;
     if (args.out_rows > 0) core::zero_excess(plan(), args);
     args.out_rows = 0;  // it asks for blocks that a GPU does the same with
+    const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
+    if (parts_ && gains_by_parts(items, parts_.parts().count, workers_->threads())) {
+      run_parts(args, items);
+    } else {
+      run_items(args, items);
+    }
+  }
+
+  void run_items(const Args& args, std::int64_t items) const {
     const cpu::Kernel::Function function = code_.function();
     const std::int64_t bytes = code_.scratch_bytes();
-    const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
     std::atomic<bool> starved{false};
     workers_->run(items, [&](std::int64_t begin, std::int64_t end) {
       thread_local Scratch scratch;
@@ -101,7 +129,24 @@ class CpuKernel final : public Kernel {
     }
   }
 
+  void run_parts(const Args& args, std::int64_t items) const {
+    thread_local Scratch exchange;  // of the thread that launches, for all who do parts of it
+    const cpu::ItemParts& parts = parts_.parts();
+    auto* const memory = static_cast<std::byte*>(exchange.of(items * parts.exchange_bytes));
+    if (memory == nullptr) {
+      throw Error(Code::kSystem, fmt::format("{}: no memory for {} bytes that parts exchange", plan().symbol,
+                                             items * parts.exchange_bytes));
+    }
+    for (std::int64_t item = 0; item < items; ++item) {
+      std::memset(memory + item * parts.exchange_bytes, 0, static_cast<std::size_t>(parts.counter_bytes));
+    }
+    const cpu::Kernel::Function function = parts_.function();
+    workers_->run(items * parts.count,
+                  [&](std::int64_t begin, std::int64_t end) { function(&args, begin, end, memory); });
+  }
+
   cpu::Kernel code_;
+  cpu::Kernel parts_;  // empty where whole items are all there is
   std::shared_ptr<Workers> workers_;
 };
 

@@ -24,12 +24,13 @@ inline const Reg64 group{13};     // r13: value head of the key head, inside for
 inline const Reg64 row{14};       // r14
 inline const Reg64 key_head{15};  // r15
 inline const Reg64 rax{0}, rcx{1}, rdx{2}, rsi{6}, r8{8}, r9{9}, r10{10}, r11{11};
-inline const Reg32 eax{0}, ecx{1};
+inline const Reg32 eax{0}, ecx{1}, edx{2};
 }  // namespace reg
 
 // Byte offsets from reg::frame. Vectors are fp32.
 struct Frame {
-  explicit Frame(const core::Facts& facts) {
+  // `parts`: of an item that several threads share.
+  explicit Frame(const core::Facts& facts, bool parts = false) {
     q = take(4 * facts.key_dim);
     k = take(4 * facts.key_dim);
     v = take(4 * facts.value_dim);
@@ -51,6 +52,10 @@ struct Frame {
            {&sequence, &first, &tokens, &accepted, &window_offset, &state_slot, &token, &input, &result, &left}) {
         *variable = take(8);
       }
+    }
+    if (parts) {
+      scratch = take(8);
+      for (int* const variable : {&unit, &column_part, &exchange, &ready_item}) *variable = take(8);
     }
     size = (size + 63) / 64 * 64;
   }
@@ -88,6 +93,12 @@ struct Frame {
   int input = 0, result = 0;  // addresses of a step of the convolution
   int left = 0;               // tokens, or records, that a loop has yet to do
 
+  // Parts of an item, 8 bytes each (parts.h).
+  int unit = 0;         // reg::key_head of the loop over parts
+  int column_part = 0;  // of the value head
+  int exchange = 0;     // address of what the item's parts hand over
+  int ready_item = 0;   // whose q, k and gates lie in the frame
+
  private:
   int take(int bytes) {
     const int offset = size;
@@ -100,6 +111,7 @@ struct Context {
   Emitter& e;
   const core::Facts& facts;
   Frame frame;
+  int column_parts = 1;  // into which a value head's columns are cut for several threads (parts.h)
 
   int key_vectors() const { return facts.key_dim / kLanes; }
   bool by_channel() const { return facts.rule == core::Rule::kKda; }  // a decay for each key channel

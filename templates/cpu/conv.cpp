@@ -16,7 +16,7 @@ namespace {
 using core::Map;
 
 // Vector registers of one step of 16 channels.
-constexpr int kSum = 0, kRaw = 1, kTap = 2, kWeight = 3, kWeightBlock = 4, kWindowBlock = 6;
+constexpr int kSum = 0, kRaw = 1, kTap = 2, kWeight = 3, kWeightBlock = 4, kWindowBlock = 6, kInputRaw = 8;
 
 // General registers: input, window, weight and bias of the step's channels, and where its result goes.
 const Reg64 kInput = reg::r8, kWindow = reg::r9, kWeights = reg::r10, kBias = reg::r11, kResult = reg::rdx;
@@ -73,12 +73,33 @@ void next_channels(Context& c, const Reg64& pointer, const Map& map) {
   if (map.present()) emit_advance(c, pointer, static_cast<std::int64_t>(kLanes) * stride_bytes(map, map.inner_stride));
 }
 
+// The pointers at a part's first channels of the item.
+void begin_part(Context& c, const ConvPart& part) {
+  emit_pointer(c, kInput, part.input, Row::kToken);
+  if (part.window.present()) emit_pointer(c, kWindow, part.window, Row::kSlot);
+  emit_pointer(c, kWeights, part.weight, Row::kNone);
+  if (part.bias.present()) emit_pointer(c, kBias, part.bias, Row::kNone);
+}
+
+// `body` for every 16 channels, the pointers on their way.
+void for_channels(Context& c, const ConvPart& part, int channels, const std::function<void()>& body) {
+  emit_repeat(c, channels / kLanes, "conv", [&] {
+    body();
+    next_channels(c, kInput, part.input);
+    next_channels(c, kWindow, part.window);
+    next_channels(c, kWeights, part.weight);
+    next_channels(c, kBias, part.bias);
+    c.e.add(kResult, 4 * kLanes);
+  });
+}
+
 // 16 channels of a part.
 class Step {
  public:
-  Step(Context& c, const ConvPart& part)
+  Step(Context& c, const ConvPart& part, WindowMoves moves)
       : c_(c),
         part_(part),
+        moves_(moves == WindowMoves::kNow),
         inputs_(c.facts.conv_width - 1),
         moved_(c.facts.anchor == core::Anchor::kFirst ? inputs_ : c.facts.window),
         first_(c.facts.anchor == core::Anchor::kFirst ? 0 : c.facts.window - inputs_),
@@ -87,7 +108,30 @@ class Step {
 
   void prepare() const {
     if (weights_.block() || window_block()) weights_.prepare();
+    if (moves_ && window_block()) window_.prepare_shift(moved_ - 1);
+  }
+
+  void prepare_shift() const {
     if (window_block()) window_.prepare_shift(moved_ - 1);
+  }
+
+  // The window alone, by the same input.
+  void shift() const {
+    load_raw(c_, kInputRaw, vector_at(kInput, part_.input, 0));
+    if (part_.input.dtype != part_.window.dtype) {
+      widen(c_, kTap, kInputRaw, part_.input.dtype);
+      narrow(c_, kInputRaw, kTap, part_.window.dtype);
+    }
+    if (window_block()) {
+      window_.load(kWindow);
+      window_.shift(kWindow, moved_ - 1, kInputRaw);
+      return;
+    }
+    for (int row = 1; row < moved_; ++row) {
+      load_raw(c_, kRaw, vector_at(kWindow, part_.window, row));
+      store_raw(c_, vector_at(kWindow, part_.window, row - 1), kRaw);
+    }
+    store_raw(c_, vector_at(kWindow, part_.window, moved_ - 1), kInputRaw);
   }
 
   void emit(int frame_offset) const {
@@ -102,7 +146,7 @@ class Step {
     load_raw(c_, kRaw, vector_at(kInput, part_.input, 0));
     widen(c_, kTap, kRaw, part_.input.dtype);
     weights_.add(inputs_);
-    if (moved_ > 0) store_input();
+    if (moves_ && moved_ > 0) store_input();
     emit_activation(c_, f.conv_activation, kSum, kRaw, kTap, kWeight);
     round_to(c_, kSum, f.round_conv);
     c_.e.vmovaps(c_.e.at(kResult, frame_offset), zmm(kSum));
@@ -122,9 +166,9 @@ class Step {
   // Rows shift on their way: each is stored one row up before the next one is read.
   void add_window_rows() const {
     for (int row = 0; row < moved_; ++row) {
-      if (row == 0 && row < first_) continue;  // falls out of the window unread
+      if (row < first_ && (row == 0 || !moves_)) continue;  // falls out of the window unread, or stays
       load_raw(c_, kRaw, vector_at(kWindow, part_.window, row));
-      if (row > 0) store_raw(c_, vector_at(kWindow, part_.window, row - 1), kRaw);
+      if (row > 0 && moves_) store_raw(c_, vector_at(kWindow, part_.window, row - 1), kRaw);
       if (row < first_) continue;
       widen(c_, kTap, kRaw, part_.window.dtype);
       weights_.add(row - first_);
@@ -143,6 +187,7 @@ class Step {
 
   Context& c_;
   const ConvPart& part_;
+  bool moves_;  // the window, while it is read
   int inputs_;  // that the conv takes from the window
   int moved_;   // rows of the window that shift
   int first_;   // row of the oldest input that the conv takes
@@ -248,31 +293,48 @@ ConvPart conv_q(const core::Facts& f) { return {"q", f.in_q, f.weight_q, f.bias_
 ConvPart conv_k(const core::Facts& f) { return {"k", f.in_k, f.weight_k, f.bias_k, f.window_k}; }
 ConvPart conv_v(const core::Facts& f) { return {"v", f.in_v, f.weight_v, f.bias_v, f.window_v}; }
 
-void emit_conv(Context& c, const ConvPart& part, int frame_offset) {
+void emit_conv(Context& c, const ConvPart& part, int frame_offset, WindowMoves moves) {
   c.e.comment(std::string("conv and window of ") + part.name);
-  emit_pointer(c, kInput, part.input, Row::kToken);
-  if (part.window.present()) emit_pointer(c, kWindow, part.window, Row::kSlot);
-  emit_pointer(c, kWeights, part.weight, Row::kNone);
-  if (part.bias.present()) emit_pointer(c, kBias, part.bias, Row::kNone);
+  begin_part(c, part);
   c.e.mov(kResult, reg::frame);
-  const Step step(c, part);
+  const Step step(c, part, moves);
   step.prepare();
-  emit_repeat(c, static_cast<int>(part.input.run) / kLanes, "conv", [&] {
-    step.emit(frame_offset);
-    next_channels(c, kInput, part.input);
-    next_channels(c, kWindow, part.window);
-    next_channels(c, kWeights, part.weight);
-    next_channels(c, kBias, part.bias);
-    c.e.add(kResult, 4 * kLanes);
-  });
+  for_channels(c, part, static_cast<int>(part.input.run), [&] { step.emit(frame_offset); });
+}
+
+void emit_conv_columns(Context& c, const ConvPart& part, int frame_offset) {
+  c.e.comment(std::string("conv and window of some columns of ") + part.name);
+  begin_part(c, part);
+  const int columns = static_cast<int>(part.input.run) / c.column_parts;
+  const auto to_columns = [&](const Reg64& pointer, const Map& map) {
+    if (!map.present()) return;
+    c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part), columns * stride_bytes(map, map.inner_stride));
+    c.e.add(pointer, reg::rax);
+  };
+  to_columns(kInput, part.input);
+  to_columns(kWindow, part.window);
+  to_columns(kWeights, part.weight);
+  to_columns(kBias, part.bias);
+  c.e.imul(kResult, c.e.at(reg::frame, c.frame.column_part), 4 * columns);
+  c.e.add(kResult, reg::frame);
+  const Step step(c, part, WindowMoves::kNow);
+  step.prepare();
+  for_channels(c, part, columns, [&] { step.emit(frame_offset); });
+}
+
+void emit_window_shift(Context& c, const ConvPart& part) {
+  if (!part.window.present() || c.facts.conv_width < 2) return;
+  c.e.comment(std::string("window of ") + part.name);
+  begin_part(c, part);
+  c.e.mov(kResult, reg::frame);
+  const Step step(c, part, WindowMoves::kNow);
+  step.prepare_shift();
+  for_channels(c, part, static_cast<int>(part.input.run), [&] { step.shift(); });
 }
 
 void emit_conv_tokens(Context& c, const ConvPart& part, std::int64_t offset, std::int64_t token_bytes) {
   c.e.comment(std::string("conv and window of all tokens' ") + part.name);
-  emit_pointer(c, kInput, part.input, Row::kToken);
-  if (part.window.present()) emit_pointer(c, kWindow, part.window, Row::kSlot);
-  emit_pointer(c, kWeights, part.weight, Row::kNone);
-  if (part.bias.present()) emit_pointer(c, kBias, part.bias, Row::kNone);
+  begin_part(c, part);
   c.e.mov(kResult, c.e.at(reg::frame, c.frame.scratch));
   emit_advance(c, kResult, offset);
   if (part.input.heads == core::HeadKind::kValue) {
@@ -281,14 +343,7 @@ void emit_conv_tokens(Context& c, const ConvPart& part, std::int64_t offset, std
   }
   const TokensStep step(c, part, token_bytes);
   step.prepare();
-  emit_repeat(c, static_cast<int>(part.input.run) / kLanes, "conv", [&] {
-    step.emit();
-    next_channels(c, kInput, part.input);
-    next_channels(c, kWindow, part.window);
-    next_channels(c, kWeights, part.weight);
-    next_channels(c, kBias, part.bias);
-    c.e.add(kResult, 4 * kLanes);
-  });
+  for_channels(c, part, static_cast<int>(part.input.run), [&] { step.emit(); });
 }
 
 }  // namespace gdn::cpu

@@ -16,6 +16,7 @@ using core::Map;
 const Reg64 kState = reg::r8;
 const Reg64 kNextState = reg::r9;
 const Reg64 kChannel = reg::rdx;  // frame + 4 * channel of the outer loop
+const Reg64 kColumns = reg::r10;  // frame + 4 * first value channel, where a head is cut into parts
 
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
@@ -25,6 +26,9 @@ struct Rule {
   bool ahead = true;    // kNextState points at the next head's state, to be asked for
   bool keep_u = false;  // u takes the place of v
 };
+
+// Where the frame's vectors of a value head begin for who works on it.
+Reg64 columns_base(const Context& c) { return c.column_parts == 1 ? reg::frame : kColumns; }
 
 // The vectors of one contiguous row (or of one with a constant stride) of the state, and of the next head's.
 class Row16 {
@@ -85,8 +89,8 @@ class RowsOfKeys {
     if (!c_.by_channel()) {
       c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
     }
-    c_.e.mov(kChannel, reg::frame);
-    emit_repeat(c_, c_.facts.value_dim, "state_row", [&] { row(); });
+    c_.e.mov(kChannel, columns_base(c_));
+    emit_repeat(c_, c_.facts.value_dim / c_.column_parts, "state_row", [&] { row(); });
   }
 
  private:
@@ -163,7 +167,7 @@ class RowsOfValues {
   RowsOfValues(Context& c, const Rule& rule) : c_(c), rule_(rule), row_(c, rule, 1) {}
 
   void emit() {
-    const int vectors = c_.value_vectors();
+    const int vectors = c_.value_vectors() / c_.column_parts;
     const int strips = (vectors + kMaxStrip - 1) / kMaxStrip;
     for (int strip = 0; strip < strips; ++strip) {
       columns(vectors * strip / strips, vectors * (strip + 1) / strips);
@@ -178,6 +182,7 @@ class RowsOfValues {
 
   void columns(int begin, int end) const {
     const int n = end - begin;
+    const Reg64 base = columns_base(c_);
     for (int i = 0; i < n; ++i) {
       c_.e.vpxord(zmm(kP + i), zmm(kP + i), zmm(kP + i));
       c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
@@ -206,12 +211,12 @@ class RowsOfValues {
     c_.e.vbroadcastss(zmm(kValue), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
     for (int i = 0; i < n; ++i) {
       const int offset = 64 * (begin + i);
-      c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(reg::frame, c_.frame.v + offset));
+      c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(base, c_.frame.v + offset));
       c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue));
-      if (rule_.keep_u) c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.v + offset), zmm(kP + i));
+      if (rule_.keep_u) c_.e.vmovaps(c_.e.at(base, c_.frame.v + offset), zmm(kP + i));
       if (!c_.by_channel()) c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kDecay));
       c_.e.vfmadd231ps(zmm(kR + i), zmm(kP + i), c_.e.broadcast(reg::frame, c_.frame.key_query));
-      c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.o + offset), zmm(kR + i));
+      c_.e.vmovaps(c_.e.at(base, c_.frame.o + offset), zmm(kR + i));
     }
 
     c_.e.mov(kChannel, reg::frame);
@@ -260,10 +265,11 @@ void apply(Context& c, const Rule& rule) {
     RowsOfKeys(c, rule).emit();
   }
   if (c.facts.round_o == DType::kFp32) return;
-  for (int i = 0; i < c.value_vectors(); ++i) {
-    c.e.vmovaps(zmm(0), c.e.at(reg::frame, c.frame.o + 64 * i));
+  const Reg64 base = columns_base(c);
+  for (int i = 0; i < c.value_vectors() / c.column_parts; ++i) {
+    c.e.vmovaps(zmm(0), c.e.at(base, c.frame.o + 64 * i));
     round_to(c, 0, c.facts.round_o);
-    c.e.vmovaps(c.e.at(reg::frame, c.frame.o + 64 * i), zmm(0));
+    c.e.vmovaps(c.e.at(base, c.frame.o + 64 * i), zmm(0));
   }
 }
 
@@ -294,6 +300,31 @@ void emit_delta(Context& c) {
   c.e.mov(kNextState, kState);
   emit_advance(c, kNextState, state.group_stride * element_bytes(state));
   c.e.bind(last);
+  apply(c, {state});
+}
+
+void emit_delta_columns(Context& c) {
+  c.e.comment("delta rule of some columns");
+  const Map& state = c.facts.state;
+  decay_keys_and_queries(c);
+  emit_pointer(c, kState, state, Row::kSlot);
+  const int columns = c.facts.value_dim / c.column_parts;
+  const std::int64_t step = columns * state.outer_stride * element_bytes(state);
+  // Behind the last columns of a head come those of the next: only a hint, which may point anywhere.
+  Mark& inside = c.e.mark("next_columns");
+  c.e.mov(kNextState, kState);
+  emit_advance(c, kNextState, state.group_stride * element_bytes(state));
+  c.e.mov(reg::rcx, c.e.at(reg::frame, c.frame.column_part));
+  c.e.mov(reg::rax, static_cast<std::uint64_t>(step));
+  c.e.imul(reg::rax, reg::rcx);
+  c.e.add(kState, reg::rax);
+  c.e.cmp(reg::rcx, c.column_parts - 1);
+  c.e.jge(inside);
+  c.e.mov(kNextState, kState);
+  emit_advance(c, kNextState, step);
+  c.e.bind(inside);
+  c.e.imul(kColumns, reg::rcx, 4 * columns);
+  c.e.add(kColumns, reg::frame);
   apply(c, {state});
 }
 

@@ -19,6 +19,9 @@ void emit_key_query(Context& c);
 // say) into it. While the state streams through, the state of the next head is prefetched into L2.
 void emit_delta(Context& c);
 
+// The same for the value channels that are frame.column_part's.
+void emit_delta_columns(Context& c);
+
 // The same on a state at the address in r8, which is laid out as `state` says; nothing is prefetched. Leaves u in place
 // of v.
 void emit_delta_in_place(Context& c, const core::Map& state);

@@ -88,6 +88,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(imul)
   GDN_INSTRUCTION(inc)
   GDN_INSTRUCTION(lea)
+  GDN_INSTRUCTION(lock)
   GDN_INSTRUCTION(mov)
   GDN_INSTRUCTION(movsxd)
   GDN_INSTRUCTION(movzx)
@@ -98,6 +99,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(test)
   GDN_INSTRUCTION(vldmxcsr)
   GDN_INSTRUCTION(vstmxcsr)
+  GDN_INSTRUCTION(xadd)
   GDN_INSTRUCTION(xor_)
 
 // Of vectors, with a form of 256 bits each.

@@ -16,6 +16,7 @@
 #include "cpu/kernel.h"
 #include "cpu/next_item.h"
 #include "cpu/norm.h"
+#include "cpu/parts.h"
 
 namespace gdn::cpu {
 namespace {
@@ -443,6 +444,22 @@ Kernel generate(const core::KernelPlan& plan) {
   refuse(plan,
          "the operations are decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, "
          "conv_prefill, chunk_delta, prefill and conv_pack");
+}
+
+Kernel generate_parts(const core::KernelPlan& plan) {
+  if (plan.operation != "decode") return {};
+  check_facts(plan);
+  check_slots(plan);
+  check_maps(plan, conv_needs(plan.facts) + gate_needs(plan.facts) + norm_needs(plan.facts) +
+                       std::vector<Need>{{"state", plan.facts.state, plan.facts.key_dim}});
+  const Facts facts = without_idle_strides(plan.facts);
+  const ItemParts parts = parts_of(facts);
+  if (parts.count == 1) return {};
+  Emitter emitter;
+  Context context{emitter, facts, Frame(facts, true)};
+  emit_decode_parts(context);
+  Emitter::Program program = emitter.finish(title(plan) + ", in parts");
+  return Kernel(program.code, std::move(program.listing), 0, parts);
 }
 
 }  // namespace gdn::cpu

@@ -149,7 +149,8 @@ void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padd
 }
 
 void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item_body,
-                    const std::function<void(const Mark& next)>& behind) {
+                    const std::function<void(const Mark& next)>& behind, int parts) {
+  const int in_row = c.facts.key_heads * parts;
   const Reg64 saved[] = {reg::slot, reg::end, reg::item, reg::group, reg::row, reg::key_head};
   Mark& done = c.e.mark("done");
   Mark& item = c.e.mark("item");
@@ -163,6 +164,11 @@ void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& ite
   c.e.vstmxcsr(c.e.at(reg::frame, c.frame.old_mxcsr));
   c.e.vldmxcsr(c.e.scalar_bits(kMxcsr));
   if (c.frame.scratch >= 0) c.e.mov(c.e.at(reg::frame, c.frame.scratch), reg::rcx);
+  if (parts > 1) {
+    c.e.xor_(reg::eax, reg::eax);
+    c.e.dec(reg::rax);
+    c.e.mov(c.e.at(reg::frame, c.frame.ready_item), reg::rax);  // no item's
+  }
   c.e.mov(reg::item, reg::rsi);
   c.e.mov(reg::end, reg::rdx);
   c.e.cmp(reg::item, reg::end);
@@ -170,7 +176,7 @@ void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& ite
   // row = item / key_heads, key_head = the rest
   c.e.mov(reg::rax, reg::item);
   c.e.xor_(reg::rdx, reg::rdx);
-  c.e.mov(reg::ecx, c.facts.key_heads);
+  c.e.mov(reg::ecx, in_row);
   c.e.div(reg::rcx);
   c.e.mov(reg::row, reg::rax);
   c.e.mov(reg::key_head, reg::rdx);
@@ -179,7 +185,7 @@ void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& ite
   item_body(next);
   c.e.bind(next);
   c.e.inc(reg::key_head);
-  c.e.cmp(reg::key_head, c.facts.key_heads);
+  c.e.cmp(reg::key_head, in_row);
   Mark& same_row = c.e.mark("same_row");
   c.e.jb(same_row);
   c.e.xor_(reg::key_head, reg::key_head);

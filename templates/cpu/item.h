@@ -46,9 +46,10 @@ void emit_zero_head(Context& c, const core::Map& map);
 void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padding);
 
 // The whole function around an item: `item` does one, with reg::row, reg::key_head and reg::item set, and goes on to
-// `next` where there is nothing to do; `behind` emits what stands behind the function's end.
+// `next` where there is nothing to do; `behind` emits what stands behind the function's end. With `parts` of each item,
+// reg::item counts them and reg::key_head those of a row.
 void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item,
-                    const std::function<void(const Mark& next)>& behind);
+                    const std::function<void(const Mark& next)>& behind, int parts = 1);
 
 // The same for operations of one token a row, whose slot is reg::slot. With slots, rows of padding skip it and get
 // zeros in `outputs` (or nothing, as the facts say).

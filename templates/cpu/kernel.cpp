@@ -18,8 +18,9 @@ std::size_t mapped(std::size_t size) {
 
 }  // namespace
 
-Kernel::Kernel(const std::vector<std::uint8_t>& code, std::string listing, std::int64_t scratch_bytes)
-    : size_(code.size()), listing_(std::move(listing)), scratch_bytes_(scratch_bytes) {
+Kernel::Kernel(const std::vector<std::uint8_t>& code, std::string listing, std::int64_t scratch_bytes,
+               const ItemParts& parts)
+    : size_(code.size()), listing_(std::move(listing)), scratch_bytes_(scratch_bytes), parts_(parts) {
   if (code.empty()) return;
   void* const pages = ::mmap(nullptr, mapped(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) {
@@ -38,7 +39,8 @@ Kernel::Kernel(Kernel&& other) noexcept
     : pages_(std::exchange(other.pages_, nullptr)),
       size_(std::exchange(other.size_, 0)),
       listing_(std::move(other.listing_)),
-      scratch_bytes_(std::exchange(other.scratch_bytes_, 0)) {}
+      scratch_bytes_(std::exchange(other.scratch_bytes_, 0)),
+      parts_(std::exchange(other.parts_, ItemParts())) {}
 
 Kernel& Kernel::operator=(Kernel&& other) noexcept {
   if (this != &other) {
@@ -47,6 +49,7 @@ Kernel& Kernel::operator=(Kernel&& other) noexcept {
     size_ = std::exchange(other.size_, 0);
     listing_ = std::move(other.listing_);
     scratch_bytes_ = std::exchange(other.scratch_bytes_, 0);
+    parts_ = std::exchange(other.parts_, ItemParts());
   }
   return *this;
 }

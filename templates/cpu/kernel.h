@@ -11,6 +11,13 @@
 
 namespace gdn::cpu {
 
+// An item cut into parts for several threads.
+struct ItemParts {
+  int count = 1;                    // of an item; 1: whole items
+  std::int64_t counter_bytes = 0;   // at the front of each item's exchange memory: zero before a launch
+  std::int64_t exchange_bytes = 0;  // an item
+};
+
 // Owns its pages. They are written while readable and writable only, then turned readable and executable: no page is
 // ever both writable and executable. Movable, not copyable; an empty kernel has no code.
 class Kernel {
@@ -21,12 +28,15 @@ class Kernel {
   // null for a kernel that wants none. Reads and writes nothing but the operands of Args, that memory and its own
   // stack. Sets its own floating-point modes (round to nearest even, subnormal fp32 numbers count as zero) and restores
   // the caller's.
+  // A kernel of parts counts these instead, item * parts().count + part, and all calls of a launch have the same
+  // scratch memory: what the parts exchange, parts().exchange_bytes for each item of the launch.
   using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end, void* scratch);
 
   Kernel() = default;
   // `code` is position independent and starts with the function. Throws std::runtime_error when the system gives no
   // pages.
-  Kernel(const std::vector<std::uint8_t>& code, std::string listing, std::int64_t scratch_bytes = 0);
+  Kernel(const std::vector<std::uint8_t>& code, std::string listing, std::int64_t scratch_bytes = 0,
+         const ItemParts& parts = {});
   Kernel(Kernel&& other) noexcept;
   Kernel& operator=(Kernel&& other) noexcept;
   Kernel(const Kernel&) = delete;
@@ -38,7 +48,11 @@ class Kernel {
   // Null for an empty kernel.
   Function function() const;
 
+  // Bytes of the machine code, constants included.
+  std::size_t size() const { return size_; }
+
   std::int64_t scratch_bytes() const { return scratch_bytes_; }
+  const ItemParts& parts() const { return parts_; }
 
   // The machine code, constants included; the same bytes for the same plan, on any machine.
   std::vector<std::uint8_t> code() const;
@@ -54,11 +68,16 @@ class Kernel {
   std::size_t size_ = 0;  // bytes of code; the mapping is rounded up to pages
   std::string listing_;
   std::int64_t scratch_bytes_ = 0;
+  ItemParts parts_;
 };
 
 // Machine code for plan.operation on plan.target ("avx2", "avx512bf16", "amx"). Needs no such CPU to generate. Throws
 // std::runtime_error that names what it can't generate: another target or operation, a head dimension that is no
 // multiple of 16 or exceeds 256, a rule or a decay form it doesn't know, a part the operation needs and the plan lacks.
 Kernel generate(const core::KernelPlan& plan);
+
+// The same operation in parts of items, for launches with fewer items than threads; an empty kernel where nothing is
+// gained by it: for every operation but decode. Results are those of generate()'s kernel to the bit.
+Kernel generate_parts(const core::KernelPlan& plan);
 
 }  // namespace gdn::cpu

@@ -146,6 +146,55 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
   }
 }
 
+TEST_CASE("decode in parts of items, in any order and from two threads at once, gives the bytes of whole items") {
+  if (!test::runs_here()) return;
+  for (const std::string& file : test::all_specs()) {
+    const spec::Spec spec = spec::load_or_throw(file);
+    const core::KernelPlan plan = test::plan_of(spec, "decode");
+    const cpu::Kernel kernel = cpu::generate(plan), parts = cpu::generate_parts(plan);
+    if (!parts) continue;
+    oracle::Options options;
+    options.rows = 3;
+    if (pads(spec)) options.padding_rows = 1;
+    const oracle::Problem fresh = oracle::make_problem(spec, "decode", options);
+    oracle::Problem whole = fresh;
+    const Args all = test::args_of(whole, plan);
+    const std::int64_t items = test::items_of(all, plan), count = items * parts.parts().count;
+    test::call(kernel, all, 0, items);
+
+    const auto exchange = [&] {
+      const auto bytes = static_cast<std::size_t>(parts.parts().exchange_bytes);
+      std::vector<std::byte> memory(static_cast<std::size_t>(items) * bytes + 64, std::byte{0xff});
+      const std::size_t shift = (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(items); ++i) {
+        std::memset(memory.data() + shift + i * bytes, 0, static_cast<std::size_t>(parts.parts().counter_bytes));
+      }
+      return std::pair(std::move(memory), shift);
+    };
+    INFO(file << ", " << parts.parts().count << " parts");
+    for (const bool backwards : {false, true}) {
+      oracle::Problem single = fresh;
+      const Args one = test::args_of(single, plan);
+      auto [memory, shift] = exchange();
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t part = backwards ? count - 1 - i : i;
+        parts.function()(&one, part, part + 1, memory.data() + shift);
+      }
+      CHECK(bytes_of(single) == bytes_of(whole));
+    }
+    for (std::int64_t cut = 1; cut < count; cut += std::max<std::int64_t>(count / 7, 1)) {
+      oracle::Problem split = fresh;
+      const Args two = test::args_of(split, plan);
+      auto [memory, shift] = exchange();
+      std::byte* const data = memory.data() + shift;
+      std::thread other([&] { parts.function()(&two, cut, count, data); });
+      parts.function()(&two, 0, cut, data);
+      other.join();
+      CHECK(bytes_of(split) == bytes_of(whole));
+    }
+  }
+}
+
 TEST_CASE("a slot outside of the pools is a padding row") {
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
