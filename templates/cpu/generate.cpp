@@ -457,6 +457,7 @@ Kernel generate_parts(const core::KernelPlan& plan) {
   if (parts.count == 1) return {};
   Emitter emitter;
   Context context{emitter, facts, Frame(facts, true)};
+  narrow(plan, context);
   emit_decode_parts(context);
   Emitter::Program program = emitter.finish(title(plan) + ", in parts");
   return Kernel(program.code, std::move(program.listing), 0, parts);

@@ -6,11 +6,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <thread>
 
 #include "harness.h"
 #include "kernel.h"
+#include "support/amx_emulator.h"
 #include "support/catch.h"
 #include "verify/executor.h"
 
@@ -78,33 +80,60 @@ void set_slot(oracle::Problem& problem, int row, std::int64_t slot) {
 
 }  // namespace
 
+namespace {
+
+// One launch with every operand flush with a page that nobody may touch.
+void check_fenced(const std::string& file, std::string_view operation, const char* target) {
+  const spec::Spec spec = spec::load_or_throw(file);
+  const core::KernelPlan plan = test::plan_of(spec, operation, target);
+  const cpu::Kernel kernel = cpu::generate(plan);
+  std::unique_ptr<test::AmxEmulator> emulator;
+  if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
+  for (const bool at_end : {false, true}) {
+    oracle::Options options;
+    options.rows = 2;
+    options.slots = plan::drafts(operation) || plan.facts.snapshots ? 0 : 3;
+    if (plan::prefills(operation)) options.lengths = {3, 70};
+    oracle::Problem problem = oracle::make_problem(spec, operation, options);
+    const oracle::Expectation expectation = oracle::expect(problem);
+    Args args = test::args_of(problem, plan);
+    std::vector<Fenced> operands;
+    for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
+      operands.emplace_back(problem.buffers()[i], at_end);
+      args.operand[i] = operands.back().data();
+    }
+    const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
+    if (emulator != nullptr) {
+      emulator->run(launch);
+    } else {
+      launch();
+    }
+    test::zero_excess(plan, args, problem);
+    for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
+    const auto deviations = oracle::compare(expectation, problem);
+    INFO(file << " " << operation << " " << target << "\n" << oracle::describe(deviations));
+    CHECK(oracle::all_good(deviations));
+  }
+}
+
+}  // namespace
+
 TEST_CASE("nothing is read before the first or behind the last element of an operand") {
   if (!test::runs_here()) return;
   for (const std::string& file : test::all_specs()) {
-    const spec::Spec spec = spec::load_or_throw(file);
-    for (const auto& [target, operation] : test::kernels_of(spec)) {
-      const core::KernelPlan plan = test::plan_of(spec, operation, target);
-      const cpu::Kernel kernel = cpu::generate(plan);
-      for (const bool at_end : {false, true}) {
-        oracle::Options options;
-        options.rows = 2;
-        options.slots = plan::drafts(operation) || plan.facts.snapshots ? 0 : 3;
-        if (plan::prefills(operation)) options.lengths = {3, 70};
-        oracle::Problem problem = oracle::make_problem(spec, operation, options);
-        const oracle::Expectation expectation = oracle::expect(problem);
-        Args args = test::args_of(problem, plan);
-        std::vector<Fenced> operands;
-        for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
-          operands.emplace_back(problem.buffers()[i], at_end);
-          args.operand[i] = operands.back().data();
-        }
-        test::call(kernel, args, 0, test::items_of(args, plan));
-        test::zero_excess(plan, args, problem);
-        for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
-        const auto deviations = oracle::compare(expectation, problem);
-        INFO(file << " " << target << " " << operation << "\n" << oracle::describe(deviations));
-        CHECK(oracle::all_good(deviations));
-      }
+    for (const auto& [target, operation] : test::kernels_of(spec::load_or_throw(file))) {
+      check_fenced(file, operation, target);
+    }
+  }
+}
+
+TEST_CASE("by tiles, emulated where there are none, nothing is read outside of an operand either") {
+  if (!test::runs_here()) return;
+  for (const std::string& file : test::all_specs()) {
+    if (file.find("fuzz_") == std::string::npos) continue;  // true sizes take the emulator minutes
+    for (const std::string_view operation : {"chunk_delta", "prefill"}) {
+      const auto all = plan::operations_on(layout::resolve(spec::load_or_throw(file)), *plan::find_target("amx"));
+      if (std::find(all.begin(), all.end(), operation) != all.end()) check_fenced(file, operation, "amx");
     }
   }
 }
@@ -148,9 +177,13 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
 
 TEST_CASE("decode in parts of items, in any order and from two threads at once, gives the bytes of whole items") {
   if (!test::runs_here()) return;
+  std::vector<std::pair<std::string, const char*>> kernels;
   for (const std::string& file : test::all_specs()) {
+    for (const char* const target : {test::kCpuTarget, "avx2"}) kernels.emplace_back(file, target);
+  }
+  for (const auto& [file, target] : kernels) {
     const spec::Spec spec = spec::load_or_throw(file);
-    const core::KernelPlan plan = test::plan_of(spec, "decode");
+    const core::KernelPlan plan = test::plan_of(spec, "decode", target);
     const cpu::Kernel kernel = cpu::generate(plan), parts = cpu::generate_parts(plan);
     if (!parts) continue;
     oracle::Options options;
@@ -171,7 +204,7 @@ TEST_CASE("decode in parts of items, in any order and from two threads at once, 
       }
       return std::pair(std::move(memory), shift);
     };
-    INFO(file << ", " << parts.parts().count << " parts");
+    INFO(file << ", " << target << ", " << parts.parts().count << " parts");
     for (const bool backwards : {false, true}) {
       oracle::Problem single = fresh;
       const Args one = test::args_of(single, plan);
