@@ -109,6 +109,13 @@ class Names(unittest.TestCase):
                 self.assertEqual(result.returncode, code)
                 self.assertIn(words, result.stdout if code == 0 else result.stderr)
 
+    def test_scripts_name_specs_that_there_are(self):
+        text = (ROOT / "tests/device.sh").read_text()
+        names = sorted(set(re.findall(r"\b\w+(?:\+\w+)+\b(?!/)", text)))
+        self.assertGreater(len(names), 15)
+        result = gdn_gen("lint", *names)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_other_names_have_layers_of_their_own(self):
         for name, count, linear in [("qwen3_5_4b", 32, 24), ("qwen3_5_9b", 32, 24), ("qwen3_5_397b_a17b+vllm_ds", 60, 45), ("qwen3_6_27b", 64, 48)]:
             with self.subTest(name):
