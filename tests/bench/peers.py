@@ -27,7 +27,7 @@ import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BYTES = {"fp32": 4, "int32": 4, "int64": 8, "bf16": 2, "fp16": 2}
+BYTES = {"fp32": 4, "int32": 4, "int64": 8, "bf16": 2, "fp16": 2, "uint8": 1, "e4m3fn": 1, "e4m3fnuz": 1}
 L2_BYTES = 256 << 20  # more than any GPU's cache, several times an H200's
 REPLAYS = 20
 TARGET = "sm_90a"
