@@ -52,15 +52,26 @@ int head_parts(const core::Facts& facts, int most) {
   return parts;
 }
 
+// States of 8 bits have scales to make, states rounded by chance a random word for each number: more registers for the
+// same part of a state.
+bool works_hard(const core::Facts& facts) {
+  return core::size_of(facts.state.dtype) == 1 || (facts.stochastic_state && facts.seed_operand >= 0);
+}
+
 // Whether a thread has the registers it needs where a wish for resident blocks bounds them: for Blackwell's 16-bit
 // states the compiler spills.
-bool wishes_fit(const Target& target, bool half) {
-  return !half || (target.name != "sm_100a" && target.name != "sm_120a");
+bool wishes_fit(const Target& target, const core::Facts& facts) {
+  const bool half = core::size_of(facts.state.dtype) == 2;
+  return !works_hard(facts) && (!half || (target.name != "sm_100a" && target.name != "sm_120a"));
 }
+
+// Where nothing is wished for: without a wish for one block, NVIDIA's compilers may keep to fewer registers and spill.
+int least_resident(const core::Facts& facts) { return works_hard(facts) ? 1 : 0; }
 
 // One block serves a key head, whatever the number of rows.
 Shape whole_heads(const Target& target, const core::Facts& facts) {
   Shape shape;
+  if (works_hard(facts) && key_channel_innermost(facts)) shape.rows_per_pass = 2;
   if (target.family != Family::kCuda) return shape;
   const bool half = core::size_of(facts.state.dtype) == 2;
   if (key_channel_innermost(facts)) {
@@ -72,7 +83,11 @@ Shape whole_heads(const Target& target, const core::Facts& facts) {
     shape = {128, 16};
     shape.resident = 4;
   }
-  if (!wishes_fit(target, half)) shape.resident = 0;
+  if (works_hard(facts)) {
+    shape.threads = std::min(shape.threads, 256);
+    if (key_channel_innermost(facts)) shape.rows_per_pass = 2;
+  }
+  if (!wishes_fit(target, facts)) shape.resident = least_resident(facts);
   return shape;
 }
 
@@ -83,7 +98,8 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
   std::vector<Band> bands;
   const bool rows = key_channel_innermost(facts);
   const bool half = core::size_of(facts.state.dtype) == 2;
-  const bool wishes = wishes_fit(target, half);
+  const bool hard = works_hard(facts);
+  const bool wishes = wishes_fit(target, facts);
   // Launches of so many rows that there are at most `most` blocks.
   const auto up_to = [&](int most, const Shape& shape) {
     const int blocks = facts.key_heads * shape.head_parts * shape.row_parts;
@@ -91,7 +107,8 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
     if (max_rows == 0 || (!bands.empty() && bands.back().max_rows >= max_rows)) return;
     if (facts.value_dim % (shape.row_parts * kConvChannels) != 0 || !takes_one_turn(facts, shape.head_parts)) return;
     Shape held = shape;
-    if (!wishes) held.resident = 0;
+    if (!wishes) held.resident = least_resident(facts);
+    if (hard && rows) held.rows_per_pass = 2;
     bands.push_back({max_rows, choices_of(held)});
   };
   const int one_each = target.processors;
@@ -100,16 +117,17 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
   shape.head_parts = head_parts(facts, kMostOfCluster / shape.row_parts);
   shape.rows_per_pass = rows ? 4 : 16;
   up_to(one_each, shape);
-  if (rows && !half) {
+  // A thread of so large a block has the registers for one piece of a row.
+  if (rows && !half && !hard && facts.key_dim % 128 == 0) {
     Shape large{512, 4};
     large.row_parts = 2;
     up_to(one_each, large);
   }
   shape.row_parts = 1;
   shape.head_parts = head_parts(facts, kMostOfCluster);
-  shape.rows_per_pass = !rows ? 16 : half ? 4 : 8;
-  // A slab needs more registers than two such blocks leave each other.
-  shape.resident = rows ? 2 : 0;
+  shape.rows_per_pass = !rows ? 16 : half || facts.key_dim % 128 != 0 ? 4 : 8;
+  // A slab needs more registers than two such blocks leave each other, and more than the compiler takes unasked.
+  shape.resident = rows ? 2 : 1;
   up_to(rows ? 2 * one_each : one_each, shape);
   if (rows && shape.head_parts > 1) {
     // Small blocks that fit four at a time even out better, until there are some 16 for each multiprocessor.

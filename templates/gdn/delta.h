@@ -351,7 +351,7 @@ class DeltaColumns {
   static constexpr int kStreams = F::kThreads / kThreadsOfSlab;
   static constexpr int kSlabs = ceil_div(kAccesses, kSlabLanes);  // of a head
   static constexpr bool kWholeSlabs = kAccesses % kSlabLanes == 0;
-  static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64;
+  static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64 && !F::kStochasticState;
 
   // Sums over the teams: inside a wave by shuffles, then over the groups of lanes that shuffles don't join.
   static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);

@@ -179,17 +179,9 @@ struct DecodeTo8 : Decode {  // launches of up to 8 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 0;                                            // choice of the plan
 };
-struct DecodeTo33 : Decode {  // launches of up to 33 rows
-  static constexpr int kThreads = 512;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 1;                                           // choice of the plan
-  static constexpr int kRowParts = 2;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 0;                                            // choice of the plan
-};
 struct DecodeTo44 : Decode {  // launches of up to 44 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
@@ -225,9 +217,6 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 47) && gdn::spans<Decode::Out>(1, 48
 
 GDN_CLUSTER_KERNEL(256, 1, 8) gdn_fuzz_gdn_decode_sm_90a_to_8(const gdn::Args args) {
   gdn::decode<gdn::generated::fuzz_gdn::DecodeTo8>(args);
-}
-GDN_CLUSTER_KERNEL(512, 1, 2) gdn_fuzz_gdn_decode_sm_90a_to_33(const gdn::Args args) {
-  gdn::decode<gdn::generated::fuzz_gdn::DecodeTo33>(args);
 }
 GDN_CLUSTER_KERNEL(256, 2, 3) gdn_fuzz_gdn_decode_sm_90a_to_44(const gdn::Args args) {
   gdn::decode<gdn::generated::fuzz_gdn::DecodeTo44>(args);
