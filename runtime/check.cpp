@@ -414,7 +414,10 @@ Args make_args(const KernelPlan& plan, int rows, int slots, const Views& views) 
   if (const int snapshots = plan.facts.snapshot_rows_operand; snapshots >= 0) {
     args.stride[snapshots] = snapshots_of(plan, views);
   }
-  if (core::holds_o(plan)) args.stride[core::workspace_operand(plan)] = plan.facts.value_heads * plan.facts.value_dim;
+  if (const int workspace = core::workspace_operand(plan); core::held_bytes(plan, rows) > 0) {
+    args.operand[workspace + 1] = args.operand[workspace];
+    args.stride[workspace + 1] = plan.facts.value_heads * plan.facts.value_dim;
+  }
   args.rows = rows;
   args.sequences = sequences_of(plan, rows, views);
   args.slots = slots;

@@ -29,7 +29,7 @@ class GpuKernel final : public Kernel {
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
     if (core::takes_hopper_kernels(plan)) {
-      for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
+      for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts, plan.operation == "prefill")) {
         const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
         LaunchShape shape;
         shape.block[0] = static_cast<unsigned>(kernel.threads);
@@ -60,6 +60,7 @@ class GpuKernel final : public Kernel {
     const int workspace = core::workspace_operand(plan());
     if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
       start_prefill(args, workspace, stream);
+      start_stages(args, stream);
       return;
     }
     const Entry& entry = entries_[core::variant_of(plan(), args)];
@@ -69,9 +70,14 @@ class GpuKernel final : public Kernel {
     shape.programmatic = edge == Edge::kProgrammatic && plan().operation == "decode";
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(entry.function, shape, stream, parameters);
+    start_stages(args, stream);
+  }
+
+  void start_stages(const Args& args, Stream stream) const {
+    void* parameters[] = {const_cast<Args*>(&args)};
     for (std::size_t i = 0; i < plan().stages.size(); ++i) {
       const Entry& stage = entries_[plan().variants.size() + 1 + i];
-      shape = stage.shape;
+      LaunchShape shape = stage.shape;
       shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().stages[i].launch, args));
       module_->launch(stage.function, shape, stream, parameters);
     }
@@ -94,6 +100,8 @@ class GpuKernel final : public Kernel {
   void start_prefill(Args args, int workspace, Stream stream) const {
     const core::PrefillChoice choice = core::prefill_choice(plan(), args.rows, args.sequences);
     args.stride[workspace] = choice.segments;
+    args.operand[workspace] =
+        static_cast<char*>(args.operand[workspace]) + core::held_bytes(plan(), args.rows);  // rows of v and o before it
     void* parameters[] = {&args};
     const core::PrefillLaunches launches =
         core::prefill_launches(core::prefill_work(plan(), args.rows, args.sequences), choice);

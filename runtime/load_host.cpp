@@ -45,7 +45,7 @@ class HostKernel final : public Kernel {
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
     if (!core::takes_hopper_kernels(plan)) return;
-    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
+    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts, plan.operation == "prefill")) {
       prefill_.push_back({kernel, function(fmt::format("{}_{}", plan.symbol, kernel.name))});
     }
   }
@@ -78,9 +78,9 @@ class HostKernel final : public Kernel {
     const int workspace = core::workspace_operand(plan());
     if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
       run_prefill(args, workspace);
-      return;
+    } else {
+      run(entries_[core::variant_of(plan(), args)], args);
     }
-    run(entries_[core::variant_of(plan(), args)], args);
     for (std::size_t i = plan().variants.size() + 1; i < entries_.size(); ++i) run(entries_[i], args);
   }
 
@@ -95,6 +95,8 @@ class HostKernel final : public Kernel {
   void run_prefill(Args args, int workspace) const {
     const core::PrefillChoice choice = core::prefill_choice(plan(), args.rows, args.sequences);
     args.stride[workspace] = choice.segments;
+    args.operand[workspace] =
+        static_cast<char*>(args.operand[workspace]) + core::held_bytes(plan(), args.rows);  // rows of v and o before it
     const core::PrefillLaunches launches =
         core::prefill_launches(core::prefill_work(plan(), args.rows, args.sequences), choice);
     for (int i = 0; i < launches.count; ++i) {

@@ -28,7 +28,7 @@ std::string gpu_entry(const core::KernelPlan& plan, const std::string& type, con
 // The kernels of a launch that is given a workspace.
 std::string hopper_entries(const core::KernelPlan& plan, const std::string& facts) {
   std::string text = "\n";
-  for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts)) {
+  for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts, plan.operation == "prefill")) {
     const std::string bounds =
         kernel.cluster == 1
             ? fmt::format("GDN_SM90_KERNEL({}, {})", kernel.threads, kernel.blocks_per_processor)

@@ -329,7 +329,7 @@ void check_form(const core::KernelPlan& plan) {
   const core::PrefillChoice choice = core::prefill_choice(plan, 1, 1);
   const std::string_view needed =
       choice.form == core::PrefillForm::kSegments ? "segment" : core::to_string(choice.form);
-  const std::vector<core::PrefillKernel> kernels = core::prefill_kernels(plan.facts);
+  const std::vector<core::PrefillKernel> kernels = core::prefill_kernels(plan.facts, plan.operation == "prefill");
   if (std::any_of(kernels.begin(), kernels.end(), [&](const auto& kernel) { return kernel.name == needed; })) return;
   throw Unplannable(fmt::format("{} on {}: the form {} needs other sizes than K = {} and V = {}", plan.operation,
                                 plan.target, core::to_string(choice.form), plan.facts.key_dim, plan.facts.value_dim));
@@ -439,9 +439,12 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   }
   // A GPU's prefill keeps o in `out` until the norm, if whatever rounding.o says survives there.
   const core::DType out = layout.outputs.front().dtype;
-  if (operation == "prefill" && target.family != Family::kCpu && out != core::DType::kFp32 &&
-      out != plan.facts.round_o) {
-    plan.operands.push_back(workspace(false));
+  if (operation == "prefill" && target.family != Family::kCpu) {
+    const bool needed = out != core::DType::kFp32 && out != plan.facts.round_o;
+    const bool hopper = target.name == "sm_90a" && core::holds_hopper_layer(plan.facts);
+    if (needed || hopper) plan.operands.push_back(workspace(!needed));
+    if (plan.operands.size() == static_cast<std::size_t>(kMaxOperands))
+      plan.operands.pop_back();  // no place for its rows
   }
   if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
     throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,

@@ -130,24 +130,45 @@ int workspace_operand(const KernelPlan& plan) {
 }
 
 bool takes_hopper_kernels(const KernelPlan& plan) {
-  return plan.operation == "chunk_delta" && workspace_operand(plan) >= 0;
+  if (workspace_operand(plan) < 0) return false;
+  return plan.operation == "chunk_delta" ||
+         (plan.operation == "prefill" && plan.target == "sm_90a" && holds_hopper_layer(plan.facts));
 }
 
-bool holds_o(const KernelPlan& plan) { return plan.operation == "prefill" && workspace_operand(plan) >= 0; }
+bool holds_o(const KernelPlan& plan) {
+  const DType out = plan.facts.out.dtype;
+  return plan.operation == "prefill" && workspace_operand(plan) >= 0 && out != DType::kFp32 &&
+         out != plan.facts.round_o;
+}
+
+std::int64_t held_bytes(const KernelPlan& plan, int rows) {
+  if (plan.operation != "prefill" || workspace_operand(plan) < 0) return 0;
+  return (rows * held_row_bytes(plan.facts) + 127) / 128 * 128;
+}
 
 std::int64_t held_row_bytes(const Facts& facts) {
   return std::int64_t{facts.value_heads} * facts.value_dim * static_cast<std::int64_t>(size_of(facts.round_o));
 }
 
-bool holds_hopper_prefill(const Facts& facts) {
-  const auto in_pieces = [](const Map& map) {
-    return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
-  };
-  const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
+static bool in_pieces(const Map& map) {
+  return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
+}
+
+static bool of_hopper_sizes(const Facts& facts) {
   return facts.rule == Rule::kGdn && !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim <= 128 &&
-         facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0 && in_pieces(facts.in_q) && in_pieces(facts.in_k) &&
-         in_pieces(facts.in_v) && in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype &&
-         per_head(facts.in_g) && per_head(facts.in_beta);
+         facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0;
+}
+
+bool holds_hopper_layer(const Facts& facts) {
+  return of_hopper_sizes(facts) && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
+         size_of(facts.round_conv) == 2 && size_of(facts.round_o) == 2;
+}
+
+bool holds_hopper_prefill(const Facts& facts) {
+  const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
+  return of_hopper_sizes(facts) && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
+         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype && per_head(facts.in_g) &&
+         per_head(facts.in_beta);
 }
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
@@ -173,9 +194,10 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
 }
 
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
-  if (holds_o(plan)) return rows * held_row_bytes(plan.facts);
-  if (!takes_hopper_kernels(plan)) return 0;
-  return prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
+  const std::int64_t held = held_bytes(plan, rows);
+  if (!takes_hopper_kernels(plan)) return held;
+  return held +
+         prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
 }
 
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences) {
@@ -192,19 +214,30 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
 // of uneven width, need addresses of their own.
 static int prep_blocks(const Facts& facts) { return facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3; }
 
-std::vector<PrefillKernel> prefill_kernels(const Facts& facts) {
+std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer) {
   const int k = facts.key_dim;
   const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out); };
-  std::vector<PrefillKernel> kernels = {{"prep", "chunk_prep<{}>", 128, prep_blocks(facts), 1,
-                                         sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
-                                        {"one", "chunk_chain<{}, 1>", 256, 1, 1, chain(1, true)},
-                                        {"pair", "chunk_pair<{}>", 256, 1, 2, sm90::pair_shared(k)}};
-  if ((facts.value_dim + 63) / 64 % 2 == 0) kernels.push_back({"two", "chunk_chain<{}, 2>", 384, 1, 1, chain(2, true)});
-  if (facts.value_dim % 128 == 0 && k % 128 == 0) {
-    kernels.push_back({"carry", "chunk_carry<{}>", 384, 1, 1, chain(2, false)});
+  // Prep's convolutions keep their weights in registers beside the pieces of q and k.
+  const int blocks = whole_layer ? 2 : prep_blocks(facts);
+  const auto body = [&](std::string_view of_rule, std::string_view of_layer) {
+    return whole_layer ? of_layer : of_rule;
+  };
+  std::vector<PrefillKernel> kernels = {
+      {"prep", body("chunk_prep<{}>", "prefill_prep<{}>"), 128, blocks, 1,
+       sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
+      {"one", body("chunk_chain<{}, 1>", "chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1, chain(1, true)},
+      {"pair", body("chunk_pair<{}>", "chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2, sm90::pair_shared(k)}};
+  if ((facts.value_dim + 63) / 64 % 2 == 0) {
     kernels.push_back(
-        {"combine", "chunk_combine<{}>", sm90::kCombineThreads, 1, 1, sm90::combine_shared(k, sm90::kCombineRows)});
-    kernels.push_back({"segment", "chunk_segment<{}>", 256, 1, 1, chain(1, true)});
+        {"two", body("chunk_chain<{}, 2>", "chunk_chain<gdn::sm90::InPrefill<{}>, 2>"), 384, 1, 1, chain(2, true)});
+  }
+  if (facts.value_dim % 128 == 0 && k % 128 == 0) {
+    kernels.push_back(
+        {"carry", body("chunk_carry<{}>", "chunk_carry<gdn::sm90::InPrefill<{}>>"), 384, 1, 1, chain(2, false)});
+    kernels.push_back({"combine", body("chunk_combine<{}>", "chunk_combine<gdn::sm90::InPrefill<{}>>"),
+                       sm90::kCombineThreads, 1, 1, sm90::combine_shared(k, sm90::kCombineRows)});
+    kernels.push_back(
+        {"segment", body("chunk_segment<{}>", "chunk_segment<gdn::sm90::InPrefill<{}>>"), 256, 1, 1, chain(1, true)});
   }
   return kernels;
 }

@@ -67,8 +67,10 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 //   chunk_delta on Hopper   may be left out: the launch is then the one kernel of the plan's symbol. With it the launch
 //   is
 //                           several kernels, whose symbols begin with the plan's.
-//   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has);
-//                           can't be left out
+//   prefill on Hopper       the same, and rows of v and o before what chunk_delta's kernels have in it
+//   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has):
+//                           such a workspace can't be left out
+// Rows come first in it; in Args they are the operand behind the workspace.
 
 // Index of that operand; -1: the plan takes none.
 int workspace_operand(const KernelPlan& plan);
@@ -76,13 +78,18 @@ int workspace_operand(const KernelPlan& plan);
 // Whether a launch with the workspace is Hopper's kernels.
 bool takes_hopper_kernels(const KernelPlan& plan);
 
-// Whether prefill keeps o in the workspace: [row][value head][value channel] as rounding.o. Bytes of one row.
+// Whether `out` can't hold o of a GPU's prefill, whose workspace then does: [row][value head][value channel] as
+// rounding.o. Bytes of one row; bytes of all rows of a prefill with a workspace, a multiple of 128, 0 of other plans.
 bool holds_o(const KernelPlan& plan);
 std::int64_t held_row_bytes(const Facts& facts);
+std::int64_t held_bytes(const KernelPlan& plan, int rows);
 
 // Whether the kernels can hold an operation of these facts: GDN in chunks of 64, K up to 128, q, k, v and o in 16 bits
 // and 16-byte pieces, no snapshots.
 bool holds_hopper_prefill(const Facts& facts);
+
+// The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits.
+bool holds_hopper_layer(const Facts& facts);
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
 
@@ -108,7 +115,7 @@ struct PrefillKernel {
 };
 
 // All that a spec's sizes allow.
-std::vector<PrefillKernel> prefill_kernels(const Facts& facts);
+std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer = false);
 
 struct PrefillLaunch {
   std::string_view kernel;

@@ -18,12 +18,12 @@
 
 namespace gdn {
 
-// Rows of o in the workspace: [value head][value channel].
-template <class F>
-struct HeldO {
-  using Element = typename F::RoundO;
+// Rows in the workspace: [value head][value channel]. The runtime gives them the operand behind it.
+template <class F, class E>
+struct HeldRows {
+  using Element = E;
   static constexpr bool kPresent = true;
-  static constexpr int kOperand = F::kWorkspaceOperand;
+  static constexpr int kOperand = F::kWorkspaceOperand + 1;
   GDN_HD static constexpr int base(int value_head) { return value_head * F::kValueDim; }
   static constexpr int kRun = F::kValueDim, kInnerStride = 1, kOuterStride = 0, kTapStride = 0;
   static constexpr int kAlign = power_of_two_in(F::kValueDim);
@@ -36,7 +36,7 @@ struct WaitingO {
 };
 template <class F>
 struct WaitingO<F, true> {
-  using Rows = HeldO<F>;
+  using Rows = HeldRows<F, typename F::RoundO>;
 };
 
 // A chunk's numbers from the rows of the projections, and o to the rows of `out`.
@@ -115,9 +115,9 @@ GDN_DEVICE void prefill(const Args& args) {
       });
 }
 
-template <class F>
+template <class F, bool kHeld>
 struct PrefillNorm : F {
-  using InputO = typename WaitingO<F, F::kHoldsO>::Rows;
+  using InputO = typename WaitingO<F, kHeld>::Rows;
 };
 
 template <class F>
@@ -133,7 +133,11 @@ GDN_DEVICE void prefill_norm(const Args& args) {
   }
   const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
   if (!sequence_of_launch<F>(args, number, pooled).fate.computed) return;
-  norm_quant<PrefillNorm<F>>(args);
+  // With a workspace that may be left out, o is where the launch's other kernels put it.
+  if constexpr (F::kWorkspaceOperand >= 0 && !F::kHoldsO) {
+    if (args.operand[F::kWorkspaceOperand] != nullptr) return norm_quant<PrefillNorm<F, true>>(args);
+  }
+  norm_quant<PrefillNorm<F, F::kHoldsO>>(args);
 }
 
 }  // namespace gdn

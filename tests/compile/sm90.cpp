@@ -38,8 +38,8 @@ Binary compile(const std::string& facts, const Kernel& kernel) {
 }
 
 // An instruction of sm_90 is 16 bytes, and its low 12 bits say which it is, predicate aside.
-int count(const Binary& binary, unsigned opcode) {
-  const std::string_view text = section(binary.bytes, ".text.kernel");
+int count(const Binary& binary, unsigned opcode, const std::string& symbol = "kernel") {
+  const std::string_view text = section(binary.bytes, ".text." + symbol);
   int found = 0;
   for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
     std::uint16_t low = 0;
@@ -91,6 +91,36 @@ TEST_CASE("the kernels of a prefill on Hopper hold the planned matrix instructio
     CHECK(resources.spill_bytes <= row.spills);
     CHECK(seconds < 5.0);
   }
+}
+
+TEST_CASE("the kernels of a whole layer on Hopper, as emitted, hold the planned matrix instructions") {
+  struct Planned {
+    const char* name;
+    int hgmma;
+  };
+  // K = V = 128; and K of one and a half tiles, V of three slices.
+  const Planned square[] = {{"prep", 16}, {"one", 30}, {"two", 30}, {"pair", 34}, {"carry", 18}, {"segment", 30}};
+  const Planned oblong[] = {{"prep", 16}, {"one", 30}, {"pair", 34}};
+  const auto check = [](const std::string& spec, const auto& kernels) {
+    const std::string symbol = "gdn_" + spec + "_prefill_sm_90a", path = "cuda/" + symbol + ".cu";
+    Options options;
+    options.no_cache = true;
+    const std::clock_t start = std::clock();
+    const Binary binary = make_nvrtc()->compile(
+        {path, read_file(GDN_SOURCE_DIR "/generated/" + path), template_headers()}, "sm_90a", options);
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    CHECK(binary.log.find("C75") == std::string::npos);
+    for (const Planned& kernel : kernels) {
+      const std::string name = symbol + "_" + kernel.name;
+      INFO(name);
+      CHECK(count(binary, kHgmma, name) + count(binary, kHgmmaShared, name) == kernel.hgmma);
+      CHECK(resources_of(binary, name).spill_bytes <= 32);
+    }
+    INFO(spec << ": " << seconds << " s");
+    CHECK(seconds < 10.0);
+  };
+  check("qwen3_next_80b", square);
+  check("olmo_hybrid_7b", oblong);
 }
 
 TEST_CASE("a product that ptxas serialises is told from the log") {

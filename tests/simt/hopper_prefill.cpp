@@ -14,6 +14,7 @@
 #include "kernel.h"
 #include "layout/resolve.h"
 #include "oracle/parts.h"
+#include "plan/choices.h"
 #include "plan/operation.h"
 #include "support/catch.h"
 #include "support/specs.h"
@@ -30,13 +31,15 @@ constexpr int kOne = 1, kTwo = 2, kPair = 3, kThreeSegments = 4, kFiveSegments =
 class Form {
  public:
   // Empty where the spec's sizes do not allow the form.
-  static std::optional<Form> make(const spec::Spec& spec, int form) {
+  static std::optional<Form> make(const spec::Spec& spec, int form, const std::string& operation = "chunk_delta") {
     const layout::Layout layout = layout::resolve(spec);
     plan::TuningTable tuning = plan::TuningTable::none();
-    tuning.set("sm_90a", "chunk_delta", layout.spec, {{0, {{"threads", 128}, {"columns", 32}, {"form", form}}}});
+    plan::Choices choices = plan::model_bands(*plan::find_target("sm_90a"), operation, layout.numbers)[0].choices;
+    choices.emplace_back("form", form);
+    tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
     try {
-      plan::Planned planned = plan::make(layout, "chunk_delta", *plan::find_target("sm_90a"), tuning);
-      if (core::workspace_operand(planned.kernel) < 0) return std::nullopt;
+      plan::Planned planned = plan::make(layout, operation, *plan::find_target("sm_90a"), tuning);
+      if (!core::takes_hopper_kernels(planned.kernel)) return std::nullopt;
       return Form(layout, std::move(planned));
     } catch (const plan::Unplannable&) {
       return std::nullopt;
@@ -288,6 +291,85 @@ TEST_CASE("a sequence continued is one long sequence on Hopper") {
   }
   std::memcpy(joined.buffer("state").row(joined.sequences()[0].slot),
               second.buffer("state").row(second.sequences()[0].slot), bytes(joined.buffer("state")));
+  const auto deviations = oracle::compare(all, joined);
+  INFO(oracle::describe(deviations));
+  CHECK(oracle::all_good(deviations));
+}
+
+TEST_CASE("whole layers agree with the oracle in every form, on Hopper") {
+  struct Row {
+    const char* spec;
+    const char *heads, *dims;
+    std::vector<int> forms;
+  };
+  const Row rows[] = {
+      {"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", {kOne, kPair}},
+      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", {kOne}},
+      {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 128, value: 128", {kTwo, kPair, kThreeSegments}}};
+  for (const Row& row : rows) {
+    const spec::Spec spec = sized(row.spec, row.heads, row.dims);
+    for (const int number : row.forms) {
+      const std::optional<Form> form = Form::make(spec, number, "prefill");
+      REQUIRE(form);
+      oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
+      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
+      const oracle::Problem problem = oracle::make_problem(spec, "prefill", options);
+      for (const unsigned order : {0u, 1u, 7u}) {
+        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
+      }
+    }
+  }
+}
+
+TEST_CASE("whole layers with an output of 8 bits, a bias of the convolution, activations in fp16, on Hopper") {
+  int checked = 0;
+  for (const std::string& file : test::fuzz_specs()) {
+    const spec::Spec spec = test::load_spec(file);
+    if (!*spec.prefill.enabled || *spec.name == "fuzz_gdn") continue;
+    const std::optional<Form> form = Form::make(spec, kOne, "prefill");
+    if (!form) continue;
+    oracle::Options options = with_lengths({66, 5});
+    options.excess_rows = 2;
+    check(*form, oracle::make_problem(spec, "prefill", options), 11, *spec.name);
+    ++checked;
+  }
+  CHECK(checked >= 3);
+}
+
+TEST_CASE("a layer's tokens prefilled, then decoded, are decode all the way, on Hopper") {
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const std::optional<Form> form = Form::make(spec, kOne, "prefill");
+  REQUIRE(form);
+  constexpr int kTokens = 67;
+  const auto bytes = [](const oracle::Buffer& b) { return static_cast<std::size_t>(b.inner) * size_of(b.dtype); };
+  oracle::Problem whole = oracle::make_problem(spec, "prefill", with_lengths({kTokens}));
+  oracle::Problem part = oracle::make_problem(spec, "prefill", with_lengths({kTokens - 1}));
+  const oracle::Expectation all = oracle::expect(whole);
+  form->run(part, 0);
+  // The last token by decode, from the state and the windows that prefill left.
+  oracle::Options one;
+  one.rows = 1;
+  one.slots = part.slots();
+  oracle::Problem last = oracle::make_problem(spec, "decode", one);
+  for (const char* name : {"qkvz", "ba"}) {
+    std::memcpy(last.buffer(name).row(0), whole.buffer(name).row(kTokens - 1), bytes(last.buffer(name)));
+  }
+  const std::int64_t slot = part.sequences()[0].slot;
+  for (const char* name : {"conv_state", "state"}) {
+    std::memcpy(last.buffer(name).row(last.row_slot(0)), part.buffer(name).row(slot), bytes(last.buffer(name)));
+  }
+  const oracle::Expectation step = oracle::expect(last);
+  oracle::apply(step, last);
+  // Decode's results in the place of the whole prefill's last row and of its states.
+  oracle::Problem joined = whole;
+  oracle::Buffer& out = joined.buffer("out");
+  for (int row = 0; row + 1 < kTokens; ++row) std::memcpy(out.row(row), part.buffer("out").row(row), bytes(out));
+  std::memcpy(out.row(kTokens - 1), last.buffer("out").row(0), bytes(out));
+  const std::int64_t joined_slot = joined.sequences()[0].slot;
+  for (const char* name : {"conv_state", "state"}) {
+    std::memcpy(joined.buffer(name).row(joined_slot), last.buffer(name).row(last.row_slot(0)),
+                bytes(last.buffer(name)));
+  }
   const auto deviations = oracle::compare(all, joined);
   INFO(oracle::describe(deviations));
   CHECK(oracle::all_good(deviations));

@@ -57,6 +57,30 @@ TEST_CASE("the form and its estimate, against what was measured") {
   }
 }
 
+TEST_CASE("a whole layer's workspace has rows of v and o before the records, and is at most 1.2 times the input") {
+  for (const auto& [key_heads, value_heads] : {std::pair{16, 32}, {16, 64}, {2, 8}}) {
+    KernelPlan plan = plan_of(key_heads, value_heads, 128);
+    const std::int64_t alone = workspace_bytes(plan, 32768, 1);
+    plan.operation = "prefill";
+    plan.target = "sm_90a";
+    plan.facts.round_conv = plan.facts.round_o = DType::kBf16;
+    plan.facts.out.dtype = DType::kBf16;
+    CHECK(takes_hopper_kernels(plan));
+    CHECK_FALSE(holds_o(plan));
+    const std::int64_t rows = std::int64_t{32768} * value_heads * 128 * 2;
+    CHECK(held_bytes(plan, 32768) == rows);
+    CHECK(workspace_bytes(plan, 32768, 1) == rows + alone);
+    const double input = 32768.0 * (2.0 * 128 * (2 * key_heads + 2 * value_heads) + 4.0 * value_heads);
+    INFO(key_heads << '/' << value_heads);
+    CHECK(static_cast<double>(workspace_bytes(plan, 32768, 1)) < 1.2 * input);
+    plan.facts.out.dtype = DType::kE4m3fn;  // such an output can't do without
+    CHECK(holds_o(plan));
+    plan.facts.round_conv = DType::kFp32;  // nor would 16 bits hold what the conv gives
+    CHECK_FALSE(takes_hopper_kernels(plan));
+    CHECK(workspace_bytes(plan, 32768, 1) == rows);
+  }
+}
+
 TEST_CASE("a form that a plan asks for has its own estimates, and a name") {
   KernelPlan plan = plan_of(2, 8, 128);
   const PrefillChoice best = prefill_choice(plan, 32768, 1);

@@ -268,6 +268,7 @@ GDN_DEVICE void run_chain(const Args& args, const Place& place, bool values, Glo
     give_registers<40>();
     const int warp = thread_id() % 128 / 32;
     if (warp < kSlices) {
+      if constexpr (F::kInPrefill) wait_for_previous_grid();  // which makes v
       if (values) load_values<F, Shape>(args, place, warp, base);
     } else if (warp == kSlices) {
       wait_for_previous_grid();

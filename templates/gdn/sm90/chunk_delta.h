@@ -15,6 +15,7 @@
 #pragma once
 
 #include "gdn/chunk_delta.h"
+#include "gdn/quantise.h"
 
 #include "gdn/sm90/pair.h"
 #include "gdn/sm90/prep.h"
@@ -63,14 +64,18 @@ struct Job {
     const int of_sequence = F::kValueHeads * blocks_of_head, sequence = block / of_sequence;
     place =
         sequences_of<F>(args).place(sequence, block % of_sequence / blocks_of_head, block % blocks_of_head * slices);
-    const bool pooled = State::kPresent && args.operand[State::kOperand] != nullptr;
+    const bool pooled = has_pool<State>(args);
     const long long slot = sequence_slot<F>(args, sequence);
-    const RowFate fate = sequence_fate<F>(args, slot, pooled);
+    const RowFate fate = sequence_fate<F>(args, slot, pooled || (F::kInPrefill && has_pool<typename F::WindowQ>(args)));
     use = {slot, pooled && has_initial_state<F>(args, sequence), pooled && F::kFinalStates};
     works = place.tokens > 0 && fate.computed;
     if (fate.computed || !fate.filled || !fills || place.slice != 0) return;
     for (long long row = place.token; row < place.token + place.tokens; ++row) {
-      fill_head<F, typename F::OutputO>(part<typename F::OutputO>(args, row), place.head, fate.filler);
+      if constexpr (F::kInPrefill) {
+        fill_output<F>(args, static_cast<int>(row), place.head, fate.filler);
+      } else {
+        fill_head<F, typename F::OutputO>(part<typename F::OutputO>(args, row), place.head, fate.filler);
+      }
     }
   }
 };

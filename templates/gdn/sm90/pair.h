@@ -266,6 +266,7 @@ GDN_DEVICE void pair(const Args& args, const SlotUse& use, const Place& place, G
     give_registers<40>();
     const int warp = thread_id() % 128 / 32;
     if (warp == 0 && rank == 0) {
+      if constexpr (F::kInPrefill) wait_for_previous_grid();  // which makes v
       load_values<F, Shape>(args, place, 0, base);
     } else if (warp == 1) {
       wait_for_previous_grid();

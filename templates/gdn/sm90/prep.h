@@ -46,7 +46,46 @@ struct PrepShape {
   static_assert(kShared == prep_shared(F::kKeyDim, F::kGroup, kHeads), "as the launch will have it");
 };
 
+// Where a chunk's numbers come from: here the tensors that are handed over.
 template <class F>
+class HandedOver {
+ public:
+  using Element = typename F::InputK::Element;  // of q and k before the norm
+
+  GDN_DEVICE HandedOver(const Args& args, const Chunk& chunk, int key_head)
+      : args_(args), chunk_(chunk), key_head_(key_head) {}
+
+  // 16 bytes of a row of the chunk, from channel `first` on.
+  GDN_DEVICE Raw<16> key(int row, int first) const { return piece<typename F::InputK>(row, first); }
+  GDN_DEVICE Raw<16> query(int row, int first) const { return piece<typename F::InputQ>(row, first); }
+
+  // log2 of a token's decay. One that is 0 to fp32 is as good as any below 2^-256, and sums of it stay finite.
+  GDN_DEVICE float rate(long long row, int head) const {
+    using G = typename F::InputG;
+    const float read = head_number<G>(part<G>(args_, row), head);
+    const float rate = F::kGHandover == Domain::kExp ? log2(read) : F::kGHandover == Domain::kLn ? read * kLog2E : read;
+    return rate < -256.0f ? -256.0f : rate;
+  }
+  GDN_DEVICE float beta(long long row, int head) const {
+    using B = typename F::InputBeta;
+    return head_number<B>(part<B>(args_, row), head);
+  }
+  // What is left to do for the chunk.
+  GDN_DEVICE void finish() const {}
+
+ private:
+  template <class M>
+  GDN_DEVICE Raw<16> piece(int row, int first) const {
+    static_assert(sizeof(typename M::Element) == 2 && M::kInnerStride == 1 && M::kAlign % 8 == 0, "16-byte pieces");
+    return load<16>(part<M>(args_, chunk_.token) + M::base(key_head_) + first + row * args_.stride[M::kOperand]);
+  }
+
+  const Args& args_;
+  Chunk chunk_;
+  int key_head_;
+};
+
+template <class F, class Source = HandedOver<F>>
 class Prep {
   using Shape = PrepShape<F>;
   using Layout = Record<F>;
@@ -59,7 +98,7 @@ class Prep {
 
  public:
   GDN_DEVICE Prep(const Args& args, const Chunk& chunk, int key_head, char* shared, Global<char> record)
-      : args_(args),
+      : source_(args, chunk, key_head),
         chunk_(chunk),
         key_head_(key_head),
         shared_(shared),
@@ -67,9 +106,10 @@ class Prep {
         record_(record) {}
 
   GDN_DEVICE void run() {
-    fetch<typename F::InputK>(k_pieces_);
-    fetch<typename F::InputQ>(q_pieces_);
+    fetch(k_pieces_, [&](int row, int first) { return source_.key(row, first); });
+    fetch(q_pieces_, [&](int row, int first) { return source_.query(row, first); });
     sum_gates();
+    source_.finish();
     place(k_pieces_, 0, F::kKScale);
     place(q_pieces_, Layout::kKeyBytes, 1.0f);
     fence_async();
@@ -119,16 +159,14 @@ class Prep {
   GDN_DEVICE float* gates(int h) const { return floats(Shape::kGates) + h * Gates::kFloats; }
   // ---- operands -----------------------------------------------------------------------------------------------------
 
-  template <class M>
-  GDN_DEVICE void fetch(Raw<16> (&pieces)[kPasses]) {
-    static_assert(sizeof(typename M::Element) == 2 && M::kInnerStride == 1 && M::kAlign % 8 == 0, "16-byte pieces");
+  template <class PieceAt>
+  GDN_DEVICE void fetch(Raw<16> (&pieces)[kPasses], PieceAt piece_at) {
     const int piece = thread_id() % kPieces;
-    const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + piece * 8;
     GDN_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       const int row = i * kRowsAtOnce + thread_id() / kPieces;
       if (row < chunk_.tokens && piece * 8 < F::kKeyDim) {
-        pieces[i] = load<16>(from + row * args_.stride[M::kOperand]);
+        pieces[i] = piece_at(row, piece * 8);
       } else {
         pieces[i] = Raw<16>{};
       }
@@ -137,8 +175,6 @@ class Prep {
 
   // Cumulative log2 decays, beta, and the gates that need nothing else. A warp a value head, two tokens a lane.
   GDN_DEVICE void sum_gates() {
-    using G = typename F::InputG;
-    using B = typename F::InputBeta;
     for (int h = warp(); h < F::kGroup; h += Shape::kThreads / 32) {
       const int head = value_head<F>(key_head_, h), token = 2 * lane_id();
       float g[2], b[2];
@@ -146,12 +182,9 @@ class Prep {
       for (int i = 0; i < 2; ++i) {
         const bool inside = token + i < chunk_.tokens;
         const long long row = chunk_.token + (inside ? token + i : 0);
-        const float read = head_number<G>(part<G>(args_, row), head);
-        // A decay that is 0 to fp32 is as good as any below 2^-256, and sums of it stay finite.
-        float rate = F::kGHandover == Domain::kExp ? log2(read) : F::kGHandover == Domain::kLn ? read * kLog2E : read;
-        rate = rate < -256.0f ? -256.0f : rate;
+        const float rate = source_.rate(row, head);
         g[i] = inside ? rate : 0.0f;
-        b[i] = inside ? head_number<B>(part<B>(args_, row), head) : 0.0f;
+        b[i] = inside ? source_.beta(row, head) : 0.0f;
       }
       float sum = g[0] + g[1];
       GDN_UNROLL
@@ -166,7 +199,7 @@ class Prep {
 
   // The rows of a thread's pieces under their norm, rounded as the rule says, to fp16 and to their tiles.
   GDN_DEVICE void place(const Raw<16> (&pieces)[kPasses], unsigned tiles, float scale) {
-    using E = typename F::InputK::Element;
+    using E = typename Source::Element;
     float factor[kPasses];
     GDN_UNROLL
     for (int i = 0; i < kPasses; ++i) factor[i] = 1.0f;
@@ -369,7 +402,7 @@ class Prep {
     bulk_commit();
   }
 
-  const Args& args_;
+  Source source_;
   Chunk chunk_;
   int key_head_;
   char* shared_;
@@ -382,13 +415,14 @@ class Prep {
 
 // Grid: (tokens / 64 + sequences) * key heads blocks of 128 threads, key heads fastest; PrepShape<F>::kShared bytes of
 // dynamic shared memory.
-template <class F, class Index>
+template <class F, class Source = HandedOver<F>, class Index>
 GDN_DEVICE void prep(const Args& args, const Sequences<Index>& sequences, Global<char> workspace, char* shared) {
   allow_next_grid();  // its blocks find room as the last of these end
   const int number = block_row() / F::kKeyHeads, key_head = block_row() % F::kKeyHeads;
   const Chunk chunk = find_chunk(sequences, number);
   if (chunk.tokens > 0) {
-    Prep<F>(args, chunk, key_head, shared, workspace + static_cast<long long>(number) * Record<F>::kBytes).run();
+    Prep<F, Source>(args, chunk, key_head, shared, workspace + static_cast<long long>(number) * Record<F>::kBytes)
+        .run();
   }
 }
 
