@@ -2,6 +2,7 @@
 // over several steps, released models at their true sizes.
 #include "core/prefill.h"
 #include "layout/resolve.h"
+#include "plan/choices.h"
 #include "plan/operation.h"
 #include "skip.h"
 #include "support/catch.h"
@@ -101,31 +102,35 @@ TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
     const spec::Spec spec = test::load_spec(file);
     const layout::Layout layout = layout::resolve(spec);
     // One, two, pair, 3 segments, 5 segments: as the choice "form" numbers them.
-    for (const int form : {1, 2, 3, 4, 6}) {
-      plan::TuningTable tuning = plan::TuningTable::none();
-      tuning.set("sm_90a", "chunk_delta", layout.spec, {{0, {{"threads", 128}, {"columns", 32}, {"form", form}}}});
-      plan::Planned planned;
-      try {
-        planned = plan::make(layout, "chunk_delta", executor->target(), tuning);
-      } catch (const plan::Unplannable&) {
-        continue;
-      }
-      if (core::workspace_operand(planned.kernel) < 0) continue;
-      const auto kernel = executor->load(planned);
-      for (const oracle::Keys keys : all_keys) {
-        oracle::Options options;
-        options.keys = keys;
-        options.padding_rows = planned.kernel.facts.padding == core::Padding::kNone ? 0 : 1;
-        options.extra_stride = 64;
-        if (keys != oracle::Keys::kRandom) options.lengths = {700, 64, 63};
-        oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
-        const oracle::Expectation expectation = oracle::expect(problem);
-        kernel->run(problem, verify::views_of(problem, layout));
-        const auto deviations = oracle::compare(expectation, problem);
-        INFO(*spec.name << " form " << form << " keys " << static_cast<int>(keys) << "\n"
-                        << oracle::describe(deviations));
-        CHECK(oracle::all_good(deviations));
-        ++checked;
+    for (const char* operation : {"chunk_delta", "prefill"}) {
+      for (const int form : {1, 2, 3, 4, 6}) {
+        plan::Choices choices = plan::model_bands(executor->target(), operation, layout.numbers)[0].choices;
+        choices.emplace_back("form", form);
+        plan::TuningTable tuning = plan::TuningTable::none();
+        tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
+        plan::Planned planned;
+        try {
+          planned = plan::make(layout, operation, executor->target(), tuning);
+        } catch (const plan::Unplannable&) {
+          continue;
+        }
+        if (!core::takes_hopper_kernels(planned.kernel)) continue;
+        const auto kernel = executor->load(planned);
+        for (const oracle::Keys keys : all_keys) {
+          oracle::Options options;
+          options.keys = keys;
+          options.padding_rows = planned.kernel.facts.padding == core::Padding::kNone ? 0 : 1;
+          options.extra_stride = 64;
+          if (keys != oracle::Keys::kRandom) options.lengths = {700, 64, 63};
+          oracle::Problem problem = oracle::make_problem(spec, operation, options);
+          const oracle::Expectation expectation = oracle::expect(problem);
+          kernel->run(problem, verify::views_of(problem, layout));
+          const auto deviations = oracle::compare(expectation, problem);
+          INFO(*spec.name << " " << operation << " form " << form << " keys " << static_cast<int>(keys) << "\n"
+                          << oracle::describe(deviations));
+          CHECK(oracle::all_good(deviations));
+          ++checked;
+        }
       }
     }
   }
