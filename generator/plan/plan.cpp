@@ -366,9 +366,6 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
         "its parts, or untouched",
         target.name);
   }
-  if ((operation == "chunk_delta" || operation == "prefill") && target.name == "avx2") {
-    return fmt::format("{} has no kernel for avx2: its products are of bf16, which avx512bf16 and amx have", operation);
-  }
   return "";
 }
 

@@ -17,6 +17,7 @@ class Chunked {
     const auto begin = [&] {
       if (cc_.tiles != nullptr) cc_.tiles->configure();
       zero_inverse();
+      leave_triangle();
       emit_ahead_routine(cc_, c_.facts.group * products_of_apply(at_));
     };
     const auto sequence = [&] {
@@ -54,6 +55,13 @@ class Chunked {
     e_.add(reg::r9, 256);
     e_.dec(reg::ecx);
     e_.jnz(again);
+  }
+
+  void leave_triangle() {
+    e_.vpxord(zmm(0), zmm(0), zmm(0));
+    e_.vmovups(e_.at(reg::work, at_.lower + 64), zmm(0));
+    e_.vpord(zmm(0), zmm(0), e_.constant_bits(0xffffffffu));
+    e_.vmovups(e_.at(reg::work, at_.lower), zmm(0));
   }
 
   void for_heads(const std::function<void()>& body) {

@@ -60,6 +60,7 @@ struct Buffers {
       *array = take(4 * kChunk);
     }
     from_block_end = take(4 * kChunk * (kChunk / kSub));
+    lower = take(2 * 4 * kSub);
     decay = take(4);
     if (facts.rule == core::Rule::kKda) take_channels();
     for (int* const variable : {&blocks, &head_state, &head_pairs, &pending, &key_block}) *variable = take(8);
@@ -96,6 +97,7 @@ struct Buffers {
   int to_end = 0;           // exp(G_last - G) * k_scale
   int to_block_end = 0;     // exp(G_last of the token's block of 16 - G)
   int from_block_end = 0;   // [block of 16][token]: exp(G - G_last of the block), of tokens behind it
+  int lower = 0;            // 16 dwords of ones, 16 of zeros: lower_up_to() of a triangle's rows
   int decay = 0;            // exp(G_last)
 
   // Variables of 8 bytes.
@@ -126,6 +128,9 @@ struct Buffers {
   int block_right_pairs = 0, block_right_pairs_low = 0;  // of them, as k_pairs is of k
   int products_by_channel = 0;                           // per block: 16 rows of k.k, 16 of q.k [token] fp32
   int token_block = 0;                                   // variable: the block at hand
+
+  // Ones in lanes 0 to `row`, zeros in those behind: 16 dwords from there on.
+  int lower_up_to(int row) const { return lower + 4 * (kSub - 1 - row); }
 
   static int padded(int dim) { return (dim + kBlock - 1) / kBlock * kBlock; }
   int strips() const { return value_dim / kBlock; }
@@ -170,7 +175,7 @@ struct Projected {
 struct ChunkContext {
   Context& c;
   Buffers at;
-  Tiles* tiles;  // null: products by AVX512-BF16
+  Tiles* tiles;  // null: products by vectors
   Parts parts;
   const Projected* projected = nullptr;  // null: q, k, v, g and beta are handed over, and o is
   const Mark* ahead = nullptr;           // chunk_ahead.h

@@ -190,7 +190,7 @@ class Apply {
       for (int i = 0; i < 4; ++i) e_.vpxord(zmm(kLeft + i), zmm(kLeft + i), zmm(kLeft + i));
     };
     const auto store_pairs = [&](const Reg64& to, int offset, int value) {
-      e_.vpermw(zmm(value), zmm(kInterleave), zmm(value));
+      emit_interleave_words(e_, value);
       e_.vmovups(e_.at(to, offset), zmm(value));
     };
     const auto body = [&] {

@@ -129,9 +129,7 @@ class Channels {
     e_.mov(reg::eax, e_.at(reg::work, at_.token_block));
     e_.shl(reg::rax, 6);
     e_.vmovups(zmm(kX), e_.indexed(reg::work, reg::rax, 1, at_.range));
-    constexpr std::uint8_t kNotLessOrEqual = 0x06;  // true for a NaN too
-    e_.vcmpps(Opmask(1), zmm(kX), e_.constant(kMostRange), kNotLessOrEqual);
-    e_.kmovd(reg::eax, Opmask(1));
+    e_.lanes_above(reg::eax, zmm(kX), e_.constant(kMostRange));
     e_.test(reg::eax, reg::eax);
     e_.jnz(by_pair);
     right_rows();
@@ -172,29 +170,28 @@ class Channels {
       e_.lea(reg::r9, e_.at(reg::work, block * kSub * 2 * kChunk));
       e_.lea(reg::r10, e_.at(reg::work, at_.beta + block * kSub * 4));
       e_.lea(reg::rdx, e_.at(reg::work, at_.a + block * kSub * kWideRow));
-      e_.mov(reg::r11, 0);
+      e_.lea(reg::r11, e_.at(reg::work, at_.lower_up_to(0)));
       e_.mov(reg::ecx, kSub);
-      e_.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
       e_.bind(again);
-      e_.kmovd(Opmask(2), Reg32(reg::r11.getIdx()));
-      e_.lea(reg::r11, e_.indexed(reg::r11, reg::r11, 1, 1));
-      e_.kmovd(Opmask(1), Reg32(reg::r11.getIdx()));
+      e_.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
       e_.vbroadcastss(zmm(kT1), e_.at(reg::r10));
       if (f.k_scale != 1) e_.vmulps(zmm(kT1), zmm(kT1), e_.constant(static_cast<float>(f.k_scale * f.k_scale)));
       e_.vbroadcastss(zmm(kT2), e_.scalar(static_cast<float>(f.q_scale * f.k_scale)));
       for (int column = 0; column <= block; ++column) {
         const int offset = 4 * kSub * column;
-        const auto masked = [&](int index, int mask) {
-          return column == block ? zmm(index) | Opmask(mask) | Xbyak::util::T_z : zmm(index);
-        };
-        e_.vmulps(masked(column, 1), zmm(kT2), e_.at(reg::r8, kSub * kWideRow + offset));
-        e_.vmulps(masked(kX, 2), zmm(kT1), e_.at(reg::r8, offset));
+        e_.vmulps(zmm(column), zmm(kT2), e_.at(reg::r8, kSub * kWideRow + offset));
+        e_.vmulps(zmm(kX), zmm(kT1), e_.at(reg::r8, offset));
+        if (column == block) {
+          e_.vpandd(zmm(column), zmm(column), e_.at(reg::r11));
+          e_.vpandd(zmm(kX), zmm(kX), e_.at(reg::r11, 4));  // less the diagonal itself
+        }
         e_.vmovups(e_.at(reg::rdx, offset), zmm(kX));
       }
       emit_leave_b(cc_, block, 0, kZero, kX, kT3);
       for (const Reg64& wide : {reg::r8, reg::rdx}) e_.add(wide, kWideRow);
       e_.add(reg::r9, 2 * kChunk);
       e_.add(reg::r10, 4);
+      e_.sub(reg::r11, 4);
       e_.dec(reg::ecx);
       e_.jnz(again);
     }

@@ -105,6 +105,7 @@ void emit_pack_column(ChunkContext& cc, const core::Map& map, int buffer, float 
 }
 
 void emit_interleave(Emitter& e) {
+  if (e.is_narrow()) return;
   std::array<std::uint16_t, 32> index{};
   for (std::size_t i = 0; i < index.size(); ++i) index[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * kLanes);
   e.vmovups(zmm(kInterleave), e.vector(index));
@@ -142,6 +143,14 @@ void emit_transpose(Emitter& e, const std::function<void(int)>& load, const std:
   }
 }
 
+void emit_interleave_words(Emitter& e, int target) {
+  if (e.is_narrow()) {
+    e.interleave_words(zmm(target));
+  } else {
+    e.vpermw(zmm(target), zmm(kInterleave), zmm(target));
+  }
+}
+
 void emit_round_off(Emitter& e, int high, int first, int second, int part) {
   e.vcvtne2ps2bf16(zmm(high), zmm(second), zmm(first));
   const auto subtract = [&](int from) {
@@ -157,7 +166,7 @@ void emit_round_off(Emitter& e, int high, int first, int second, int part) {
 
 void emit_pair_up(Emitter& e, int target, int even, int odd) {
   e.vcvtne2ps2bf16(zmm(target), zmm(odd), zmm(even));
-  e.vpermw(zmm(target), zmm(kInterleave), zmm(target));
+  emit_interleave_words(e, target);
 }
 
 }  // namespace gdn::cpu

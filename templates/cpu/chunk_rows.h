@@ -26,6 +26,8 @@ void emit_fill_missing(ChunkContext& cc, int buffer, float value);
 // zmm(target) <- the bf16 pairs (even, odd) of two fp32 vectors; zmm(kInterleave) as emit_interleave() leaves it.
 constexpr int kInterleave = 28;
 void emit_interleave(Emitter& e);
+// The first and the second 16 words of a register, by turns.
+void emit_interleave_words(Emitter& e, int target);
 void emit_pair_up(Emitter& e, int target, int even, int odd);
 
 // Transposes 16 vectors of 16 dwords: `load`(i) leaves vector i in zmm(i), and `store`(i) finds the i-th of the result

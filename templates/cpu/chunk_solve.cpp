@@ -8,7 +8,6 @@ namespace {
 
 constexpr int kWideRow = 4 * kChunk;    // of kk, qk, a and inverse
 constexpr int kNarrowRow = 2 * kChunk;  // of b, t_high and t_low
-const Opmask kUpTo(1), kBefore(2);      // columns up to the row's own, and before it, in a diagonal block
 
 // Leaves for `done` where the chunk ends before token `first`.
 void unless_reached(ChunkContext& cc, int first, const Mark& done) {
@@ -17,7 +16,8 @@ void unless_reached(ChunkContext& cc, int first, const Mark& done) {
   cc.c.e.jle(done);
 }
 
-// Rows of A and B, 16 at a time. r8: work + the row's offset in kk, qk and a; r9: in b; r10: in arrays of tokens.
+// Rows of A and B, 16 at a time. r8: work + the row's offset in kk, qk and a; r9: in b; r10: in arrays of tokens;
+// r11: the row's mask of a block on the diagonal.
 class Masked {
  public:
   explicit Masked(ChunkContext& cc) : cc_(cc), e_(cc.c.e) {}
@@ -42,13 +42,10 @@ class Masked {
     e_.lea(reg::r8, e_.at(reg::work, block * kSub * kWideRow));
     e_.lea(reg::r9, e_.at(reg::work, block * kSub * kNarrowRow));
     e_.lea(reg::r10, e_.at(reg::work, block * kSub * 4));
-    e_.mov(reg::r11, 0);
+    e_.lea(reg::r11, e_.at(reg::work, at.lower_up_to(0)));
     e_.mov(reg::ecx, kSub);
-    e_.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
     e_.bind(again);
-    e_.kmovd(kBefore, Reg32(reg::r11.getIdx()));
-    e_.lea(reg::r11, e_.indexed(reg::r11, reg::r11, 1, 1));
-    e_.kmovd(kUpTo, Reg32(reg::r11.getIdx()));
+    e_.vpxord(zmm(kZero), zmm(kZero), zmm(kZero));
     e_.vbroadcastss(zmm(kBeta), e_.at(reg::r10, at.beta));
     if (f.k_scale != 1) {
       e_.vmulps(zmm(kBeta), zmm(kBeta), e_.constant(static_cast<float>(f.k_scale * f.k_scale)));
@@ -58,21 +55,21 @@ class Masked {
       const bool diagonal = column == block;
       if (diagonal) {
         e_.vbroadcastss(zmm(kT1), e_.at(reg::r10, at.g));
-        e_.vbroadcastss(zmm(kD), e_.scalar(-200.0f));
-        e_.vsubps(zmm(kD) | kUpTo, zmm(kT1), e_.at(reg::work, at.g + offset));
+        e_.vsubps(zmm(kD), zmm(kT1), e_.at(reg::work, at.g + offset));
+        // Above the diagonal, where it is masked, the exponent would be too large for a number.
+        e_.vminps(zmm(kD), zmm(kZero), zmm(kD));
         emit_exp2(cc_.c, kD, kT1, kT2);
       } else {
         e_.vbroadcastss(zmm(kD), e_.at(reg::r10, at.from_block_end + 4 * kChunk * column));
         e_.vmulps(zmm(kD), zmm(kD), e_.at(reg::work, at.to_block_end + offset));
       }
-      const auto masked = [&](int index, const Opmask& mask) {
-        return diagonal ? zmm(index) | mask | Xbyak::util::T_z : zmm(index);
-      };
-      e_.vmulps(masked(kB + column, kUpTo), zmm(kD), e_.at(reg::r8, at.qk + offset));
+      e_.vmulps(zmm(kB + column), zmm(kD), e_.at(reg::r8, at.qk + offset));
+      if (diagonal) e_.vpandd(zmm(kB + column), zmm(kB + column), e_.at(reg::r11));
       if (f.q_scale * f.k_scale != 1) {
         e_.vmulps(zmm(kB + column), zmm(kB + column), e_.constant(static_cast<float>(f.q_scale * f.k_scale)));
       }
-      e_.vmulps(masked(kD, kBefore), zmm(kD), e_.at(reg::r8, at.kk + offset));
+      e_.vmulps(zmm(kD), zmm(kD), e_.at(reg::r8, at.kk + offset));
+      if (diagonal) e_.vpandd(zmm(kD), zmm(kD), e_.at(reg::r11, 4));  // less the diagonal itself
       e_.vmulps(zmm(kD), zmm(kD), zmm(kBeta));
       e_.vmovups(e_.at(reg::r8, at.a + offset), zmm(kD));
     }
@@ -80,6 +77,7 @@ class Masked {
     e_.add(reg::r8, kWideRow);
     e_.add(reg::r9, kNarrowRow);
     e_.add(reg::r10, 4);
+    e_.sub(reg::r11, 4);
     e_.dec(reg::ecx);
     e_.jnz(again);
   }

@@ -12,6 +12,9 @@ namespace {
 // The largest kernel so far (K = V = 256, strided everything) stays below a tenth of it.
 constexpr std::size_t kMaxCode = 1u << 20;
 
+constexpr char kHex[] = "0123456789abcdef";
+constexpr std::size_t kHexColumn = 24;  // of an instruction's bytes in a listing
+
 int displacement32(std::int64_t displacement) {
   if (displacement < std::numeric_limits<std::int32_t>::min() ||
       displacement > std::numeric_limits<std::int32_t>::max()) {
@@ -62,6 +65,21 @@ void Emitter::replace_where_greater(const Zmm& target, const Zmm& x, const Addre
   const Opmask above(1);
   vcmpps(above, x, constant, kGreater);
   vmovaps(target | above, value);
+}
+
+void Emitter::lanes_above(const Reg32& to, const Zmm& x, const Address& constant) {
+  if (halves_ != nullptr) {
+    halves_->lanes_above(to, x, constant);
+    return;
+  }
+  constexpr std::uint8_t kNotLessOrEqual = 0x06;
+  vcmpps(Opmask(1), x, constant, kNotLessOrEqual);
+  kmovd(to, Opmask(1));
+}
+
+void Emitter::interleave_words(const Zmm& target) {
+  if (halves_ == nullptr) throw std::logic_error("whole registers are permuted");
+  halves_->interleave_words(target);
 }
 
 Address Emitter::at(const Reg64& base, std::int64_t displacement) const {
@@ -130,6 +148,7 @@ Address Emitter::vector(const std::array<std::uint16_t, 32>& lanes) {
 Mark& Emitter::mark(const std::string& name) {
   const int uses = uses_of_name_[name]++;
   marks_.push_back({uses == 0 ? name : fmt::format("{}.{}", name, uses), {}});
+  mark_of_label_.emplace(&marks_.back().label, &marks_.back());
   return marks_.back();
 }
 
@@ -137,17 +156,25 @@ void Emitter::bind(Mark& mark) {
   leave_registers();
   forget_registers();
   CodeGenerator::L(mark.label);
-  lines_.push_back({CodeGenerator::getSize(), CodeGenerator::getSize(), mark.name + ":"});
+  note(CodeGenerator::getSize(), mark.name + ":");
 }
 
-void Emitter::comment(const std::string& text) {
-  lines_.push_back({CodeGenerator::getSize(), CodeGenerator::getSize(), "; " + text});
+void Emitter::comment(const std::string& text) { note(CodeGenerator::getSize(), "; " + text); }
+
+// From `begin` to where the code is now.
+void Emitter::note(std::size_t begin, const std::string& text) {
+  const std::size_t at = texts_.size();
+  texts_ += text;
+  lines_.push_back({begin, CodeGenerator::getSize(), at, texts_.size()});
 }
 
 std::string Emitter::line(const char* mnemonic, const std::vector<std::string>& operands) {
   std::string text = mnemonic;
   if (text.back() == '_') text.pop_back();  // and_, xor_: keywords of C++ without it
-  for (std::size_t i = 0; i < operands.size(); ++i) text += (i == 0 ? " " : ", ") + operands[i];
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    text += i == 0 ? " " : ", ";
+    text += operands[i];
+  }
   return text;
 }
 
@@ -156,7 +183,7 @@ void Emitter::refuse(const char* mnemonic, const std::vector<std::string>& opera
 }
 
 std::string Emitter::number(std::int64_t value) {
-  return value >= -0x100000 && value <= 0x100000 ? fmt::format("{}", value) : fmt::format("{:#x}", value);
+  return value >= -0x100000 && value <= 0x100000 ? std::to_string(value) : fmt::format("{:#x}", value);
 }
 
 std::string Emitter::text(const Xbyak::Operand& operand) const {
@@ -169,23 +196,31 @@ std::string Emitter::text(const Xbyak::Operand& operand) const {
 
 std::string Emitter::text(const Address& address) const {
   std::string inside;
-  const auto join = [&](const std::string& term) { inside += inside.empty() ? term : " + " + term; };
+  const auto join = [&](const std::string& term) {
+    if (!inside.empty()) inside += " + ";
+    inside += term;
+  };
   if (address.getMode() == Address::M_rip) {
     inside = "rip";
-    for (const Mark& mark : marks_) {
-      if (&mark.label == address.getLabel()) join(mark.name);
+    if (const auto found = mark_of_label_.find(address.getLabel()); found != mark_of_label_.end()) {
+      join(found->second->name);
     }
     if (address.getDisp() != 0) inside += fmt::format(" + {}", address.getDisp());
   } else {
     const Xbyak::RegExp& expression = address.getRegExp(false);
     if (expression.getBase().getBit() != 0) join(expression.getBase().toString());
     if (expression.getIndex().getBit() != 0) {
-      join(fmt::format("{} * {}", expression.getIndex().toString(), expression.getScale()));
+      join(std::string(expression.getIndex().toString()) + " * " + std::to_string(expression.getScale()));
     }
     const auto displacement = static_cast<std::int64_t>(static_cast<std::int32_t>(address.getDisp()));
-    if (displacement != 0) inside += fmt::format(" {} {}", displacement < 0 ? '-' : '+', std::abs(displacement));
+    if (displacement != 0) {
+      inside += displacement < 0 ? " - " : " + ";
+      inside += std::to_string(std::abs(displacement));
+    }
   }
-  std::string whole = "[" + inside + "]";
+  std::string whole = "[";
+  whole += inside;
+  whole += "]";
   if (address.isBroadcast()) whole += "{1toN}";
   if (address.getOpmaskIdx() != 0) whole += fmt::format("{{k{}}}", address.getOpmaskIdx());
   return whole;
@@ -200,21 +235,34 @@ Emitter::Program Emitter::finish(const std::string& title) {
       bind(*place);
       const std::size_t begin = CodeGenerator::getSize();
       CodeGenerator::db(bytes->data(), bytes->size());
-      lines_.push_back({begin, CodeGenerator::getSize(), whole ? "vector" : "dword"});
+      note(begin, whole ? "vector" : "dword");
     }
   }
   CodeGenerator::ready(PROTECT_RW);
   Program program;
   program.code.assign(CodeGenerator::getCode(), CodeGenerator::getCode() + CodeGenerator::getSize());
   program.listing = fmt::format("; {}, {} bytes\n", title, program.code.size());
+  program.listing.reserve(program.listing.size() + texts_.size() + 2 * kHexColumn * lines_.size());
   for (const Line& entry : lines_) {
     if (entry.begin == entry.end) {
-      program.listing += entry.text + "\n";
+      program.listing.append(texts_, entry.text, entry.text_end - entry.text);
+      program.listing += '\n';
       continue;
     }
-    std::string hex;
-    for (std::size_t i = entry.begin; i < entry.end; ++i) hex += fmt::format("{:02x}", program.code[i]);
-    program.listing += fmt::format("  {:05x}  {:<24} {}\n", entry.begin, hex, entry.text);
+    // By hand: a kernel has thousands of lines.
+    std::string& out = program.listing;
+    out += "  ";
+    for (int shift = 16; shift >= 0; shift -= 4) out += kHex[entry.begin >> shift & 15];
+    out += "  ";
+    for (std::size_t i = entry.begin; i < entry.end; ++i) {
+      out += kHex[program.code[i] >> 4];
+      out += kHex[program.code[i] & 15];
+    }
+    const std::size_t width = 2 * (entry.end - entry.begin);
+    out.append(width < kHexColumn ? kHexColumn - width : 0, ' ');
+    out += ' ';
+    out.append(texts_, entry.text, entry.text_end - entry.text);
+    out += '\n';
   }
   return program;
 }

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <vector>
 
 #include <xbyak/xbyak.h>
@@ -148,6 +149,14 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_VECTOR(vshuff64x2)
   GDN_VECTOR(vsqrtss)
   GDN_VECTOR(vsubps)
+  GDN_VECTOR(vextractf64x4)
+  GDN_VECTOR(vgetexpps)
+  GDN_VECTOR(vgetmantps)
+  GDN_VECTOR(vpunpckhdq)
+  GDN_VECTOR(vpunpckhqdq)
+  GDN_VECTOR(vpunpckldq)
+  GDN_VECTOR(vpunpcklqdq)
+  GDN_VECTOR(vshufi32x4)
 #undef GDN_VECTOR
 
 // Of vectors of 512 bits alone.
@@ -161,23 +170,21 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_WIDE(kxnorw)
   GDN_WIDE(vcmpps)
   GDN_WIDE(vdpbf16ps)
-  GDN_WIDE(vextractf64x4)
   GDN_WIDE(vgatherdps)
-  GDN_WIDE(vgetexpps)
-  GDN_WIDE(vgetmantps)
   GDN_WIDE(vmovdqu16)
   GDN_WIDE(vpermi2w)
   GDN_WIDE(vpermw)
-  GDN_WIDE(vpunpckhdq)
-  GDN_WIDE(vpunpckhqdq)
-  GDN_WIDE(vpunpckldq)
-  GDN_WIDE(vpunpcklqdq)
   GDN_WIDE(vscatterdps)
-  GDN_WIDE(vshufi32x4)
 #undef GDN_WIDE
 
   // target's lanes <- value's, where x is greater than the constant. Changes k1.
   void replace_where_greater(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value);
+
+  // Bits of `to` are set for lanes of x that are greater than the constant, or NaN. Changes k1.
+  void lanes_above(const Reg32& to, const Zmm& x, const Address& constant);
+
+  // The first and the second 16 words of a register by turns; with halves alone, since whole registers have vpermw.
+  void interleave_words(const Zmm& target);
 
   // Before the function returns to its caller; no vector register holds anything after it.
   void vzeroupper();
@@ -237,8 +244,8 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
 #undef GDN_INSTRUCTION
 
   struct Line {
-    std::size_t begin = 0, end = 0;  // bytes of an instruction; equal for a label or a comment
-    std::string text;
+    std::size_t begin = 0, end = 0;      // bytes of an instruction; equal for a label or a comment
+    std::size_t text = 0, text_end = 0;  // in texts_
   };
 
   // Runs `emit` and writes the instruction down. Throws std::logic_error with its text where no such encoding exists.
@@ -250,10 +257,11 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
     } catch (const Xbyak::Error& error) {
       refuse(mnemonic, operands, error.what());
     }
-    lines_.push_back({begin, CodeGenerator::getSize(), line(mnemonic, operands)});
+    note(begin, line(mnemonic, operands));
   }
   static std::string line(const char* mnemonic, const std::vector<std::string>& operands);
   [[noreturn]] static void refuse(const char* mnemonic, const std::vector<std::string>& operands, const char* why);
+  void note(std::size_t begin, const std::string& text);
   Mark& pooled(std::vector<std::uint8_t> bytes, const std::string& name);
 
   // Narrow, where the code forks or joins: halves in memory, and none in a register.
@@ -270,10 +278,12 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   static std::string number(std::int64_t value);
 
   std::deque<Mark> marks_;
+  std::unordered_map<const Xbyak::Label*, const Mark*> mark_of_label_;
   std::map<std::string, int> uses_of_name_;
   std::map<std::vector<std::uint8_t>, Mark*> pool_;
   std::vector<std::pair<const std::vector<std::uint8_t>*, Mark*>> pool_order_;
   std::vector<Line> lines_;
+  std::string texts_;
   int pushed_ = 0;
   std::unique_ptr<Halves> halves_;  // null: whole registers
 };

@@ -365,6 +365,14 @@ void narrow(const core::KernelPlan& plan, Context& context) {
   if (plan.target == "avx2") context.e.narrow(reg::frame, context.frame.add(Halves::kBytes));
 }
 
+// The same in scratch memory of `bytes` bytes so far; the bytes that it has then.
+std::int64_t narrow_in_scratch(const core::KernelPlan& plan, Context& context, std::int64_t bytes) {
+  if (plan.target != "avx2") return bytes;
+  const std::int64_t places = (bytes + 63) / 64 * 64;
+  context.e.narrow(reg::work, static_cast<int>(places));
+  return places + Halves::kBytes;
+}
+
 std::vector<Need> chunk_needs(const Facts& f) {
   return {{"handover.q", f.in_q, f.key_dim}, {"handover.k", f.in_k, f.key_dim}, {"handover.v", f.in_v, f.value_dim},
           {"handover.g", f.in_g, decays(f)}, {"handover.beta", f.in_beta, 1},   {"handover.o", f.out_o, f.value_dim}};
@@ -372,7 +380,6 @@ std::vector<Need> chunk_needs(const Facts& f) {
 
 // chunk_delta and prefill: sequences in chunks, by tiles where the target has them.
 Kernel generate_chunked(const core::KernelPlan& plan) {
-  if (plan.target == "avx2") refuse(plan, "chunks need bf16 products: avx512bf16 and amx have them");
   check_facts(plan);
   check_sequences(plan);
   const Facts& f = plan.facts;
@@ -391,9 +398,10 @@ Kernel generate_chunked(const core::KernelPlan& plan) {
   const Buffers buffers(facts);
   const Projected projected(facts, buffers);
   ChunkContext chunks{context, buffers, by_tiles ? &tiles : nullptr, parts_of(plan), layer ? &projected : nullptr};
+  const std::int64_t scratch = narrow_in_scratch(plan, context, layer ? projected.size : buffers.size);
   emit_chunk_delta(chunks);
   Emitter::Program program = emitter.finish(title(plan));
-  return Kernel(program.code, std::move(program.listing), layer ? projected.size : buffers.size);
+  return Kernel(program.code, std::move(program.listing), scratch);
 }
 
 // conv_prefill: the convolution alone, over sequences.

@@ -63,8 +63,10 @@ void Halves::unpin_but(int index) {
 }
 
 Address Halves::home(int half, int bits) {
+  constexpr int kStackPointer = 4;
   if (pushed_ < 0) pushed_ = e_.pushed_;
-  if (pushed_ != e_.pushed_) throw std::logic_error("a vector instruction between a push and its pop");
+  if (base_.getIdx() == kStackPointer && pushed_ != e_.pushed_)
+    throw std::logic_error("a vector instruction between a push and its pop");
   return e_.at_bits(bits, base_, displacement_ + half * kHalfBytes);
 }
 
@@ -194,6 +196,10 @@ GDN_ARITHMETIC(vmaxss)
 GDN_ARITHMETIC(vminps)
 GDN_ARITHMETIC(vmulps)
 GDN_ARITHMETIC(vmulss)
+GDN_ARITHMETIC(vpunpckhdq)
+GDN_ARITHMETIC(vpunpckhqdq)
+GDN_ARITHMETIC(vpunpckldq)
+GDN_ARITHMETIC(vpunpcklqdq)
 GDN_ARITHMETIC(vsqrtss)
 GDN_ARITHMETIC(vsubps)
 #undef GDN_ARITHMETIC
@@ -266,18 +272,16 @@ void Halves::vmovd(const Xbyak::Reg32& to, const Xmm& from) {
 
 void Halves::vbroadcastss(const Xmm& to, const Operand& from) {
   begin();
-  const int first = temporary(), second = temporary();
   if (from.isMEM()) {
-    raw(GDN_RAW(vbroadcastss), Ymm(first), from.getAddress());
+    const Ymm first(write(half_of(to, 0)));
+    raw(GDN_RAW(vbroadcastss), first, from.getAddress());
   } else {
     const Xmm source(read(half_of(from, 0)));
-    raw(GDN_RAW(vbroadcastss), Ymm(first), source);
+    raw(GDN_RAW(vbroadcastss), Ymm(write(half_of(to, 0))), source);
   }
-  if (halves_of(to) == 2) {
-    raw(GDN_RAW(vmovaps), Ymm(second), Ymm(first));
-    rename(second, half_of(to, 1));
-  }
-  rename(first, half_of(to, 0));
+  if (halves_of(to) == 1) return;
+  const Ymm first(read(half_of(to, 0)));
+  raw(GDN_RAW(vmovaps), Ymm(write(half_of(to, 1))), first);
 }
 
 template <class Encode>
@@ -307,6 +311,13 @@ void Halves::vshuff64x2(const Zmm& to, const Zmm& a, const Zmm& b, std::uint8_t 
   rename(second, half_of(to, 1));
 }
 
+void Halves::vextractf64x4(const Ymm& to, const Zmm& from, std::uint8_t half) {
+  begin();
+  const Ymm source(read(half_of(from, half))), result(temporary());
+  raw(GDN_RAW(vmovaps), result, source);
+  rename(result.getIdx(), half_of(to, 0));
+}
+
 void Halves::vextractf32x4(const Xmm& to, const Zmm& from, std::uint8_t lane) {
   begin();
   const int source = read(half_of(from, lane / 2)), result = temporary();
@@ -316,6 +327,41 @@ void Halves::vextractf32x4(const Xmm& to, const Zmm& from, std::uint8_t lane) {
     raw(GDN_RAW(vmovaps), Xmm(result), Xmm(source));
   }
   rename(result, half_of(to, 0));
+}
+
+// The exponent counted from 3/4 on; x - x keeps a NaN and makes one of infinity.
+void Halves::vgetmantps(const Zmm& to, const Zmm& from, std::uint8_t interval) {
+  constexpr std::uint32_t kThreeQuarters = 0x3f400000u;
+  constexpr std::uint8_t kMantissa = 23, kFromThreeQuarters = 3;
+  if (interval != kFromThreeQuarters) throw std::logic_error("vgetmantps: only mantissas from 3/4 on are known");
+  for (int which = 0; which < 2; ++which) {
+    begin();
+    const Ymm source(read(half_of(from, which))), part(temporary()), base(whole(kThreeQuarters));
+    raw(GDN_RAW(vpsubd), part, source, base);
+    raw(GDN_RAW(vpsrad), part, part, kMantissa);
+    raw(GDN_RAW(vpslld), part, part, kMantissa);
+    raw(GDN_RAW(vpsubd), part, source, part);
+    raw(GDN_RAW(vsubps), base, source, source);
+    raw(GDN_RAW(vaddps), Ymm(write(half_of(to, which))), part, base);
+  }
+}
+
+void Halves::vgetexpps(const Zmm& to, const Zmm& from) {
+  constexpr std::uint32_t kBias = 127;
+  constexpr std::uint8_t kMantissa = 23, kToBias = 25;  // all ones, shifted, are the bias again
+  for (int which = 0; which < 2; ++which) {
+    begin();
+    const Ymm source(read(half_of(from, which))), exponent(temporary()), zero(temporary()), bias(whole(kBias));
+    raw(GDN_RAW(vpxor), zero, zero, zero);
+    raw(GDN_RAW(vpcmpeqd), zero, zero, source);
+    raw(GDN_RAW(vpsrld), zero, zero, kToBias);
+    raw(GDN_RAW(vpsrld), exponent, source, kMantissa);
+    raw(GDN_RAW(vpsubd), exponent, exponent, bias);
+    raw(GDN_RAW(vpsubd), exponent, exponent, zero);
+    raw(GDN_RAW(vcvtdq2ps), exponent, exponent);
+    raw(GDN_RAW(vsubps), bias, source, source);
+    raw(GDN_RAW(vaddps), Ymm(write(half_of(to, which))), exponent, bias);
+  }
 }
 
 void Halves::vrcp14ps(const Zmm& to, const Zmm& from) {
@@ -437,6 +483,34 @@ void Halves::vcvtne2ps2bf16(const Zmm& to, const Zmm& high, const Zmm& low) {
   const int second = bf16_words(high);
   rename(first, half_of(to, 0));
   rename(second, half_of(to, 1));
+}
+
+void Halves::lanes_above(const Xbyak::Reg32& to, const Zmm& x, const Address& constant) {
+  constexpr std::uint8_t kNotLessOrEqual = 0x06;
+  begin();
+  const Ymm either(temporary()), mask(temporary());
+  with_source(constant, 0, kHalfBits, [&](const auto& bound) {
+    raw(GDN_RAW(vcmpps), either, Ymm(read(half_of(x, 0))), bound, kNotLessOrEqual);
+    raw(GDN_RAW(vcmpps), mask, Ymm(read(half_of(x, 1))), bound, kNotLessOrEqual);
+  });
+  // Packed twice, to a bit a lane.
+  raw(GDN_RAW(vpackssdw), either, either, mask);
+  raw(GDN_RAW(vpermq), either, either, imm8(0xd8));
+  raw(GDN_RAW(vextracti128), Xmm(mask.getIdx()), either, imm8(1));
+  raw(GDN_RAW(vpacksswb), Xmm(either.getIdx()), Xmm(either.getIdx()), Xmm(mask.getIdx()));
+  raw(GDN_RAW(vpmovmskb), to, Xmm(either.getIdx()));
+}
+
+void Halves::interleave_words(const Zmm& target) {
+  begin();
+  const Ymm even(read(half_of(target, 0))), odd(read(half_of(target, 1)));
+  const Ymm low(temporary()), high(temporary()), first(temporary());
+  raw(GDN_RAW(vpunpcklwd), low, even, odd);
+  raw(GDN_RAW(vpunpckhwd), high, even, odd);
+  raw(GDN_RAW(vperm2i128), first, low, high, imm8(0x20));
+  raw(GDN_RAW(vperm2i128), low, low, high, imm8(0x31));
+  rename(first.getIdx(), half_of(target, 0));
+  rename(low.getIdx(), half_of(target, 1));
 }
 
 void Halves::replace_where_greater(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value) {

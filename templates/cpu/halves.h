@@ -53,6 +53,10 @@ class Halves {
   GDN_THREE_OPERANDS(vpxord)
   GDN_THREE_OPERANDS(vsqrtss)
   GDN_THREE_OPERANDS(vsubps)
+  GDN_THREE_OPERANDS(vpunpckhdq)
+  GDN_THREE_OPERANDS(vpunpckhqdq)
+  GDN_THREE_OPERANDS(vpunpckldq)
+  GDN_THREE_OPERANDS(vpunpcklqdq)
 #undef GDN_THREE_OPERANDS
 
   void vmovups(const Xbyak::Operand& to, const Xbyak::Operand& from);
@@ -67,7 +71,16 @@ class Halves {
   void vpermilps(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t lanes);
   void vrndscaleps(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t mode);  // to whole numbers: 0 to 3
   void vshuff64x2(const Xbyak::Zmm& to, const Xbyak::Zmm& a, const Xbyak::Zmm& b, std::uint8_t lanes);
+  void vshufi32x4(const Xbyak::Zmm& to, const Xbyak::Zmm& a, const Xbyak::Zmm& b, std::uint8_t lanes) {
+    vshuff64x2(to, a, b, lanes);
+  }
+  void vextractf64x4(const Xbyak::Ymm& to, const Xbyak::Zmm& from, std::uint8_t half);
   void vextractf32x4(const Xbyak::Xmm& to, const Xbyak::Zmm& from, std::uint8_t lane);
+
+  // x / 2^n in [3/4, 3/2) for a whole n (the only `interval` there is: 3); 1 for 0.
+  void vgetmantps(const Xbyak::Zmm& to, const Xbyak::Zmm& from, std::uint8_t interval);
+  // log2 of a power of two; below -250 for 0.
+  void vgetexpps(const Xbyak::Zmm& to, const Xbyak::Zmm& from);
 
   // 1 / x, with the rounding of a division.
   void vrcp14ps(const Xbyak::Zmm& to, const Xbyak::Zmm& from);
@@ -82,6 +95,8 @@ class Halves {
   // The lower 16 words of the result are those of `low`.
   void vcvtne2ps2bf16(const Xbyak::Zmm& to, const Xbyak::Zmm& high, const Xbyak::Zmm& low);
 
+  void lanes_above(const Xbyak::Reg32& to, const Xbyak::Zmm& x, const Xbyak::Address& constant);
+  void interleave_words(const Xbyak::Zmm& target);
   void replace_where_greater(const Xbyak::Zmm& target, const Xbyak::Zmm& x, const Xbyak::Address& constant,
                              const Xbyak::Zmm& value);
 

@@ -22,8 +22,8 @@ void emit_sigmoid(Context& c, int x, int t1, int t2);
 // x <- activation(x): x * sigmoid(x), sigmoid(x), or x.
 void emit_activation(Context& c, core::Activation activation, int x, int t1, int t2, int t3);
 
-// x <- x * sigmoid(x) for a result that is rounded to bf16: relative error 7e-5, a fiftieth of the rounding's. Not with
-// registers in halves, whose reciprocal is coarser.
+// x <- x * sigmoid(x) for a result that is rounded to bf16: relative error 7e-5, a fiftieth of the rounding's. Saves
+// little with registers in halves, whose reciprocal is a division.
 void emit_silu_for_bf16(Context& c, int x, int t1, int t2, int t3);
 
 // x <- ln(1 + e^x), relative error also for results near 0; x itself above `threshold` where that is positive.

@@ -1,4 +1,4 @@
-// Products of bf16 matrices into one block of 32 x 32 fp32 sums in memory: by tiles, or by AVX512-BF16.
+// Products of bf16 matrices into one block of 32 x 32 fp32 sums in memory: by tiles, by AVX512-BF16, or in fp32.
 #pragma once
 
 #include <vector>

@@ -13,7 +13,13 @@ namespace {
 constexpr double kLimit = 6e-3;          // beta at most 1
 constexpr double kRepeatedLimit = 1e-2;  // beta up to 2, or nearly all keys the same
 
-void check(const ChunkCase& s, double limit, std::initializer_list<bool> targets = {false, true}) {
+void check(ChunkCase s, double limit, std::initializer_list<bool> targets = {false, true}) {
+  s.halves = true;
+  const ChunkRun halves = test::run_chunked(s, false);
+  INFO(s.text() << ": output " << halves.output_error << ", state " << halves.state_error);
+  CHECK(halves.output_error < limit);
+  CHECK(halves.state_error < limit);
+  s.halves = false;
   for (const bool tiles : targets) {
     const ChunkRun run = test::run_chunked(s, tiles);
     INFO(s.text() << (tiles ? " by tiles" : "") << ": output " << run.output_error << ", state " << run.state_error);

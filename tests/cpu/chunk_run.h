@@ -26,6 +26,7 @@ struct ChunkCase {
   double beta = 1;                         // is drawn from [0, beta]
   core::DType input = core::DType::kBf16;  // of q, k and v
   cpu::Parts parts = {};
+  bool halves = false;  // of registers, as on avx2; not by tiles
 
   std::string text() const {
     std::ostringstream out;
@@ -33,6 +34,7 @@ struct ChunkCase {
         << (keys_innermost ? " VK" : " KV") << " decay " << decay << " correlation " << correlation << " beta " << beta
         << " " << core::to_string(input) << " of";
     for (const int length : lengths) out << " " << length;
+    if (halves) out << " by halves";
     return out.str();
   }
 };
@@ -127,6 +129,10 @@ inline cpu::Kernel make_chunked(const ChunkCase& s, bool tiles, std::int64_t& sc
   cpu::Tiles amx(emitter, palette);
   cpu::ChunkContext cc{context, cpu::Buffers(facts), tiles ? &amx : nullptr, s.parts};
   scratch = cc.at.size;
+  if (s.halves) {
+    emitter.narrow(cpu::reg::work, static_cast<int>(scratch));
+    scratch += cpu::Halves::kBytes;
+  }
   cpu::emit_chunk_delta(cc);
   auto program = emitter.finish("test");
   return cpu::Kernel(program.code, std::move(program.listing));

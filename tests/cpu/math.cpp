@@ -188,6 +188,22 @@ TEST_CASE("what avx2 has no form for is refused as it is emitted") {
   CHECK_THROWS_WITH(e.vmovaps(cpu::zmm(3), cpu::zmm(4)), Catch::Contains("between a push and its pop"));
 }
 
+TEST_CASE("log2 of decays") {
+  if (!test::runs_here()) return;
+  const bool narrow = GENERATE(false, true);
+  const Function16 logarithm(narrow, [](cpu::Context& c) { cpu::emit_log2(c, 0, 1, 2, 3); });
+  auto x = points(1e-6f, 0.99f, 100000);
+  for (float value = 1; value > 1e-37f; value *= 0.37f) x.push_back(value * 0.999f);
+  CHECK(worst(x, logarithm(x), [](double t) { return std::log2(t); }) < 4e-7);
+  const auto y = logarithm({1.0f, 0.5f, 0.0f, 1e-40f, kNan, 1e38f});
+  CHECK(y[0] == 0.0f);
+  CHECK(y[1] == -1.0f);
+  CHECK(y[2] == -200.0f);
+  CHECK(y[3] == -200.0f);
+  CHECK(std::isnan(y[4]));
+  CHECK(y[5] == Approx(std::log2(1e38)));
+}
+
 TEST_CASE("more halves than there are registers keep their values") {
   if (!test::runs_here()) return;
   const bool narrow = GENERATE(false, true);

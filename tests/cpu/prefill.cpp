@@ -12,7 +12,7 @@ using namespace gdn;
 
 namespace {
 
-constexpr const char* kTargets[] = {"avx512bf16", "amx"};
+constexpr const char* kTargets[] = {"avx512bf16", "amx", "avx2"};
 
 // Launches of a problem, each from the states that the one before left.
 void check(const std::string& file, const std::string& operation, const char* target, const oracle::Options& options,
@@ -98,11 +98,11 @@ TEST_CASE("as near as promised, whatever the keys and the decay") {
   };
   // True sizes take the oracle its time, and tiles the emulator.
   const Case cases[] = {
-      {"/tests/fuzz/fuzz_gdn.yaml", {133}, {"avx512bf16", "amx"}},
-      {"/tests/fuzz/fuzz_kda.yaml", {133}, {"avx512bf16", "amx"}},
-      {"/tests/fuzz/fuzz_kda_bounded.yaml", {133}, {"avx512bf16", "amx"}},
-      {"/tests/fuzz/fuzz_separate_grouped_kv_fp32_fp32.yaml", {133}, {"avx512bf16", "amx"}},
-      {"/tests/fuzz/fuzz_kda_wide.yaml", {133}, {"avx512bf16", "amx"}},
+      {"/tests/fuzz/fuzz_gdn.yaml", {133}, {"avx512bf16", "amx", "avx2"}},
+      {"/tests/fuzz/fuzz_kda.yaml", {133}, {"avx512bf16", "amx", "avx2"}},
+      {"/tests/fuzz/fuzz_kda_bounded.yaml", {133}, {"avx512bf16", "amx", "avx2"}},
+      {"/tests/fuzz/fuzz_separate_grouped_kv_fp32_fp32.yaml", {133}, {"avx512bf16", "amx", "avx2"}},
+      {"/tests/fuzz/fuzz_kda_wide.yaml", {133}, {"avx512bf16", "amx", "avx2"}},
       {"/specs/qwen3_next_80b.yaml", {133}, {"avx512bf16"}},
       {"/specs/kimi_linear_48b.yaml", {70}, {"avx512bf16"}},
       {"/specs/olmo_hybrid_7b.yaml", {133}, {"avx512bf16"}},
