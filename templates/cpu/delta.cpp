@@ -197,6 +197,9 @@ class RowsOfValues {
         c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_k : c_.frame.k));
         c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_q : c_.frame.q));
       }
+      // In this sweep, which waits for nothing else: beside the stores of the other one it was slower than not at all.
+      row_.prefetch(begin, end);
+      if (rule_.ahead) emit_advance(c_, kNextState, row_bytes());
       emit_advance(c_, kState, row_bytes());
       c_.e.add(kChannel, 4);
     });
@@ -221,7 +224,6 @@ class RowsOfValues {
 
     c_.e.mov(kChannel, reg::frame);
     emit_repeat(c_, c_.facts.key_dim, "state_update", [&] {
-      row_.prefetch(begin, end);
       if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
       for (int first = 0; first < n; first += kValues) {
         const int last = std::min(n, first + kValues);
@@ -234,7 +236,6 @@ class RowsOfValues {
         row_.store_vectors(begin + first, begin + last, kValue);
       }
       emit_advance(c_, kState, row_bytes());
-      if (rule_.ahead) emit_advance(c_, kNextState, row_bytes());
       c_.e.add(kChannel, 4);
     });
     c_.e.mov(kState, reg::rsi);
