@@ -85,8 +85,8 @@ std::unique_ptr<Kernel> load_gpu(const Device& device, const core::KernelPlan& p
 // threads skip, an unaligned access) throws kDeviceError at its launch, and its output is worthless then.
 std::unique_ptr<Kernel> load_host(const core::KernelPlan& plan, const Binary& binary, unsigned order = 0);
 
-// A CPU kernel generated into memory of this process by plan.target ("avx2", "avx512bf16", "amx"). Throws kUnsupported when the
-// processor can't run the target, naming the missing feature, and what workers_of() throws. A launch throws
+// A CPU kernel generated into memory of this process by plan.target ("avx2", "avx512bf16", "amx"). Throws kUnsupported
+// when the processor can't run the target, naming the missing feature, and what workers_of() throws. A launch throws
 // kBadArgument when the caller's parallel_for left parts out.
 std::unique_ptr<Kernel> load_cpu(const core::KernelPlan& plan, const Threading& threading = {});
 
