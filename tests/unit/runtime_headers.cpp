@@ -16,7 +16,7 @@ using gdn::runtime::Header;
 std::map<std::string, std::string> files_of(const std::string& folder, const std::string& prefix) {
   std::map<std::string, std::string> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (!entry.is_regular_file()) continue;
+    if (!entry.is_regular_file() || entry.path().extension() == ".md") continue;  // a page beside the headers
     std::ifstream file(entry.path(), std::ios::binary);
     files[prefix + entry.path().lexically_relative(folder).generic_string()] = {std::istreambuf_iterator<char>(file),
                                                                                 std::istreambuf_iterator<char>()};
