@@ -196,8 +196,8 @@ class Check {
     constexpr int kParts = F::kHeadParts * F::kRowParts;
     const int blocks = Hk * kParts;
     const bool linear = F::State::kPresent;  // as the plan launches what streams the state
-    if (gdn_host_launch(kernel, &args, linear ? kRows * blocks : kRows, linear ? 1 : blocks, F::kThreads, kParts, 0, order,
-                        message, sizeof(message)) != 0) {
+    if (gdn_host_launch(kernel, &args, linear ? kRows * blocks : kRows, linear ? 1 : blocks, F::kThreads, kParts, 0,
+                        order, message, sizeof(message)) != 0) {
       verdict.fault = message;
       return verdict;
     }

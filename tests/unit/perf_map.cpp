@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "support/command_line.h"
 #include "support/catch.h"
+#include "support/command_line.h"
 #include "support/environment.h"
 #include "support/thrown.h"
 
