@@ -197,7 +197,8 @@ std::string language_markdown() {
                         key.engine ? "engine" : "model", rules, cell(key.prevents));
   }
   for (const spec::OptionalSection& section : spec::optional_sections()) {
-    text += fmt::format("| `{}` | `none`, or its keys |  | {} | engine |  |  |\n", section.name, section.help);
+    text += fmt::format("| `{}` | `none`, or its keys |  | {} | engine |  | {} |\n", section.name, section.help,
+                        section.prevents);
   }
   for (const spec::LaterKey& key : spec::later_keys()) {
     text += fmt::format("| `{}` | `none` |  | {} | model | later |  |\n", key.path, key.help);

@@ -468,6 +468,17 @@ struct Remark {
 constexpr bool kByModel = false, kByEngine = true;
 
 constexpr Remark kRemarks[] = {
+    {"gdn_gen", kByModel,
+     "a spec of another version of the language read by the meaning that its keys have in this one"},
+    {"name", kByModel, "kernels of two specs under one symbol"},
+    {"model", kByModel, "a spec that tells nobody which release it was read from"},
+    {"heads.key", kByModel, "rows of the same length cut for another model's heads"},
+    {"heads.value", kByModel, "a group of 1 or 2 taken for granted: with 3, heads pair otherwise"},
+    {"conv.width", kByModel, "taps of another width, and windows of another length"},
+    {"conv.bias", kByModel, "a bias that a checkpoint has and a kernel leaves out"},
+    {"qk_norm.kind", kByModel, "q and k normed twice or not at all, where model and kernel each leave it to the other"},
+    {"decay.bound", kByModel, "a default in place of the model's bound: decays of another range, without an error"},
+    {"out_norm.kind", kByModel, "a gate without any norm, which one family's config can ask for, run with one"},
     {"rule", kByModel,
      "a decay per channel recognised by its shape, which fails where value heads outnumber key heads"},
     {"heads.pairing", kByEngine,
@@ -490,9 +501,9 @@ constexpr Remark kRemarks[] = {
     {"decay.a_log_entries", kByEngine,
      "padded entries cut by rank in place of the heads': wrong heads, without an error"},
     {"projections.a", kByModel, "the two matrices of a gate applied in the wrong order"},
-    {"projections.a_rank", kByModel, ""},
+    {"projections.a_rank", kByModel, "the two matrices of a gate cut at another rank than the checkpoint's"},
     {"projections.z", kByModel, "an output gate taken for another layer's matrix of the same name and shape"},
-    {"projections.z_rank", kByModel, ""},
+    {"projections.z_rank", kByModel, "the two matrices of a gate cut at another rank than the checkpoint's"},
     {"decay.a_log", kByEngine, "A_log and -exp(A_log) have one shape: most values silently wrong"},
     {"decay.handover", kByEngine, "ln, log2 and exp of the decay between two kernels of different authors"},
     {"beta.input", kByEngine, "sigmoid applied twice or not at all"},
@@ -502,7 +513,7 @@ constexpr Remark kRemarks[] = {
     {"out_norm.weight", kByEngine, "w, 1+w and 2*(1+w): this norm is often the only one of its model that differs"},
     {"out_norm.gate", kByModel, "silu for sigmoid; a gate dropped because its name was not known"},
     {"out_norm.order", kByModel, "the gate applied on the wrong side of the norm"},
-    {"output_quant.kind", kByEngine, ""},
+    {"output_quant.kind", kByEngine, "8-bit numbers read without their scales"},
     {"output_quant.max", kByEngine, "448, 240 and 224 are all in use for one format: the scales differ"},
     {"output_quant.group", kByEngine, "a scale read for other channels than it was made for"},
     {"output_quant.floor_at", kByEngine, "scales of nearly silent groups that two engines do not agree on"},
@@ -517,13 +528,13 @@ constexpr Remark kRemarks[] = {
      "a buffer of the largest batch whose last rows are read as if they were of this one: numbers of an older batch, "
      "or "
      "of memory that nobody wrote"},
-    {"prefill.kind", kByEngine, ""},
-    {"prefill.chunk", kByEngine, ""},
+    {"prefill.kind", kByEngine, "whole sequences sent to kernels whose roundings and states nobody wrote down"},
+    {"prefill.chunk", kByEngine, "a workspace made for chunks of another length"},
     {"prefill.offsets", kByEngine, "offsets read at half their width"},
     {"prefill.initial_states", kByEngine, "a new sequence that starts from what its slot's last owner left"},
     {"prefill.flags", kByEngine, "flags read at another width: every fourth of them, or four as one"},
     {"prefill.final_states", kByEngine, "a decode that continues from a state that nobody wrote"},
-    {"prefill.empty", kByEngine, ""},
+    {"prefill.empty", kByEngine, "a sequence without tokens whose slot is cleared"},
     {"prefill.qk", kByEngine, "q and k rounded between norm and product in one path only"},
     {"prefill.snapshots", kByEngine,
      "a prefix cache that hands out a slot whose state nobody wrote, or one without its windows"},
@@ -687,7 +698,7 @@ const std::vector<DimName>& dim_names() {
 const std::vector<OptionalSection>& optional_sections() {
   static const std::vector<OptionalSection> kSections = {
       {"speculative", "several tokens of a sequence in one launch: none, or the keys below",
-       [](const Spec& s) { return *s.speculative.given; },
+       "drafts rolled back in another engine's way", [](const Spec& s) { return *s.speculative.given; },
        [](Spec& s, bool given, Place place) { s.speculative.given = {given, place}; }},
   };
   return kSections;

@@ -56,7 +56,7 @@ struct Key {
   std::string_view unit;                      // "heads", "elements", ...; empty for none
   std::vector<RuleId> rules;                  // what else decides about the value
   std::string_view help;                      // one line
-  std::string_view prevents;                  // the mistake that writing it down prevents; may be empty
+  std::string_view prevents;                  // the mistake that writing it down prevents
   bool engine = false;                        // an engine chooses it: an overlay may set it
   std::string_view applies_text;              // "qk_norm.kind is l2"; empty: always
   Applies (*applies)(const Spec&) = nullptr;  // null: always; the key is required on kYes and refused on kNo
@@ -131,6 +131,7 @@ const std::vector<DimName>& dim_names();
 struct OptionalSection {
   std::string_view name;
   std::string_view help;
+  std::string_view prevents;             // as of a key
   bool (*given)(const Spec&) = nullptr;  // whether it is a map of keys
   void (*store)(Spec&, bool given, Place) = nullptr;
 };
