@@ -18,17 +18,6 @@ namespace {
 using core::KernelPlan;
 using core::Operand;
 
-std::int64_t index_at(const std::vector<std::uint8_t>& bytes, core::DType dtype, int row) {
-  if (dtype == core::DType::kInt64) {
-    std::int64_t value = 0;
-    std::memcpy(&value, bytes.data() + static_cast<std::size_t>(row) * sizeof(value), sizeof(value));
-    return value;
-  }
-  std::int32_t value = 0;
-  std::memcpy(&value, bytes.data() + static_cast<std::size_t>(row) * sizeof(value), sizeof(value));
-  return value;
-}
-
 // Exponent bits all set and a fraction: integers compare faster than conversions.
 template <class Bits>
 std::int64_t first_nan(const std::vector<std::uint8_t>& bytes, Bits magnitude, Bits infinity) {
@@ -128,7 +117,7 @@ void check_contents(const KernelPlan& plan, const Args& args, const OperandReade
     const auto element = static_cast<std::int64_t>(core::size_of(operand.dtype));
     contents.resize(static_cast<std::size_t>(operand.inner * element));
     for (int row = 0; row < rows; ++row) {
-      const std::int64_t slot = index_at(indices, dtype, row);
+      const std::int64_t slot = core::index_at(dtype, indices.data(), row);
       if (is_padding(plan.facts.padding, slot)) continue;
       const auto* base = static_cast<const std::uint8_t*>(args.operand[i]);
       reader.read(contents.data(), base + slot * args.stride[i] * element, contents.size());

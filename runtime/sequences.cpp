@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <string>
 
@@ -51,14 +50,9 @@ class Reader {
   std::int64_t number(int operand, core::DType dtype, std::int64_t at) const {
     const auto* from =
         static_cast<const std::uint8_t*>(args_.operand[operand]) + at * static_cast<std::int64_t>(core::size_of(dtype));
-    if (dtype == core::DType::kInt64) {
-      std::int64_t value = 0;
-      reader_.read(&value, from, sizeof(value));
-      return value;
-    }
-    std::int32_t value = 0;
-    reader_.read(&value, from, sizeof(value));
-    return value;
+    std::int64_t value = 0;
+    reader_.read(&value, from, core::size_of(dtype));
+    return core::index_at(dtype, &value, 0);
   }
 
   std::int64_t slot(int sequence, int step) const {
@@ -180,21 +174,10 @@ namespace {
 
 // `count` integers side by side.
 std::vector<std::int64_t> read_numbers(const OperandReader& reader, core::DType dtype, const void* from, int count) {
-  const std::size_t size = core::size_of(dtype), wanted = static_cast<std::size_t>(count);
-  std::vector<std::uint8_t> bytes(wanted * size);
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(count) * core::size_of(dtype));
   reader.read(bytes.data(), from, bytes.size());
   std::vector<std::int64_t> numbers;
-  for (std::size_t i = 0; i < wanted; ++i) {
-    std::int64_t wide = 0;
-    std::int32_t narrow = 0;
-    if (dtype == core::DType::kInt64) {
-      std::memcpy(&wide, bytes.data() + i * size, sizeof(wide));
-    } else {
-      std::memcpy(&narrow, bytes.data() + i * size, sizeof(narrow));
-      wide = narrow;
-    }
-    numbers.push_back(wide);
-  }
+  for (int i = 0; i < count; ++i) numbers.push_back(core::index_at(dtype, bytes.data(), i));
   return numbers;
 }
 

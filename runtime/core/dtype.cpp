@@ -1,6 +1,7 @@
 #include "core/dtype.h"
 
 #include <array>
+#include <cstring>
 #include <utility>
 
 namespace gdn::core {
@@ -31,6 +32,18 @@ std::optional<DType> parse_dtype(std::string_view name) {
     if (known == name) return value;
   }
   return std::nullopt;
+}
+
+std::int64_t index_at(DType dtype, const void* numbers, std::int64_t i) {
+  const auto* const from = static_cast<const std::byte*>(numbers) + i * static_cast<std::int64_t>(size_of(dtype));
+  if (dtype == DType::kInt64) {
+    std::int64_t value = 0;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  }
+  std::int32_t value = 0;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
 }
 
 }  // namespace gdn::core

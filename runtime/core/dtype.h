@@ -36,4 +36,7 @@ std::string_view to_string(DType dtype);
 // The inverse of to_string; nothing for an unknown name.
 std::optional<DType> parse_dtype(std::string_view name);
 
+// The number at place `i` of integers side by side, int32 or int64, aligned or not.
+std::int64_t index_at(DType dtype, const void* numbers, std::int64_t i);
+
 }  // namespace gdn::core

@@ -11,9 +11,7 @@ namespace {
 std::int64_t end_of_tokens(const KernelPlan& plan, const Args& args) {
   const int offsets = plan.facts.offsets_operand;
   if (offsets < 0) return args.rows;
-  const void* const values = args.operand[offsets];
-  if (plan.facts.offset_dtype == DType::kInt64) return static_cast<const std::int64_t*>(values)[args.sequences];
-  return static_cast<const std::int32_t*>(values)[args.sequences];
+  return index_at(plan.facts.offset_dtype, args.operand[offsets], args.sequences);
 }
 
 }  // namespace

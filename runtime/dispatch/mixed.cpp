@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <string>
 
@@ -44,6 +43,30 @@ View rows_of(const Operand& operand, const View& all, int first, int rows, bool 
   return part;
 }
 
+// The operands of one step of a run: what the run gives itself, else its rows of what all runs share.
+std::vector<View> views_of(const KernelPlan& plan, const MixedRun& run, std::size_t number,
+                           const std::vector<NamedView>& shared, int first, bool last) {
+  std::vector<View> views;
+  for (const Operand& operand : plan.operands) {
+    const bool workspace = operand.role == core::Role::kWorkspace;
+    const View* own = workspace ? find(run.own, plan.operation + ".workspace") : nullptr;
+    if (own == nullptr) own = find(run.own, operand.name);
+    if (own != nullptr) {
+      views.push_back(*own);
+    } else if (const View* all = find(shared, operand.name); all != nullptr) {
+      const bool by_row = operand.leading == Leading::kToken || operand.leading == Leading::kScaleGroup;
+      views.push_back(by_row ? rows_of(operand, *all, first, run.rows.rows, last) : *all);
+    } else if (operand.optional) {
+      views.emplace_back();
+    } else {
+      throw Error(Code::kBadArgument,
+                  fmt::format("{}: operand {}: no tensor of that name was given for run {} of the batch, nor for all",
+                              plan.symbol, operand.name, number));
+    }
+  }
+  return views;
+}
+
 struct Launch {
   const Kernel* kernel;
   Args args;
@@ -56,17 +79,10 @@ class SlotOwners {
     const int operand = plan.facts.slots_operand;
     if (operand < 0 || args.operand[operand] == nullptr) return;
     const Operand& slots = plan.operands[static_cast<std::size_t>(operand)];
-    const std::int64_t count = slots.leading == Leading::kSequence ? args.sequences : args.rows;
+    const std::int64_t count = slot_rows(plan, args);
     for (std::int64_t i = 0; i < count * slots.inner; ++i) {
       const std::int64_t at = i / slots.inner * args.stride[operand] + i % slots.inner;
-      std::int64_t slot = 0;
-      if (slots.dtype == core::DType::kInt64) {
-        std::memcpy(&slot, static_cast<const char*>(args.operand[operand]) + at * 8, 8);
-      } else {
-        std::int32_t narrow = 0;
-        std::memcpy(&narrow, static_cast<const char*>(args.operand[operand]) + at * 4, 4);
-        slot = narrow;
-      }
+      const std::int64_t slot = core::index_at(slots.dtype, args.operand[operand], at);
       if (is_padding(plan.facts.padding, slot)) continue;
       const auto [known, first] = owner_.emplace(slot, run);
       if (first || known->second == run) continue;
@@ -97,25 +113,7 @@ void launch_mixed(const std::vector<MixedRun>& runs, int slots, const std::vecto
     for (const Step& step : decision.steps) {
       const Kernel& kernel = *kernel_of(step.operation);
       const KernelPlan& plan = kernel.plan();
-      std::vector<View> views;
-      for (const Operand& operand : plan.operands) {
-        const bool workspace = operand.role == core::Role::kWorkspace;
-        const View* own = workspace ? find(run.own, step.operation + ".workspace") : nullptr;
-        if (own == nullptr) own = find(run.own, operand.name);
-        if (own != nullptr) {
-          views.push_back(*own);
-        } else if (const View* all = find(shared, operand.name); all != nullptr) {
-          const bool by_row = operand.leading == Leading::kToken || operand.leading == Leading::kScaleGroup;
-          views.push_back(by_row ? rows_of(operand, *all, first, run.rows.rows, last) : *all);
-        } else if (operand.optional) {
-          views.emplace_back();
-        } else {
-          throw Error(
-              Code::kBadArgument,
-              fmt::format("{}: operand {}: no tensor of that name was given for run {} of the batch, nor for all",
-                          plan.symbol, operand.name, number));
-        }
-      }
+      const std::vector<View> views = views_of(plan, run, number, shared, first, last);
       kernel.check_views(run.rows.rows, slots, views);
       kernel.check_memory(views);
       launches.push_back({&kernel, make_args(plan, run.rows.rows, slots, views)});
