@@ -261,19 +261,13 @@ class Machine {
   }
 
   float shuffle_xor(float value, int distance) {
-    std::vector<Thread>& threads = current_->block->threads;
     Wave& wave = current_->block->waves[static_cast<std::size_t>(current_->id / kWave)];
     const int lane = current_->id % kWave;
     const int turn = wave.turn;
     wave.value[turn][lane] = value;
     wave.distance[turn][lane] = distance;
     if (++wave.arrived == wave.lanes) {
-      wave.arrived = 0;
-      wave.turn = 1 - turn;
-      const std::size_t first = static_cast<std::size_t>(current_->id - lane);
-      for (std::size_t i = first; i < first + static_cast<std::size_t>(wave.lanes); ++i) {
-        if (threads[i].wait == Wait::kShuffle) wake(threads[i]);
-      }
+      release(wave);
     } else {
       current_->wait = Wait::kShuffle;
       next();
@@ -342,7 +336,6 @@ class Machine {
   // and each takes its own words out of it.
   template <class Work>
   void meet(int what, const unsigned* in, int words, Work&& work, unsigned* out = nullptr, int out_words = 0) {
-    std::vector<Thread>& threads = current_->block->threads;
     Wave& wave = current_->block->waves[static_cast<std::size_t>(current_->id / kWave)];
     const int lane = current_->id % kWave, turn = wave.turn;
     Exchange& lanes = wave.exchange[turn];
@@ -355,12 +348,7 @@ class Machine {
              wave.distance[turn][other]);
       }
       work(lanes);
-      wave.arrived = 0;
-      wave.turn = 1 - turn;
-      const std::size_t first = static_cast<std::size_t>(current_->id - lane);
-      for (std::size_t i = first; i < first + static_cast<std::size_t>(wave.lanes); ++i) {
-        if (threads[i].wait == Wait::kShuffle) wake(threads[i]);
-      }
+      release(wave);
     } else {
       current_->wait = Wait::kShuffle;
       next();
@@ -516,6 +504,17 @@ class Machine {
   void wake_all(Block& block, Wait wait) {
     for (Thread& thread : block.threads) {
       if (thread.wait == wait) wake(thread);
+    }
+  }
+
+  // All lanes of the running thread's wave have come: the others go on, and the next meeting has the other half of it.
+  void release(Wave& wave) {
+    wave.arrived = 0;
+    wave.turn = 1 - wave.turn;
+    std::vector<Thread>& threads = current_->block->threads;
+    const std::size_t first = static_cast<std::size_t>(current_->id - current_->id % kWave);
+    for (std::size_t i = first; i < first + static_cast<std::size_t>(wave.lanes); ++i) {
+      if (threads[i].wait == Wait::kShuffle) wake(threads[i]);
     }
   }
 
