@@ -1,15 +1,17 @@
 // prefill, the whole layer over sequences, held against itself and against decode: however a sequence is cut, the same
 // comes out; and as many tile instructions as its chunks need.
-#include <cmath>
-#include <cstring>
 #include <memory>
 
 #include "harness.h"
 #include "oracle/convert.h"
 #include "support/amx_emulator.h"
 #include "support/catch.h"
+#include "support/rows.h"
 
 using namespace gdn;
+using test::copy_row;
+using test::error_of;
+using test::row_of;
 
 namespace {
 
@@ -35,28 +37,6 @@ oracle::Problem sequences_of(const spec::Spec& spec, std::vector<int> lengths) {
   options.lengths = std::move(lengths);
   options.slots = 4;
   return oracle::make_problem(spec, "prefill", options);
-}
-
-std::vector<double> row_of(const oracle::Buffer& buffer, std::int64_t row) {
-  std::vector<double> values;
-  for (std::int64_t i = 0; i < buffer.inner; ++i) {
-    const auto at = static_cast<std::size_t>(i) * core::size_of(buffer.dtype);
-    values.push_back(oracle::load(buffer.dtype, buffer.row(row) + at));
-  }
-  return values;
-}
-
-double error_of(const std::vector<double>& got, const std::vector<double>& want) {
-  double squares = 0, reference = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    squares += (got[i] - want[i]) * (got[i] - want[i]);
-    reference += want[i] * want[i];
-  }
-  return std::sqrt(squares / reference);
-}
-
-void copy_row(const oracle::Buffer& from, std::int64_t from_row, oracle::Buffer& to, std::int64_t to_row) {
-  std::memcpy(to.row(to_row), from.row(from_row), static_cast<std::size_t>(from.inner) * core::size_of(from.dtype));
 }
 
 // Every pool's row of one sequence, and every input's row of one token.

@@ -10,11 +10,15 @@
 #include "layout/resolve.h"
 #include "oracle/parts.h"
 #include "support/catch.h"
+#include "support/rows.h"
 #include "support/specs.h"
 #include "support/thrown.h"
 #include "verify/verify.h"
 
 using namespace gdn;
+using test::copy_row;
+using test::error_of;
+using test::row_of;
 
 namespace {
 
@@ -35,27 +39,6 @@ struct Kernel {
   std::unique_ptr<verify::Executor> executor;
   std::unique_ptr<verify::Loaded> loaded;
 };
-
-std::vector<double> row_of(const oracle::Buffer& buffer, std::int64_t row) {
-  std::vector<double> values;
-  for (std::int64_t i = 0; i < buffer.inner; ++i) {
-    values.push_back(oracle::load(buffer.dtype, buffer.row(row) + static_cast<std::size_t>(i) * size_of(buffer.dtype)));
-  }
-  return values;
-}
-
-double error_of(const std::vector<double>& got, const std::vector<double>& want) {
-  double squares = 0, reference = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    squares += (got[i] - want[i]) * (got[i] - want[i]);
-    reference += want[i] * want[i];
-  }
-  return std::sqrt(squares / reference);
-}
-
-void copy_row(const oracle::Buffer& from, std::int64_t from_row, oracle::Buffer& to, std::int64_t to_row) {
-  std::memcpy(to.row(to_row), from.row(from_row), static_cast<std::size_t>(from.inner) * size_of(from.dtype));
-}
 
 oracle::Options with_lengths(std::vector<int> lengths) {
   oracle::Options options;

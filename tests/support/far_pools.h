@@ -11,7 +11,13 @@
 #include <stdexcept>
 #include <vector>
 
+#include "layout/resolve.h"
+#include "oracle/compare.h"
 #include "oracle/problem.h"
+#include "oracle/reference.h"
+#include "plan/operation.h"
+#include "support/catch.h"
+#include "support/specs.h"
 #include "verify/executor.h"
 
 namespace gdn::test {
@@ -77,6 +83,32 @@ inline std::int64_t farthest(const oracle::Problem& problem) {
     if (!problem.padding(row)) slot = std::max(slot, problem.row_slot(row));
   }
   return slot * kFar;
+}
+
+// Holds every operation of a fuzz spec that follows a slot against the oracle, its pools spread over such memory.
+// Returns how many there were.
+inline int check_far(verify::Executor& executor, const spec::Spec& spec, std::int64_t extra_stride) {
+  int kernels = 0;
+  const layout::Layout layout = layout::resolve(spec);
+  for (const std::string_view operation : plan::operations_on(layout, executor.target())) {
+    const plan::Planned planned = plan::make(layout, operation, executor.target());
+    if (planned.kernel.facts.slots_operand < 0) continue;
+    oracle::Options options;
+    options.rows = 6;
+    options.slots = 6 * (planned.kernel.facts.tokens + 1) + 4;
+    options.extra_stride = extra_stride;
+    oracle::Problem problem = oracle::make_problem(spec, operation, options);
+    const oracle::Expectation expectation = oracle::expect(problem);
+    const auto kernel = executor.load(planned);
+    INFO(*spec.name << " " << operation);
+    CHECK(run_far(*kernel, planned.kernel, problem, layout) > 0);
+    CHECK(farthest(problem) > std::int64_t{1} << 32);
+    const auto deviations = oracle::compare(expectation, problem);
+    INFO(oracle::describe(deviations));
+    CHECK(oracle::all_good(deviations));
+    ++kernels;
+  }
+  return kernels;
 }
 
 }  // namespace gdn::test
