@@ -18,44 +18,12 @@ The JSON is what results.py makes a table of. Exit status: 0 measured; 1 the two
 package.
 """
 
-import argparse
-import datetime
-import json
-import pathlib
-import re
-import statistics
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BYTES = {"fp32": 4, "int32": 4, "int64": 8, "bf16": 2, "fp16": 2, "uint8": 1, "e4m3fn": 1, "e4m3fnuz": 1}
+from side_by_side import (BYTES, TARGET, Shape, copy_gb_per_s, difference, figures, floor_bytes, imported, name_of,
+                          numbers, opened, parsed, parser_of, replay_us, rounded, run, view_of)
+
 L2_BYTES = 256 << 20  # more than any GPU's cache, several times an H200's
-REPLAYS = 20
-TARGET = "sm_90a"
-
-
-class CannotJudge(Exception):
-    """Something that the comparison needs is not here."""
-
-
-def floor_bytes(operands, rows, width, window):
-    """Bytes that a decode step moves: each operand once, pools read and written, of a window the inputs that count."""
-    total = 0
-    for operand in operands:
-        elements = operand.inner
-        if operand.name.startswith("conv_state"):
-            elements = elements // window * 2 * (width - 1)
-        elif operand.role == "pool":
-            elements *= 2
-        total += BYTES[operand.dtype] * elements * (rows if operand.leading else 1)
-    return total
-
-
-def sequence_bytes(operands, tokens, sequences, width, window):
-    """Bytes that a launch over whole sequences moves: rows by token; pools, slots and flags by sequence. No workspace."""
-    named = [operand for operand in operands if operand.role not in ("workspace", "snapshots")]
-    by_token = [operand for operand in named if operand.leading in (None, "row")]
-    by_sequence = [operand for operand in named if operand.leading not in (None, "row")]
-    return floor_bytes(by_token, tokens, width, window) + floor_bytes(by_sequence, sequences, width, window)
 
 
 def layers_for(slot_bytes, rows):
@@ -65,12 +33,8 @@ def layers_for(slot_bytes, rows):
 
 def row_of(spec, batch, state_dtype, size, copy, ours, peer, norm):
     """One line of the JSON: our figures as `gdn-gen bench` has them, and the peer's."""
-    def rounded(value):
-        return float(f"{value:.4g}")
-    floor = size / copy / 1e3
     row = {"spec": spec, "operation": "decode", "target": TARGET, "on": "cuda", "edges": "plain", "batch": batch, "state_dtype": state_dtype,
-           "time_us": rounded(ours), "bytes": size, "gb_per_s": rounded(size / ours / 1e3), "floor_us": rounded(floor),
-           "ratio": rounded(ours / floor), "peer_us": rounded(peer), "peer_ratio": rounded(peer / floor), "peer_over_ours": rounded(peer / ours)}
+           **figures(size, copy, ours, peer)}
     if norm is not None:
         row["peer_norm_us"] = rounded(norm)
     return row
@@ -120,22 +84,6 @@ class Aiter:
 PEERS = {"aiter": Aiter}
 
 
-class Shape:
-    """Sizes of a decode step, from the text of its kernel's plan."""
-
-    def __init__(self, plan, rows):
-        def number(pattern):
-            return re.search(pattern, plan).groups()
-        self.key_heads, self.value_heads = map(int, number(r" heads=(\d+)/(\d+) "))
-        self.key_dim, self.value_dim = map(int, number(r" dims=(\d+)/(\d+) "))
-        self.width, self.window = int(number(r" conv\(width=(\d+) ")[0]), int(number(r" window=(\d+)\)")[0])
-        self.eps = float(number(r" norm\(eps=([-+.e\d]+) ")[0])
-        self.channels = 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
-        self.layout = "interleaved" if re.search(r"operand: qkvz\n(?:    .*\n)*?    layout: \S+ \w+ \[token@launch, key_head", plan) else "flat"
-        self.rows, self.slots = rows, 2 * rows + 1
-        self.offsets = None  # of the sequences in the batch, on the device
-
-
 class Layer:
     """Tensors of one layer, with pools of its own and random slots, none of them slot 0."""
 
@@ -166,8 +114,7 @@ def prepare(kernel, gdn_gen, spec, layer, shape, torch):
         tensor = getattr(layer, operand.name)
         if operand.role == "parameter":
             tensor = tensor.to(getattr(torch, {"bf16": "bfloat16", "fp32": "float32"}[operand.dtype]))
-        sizes = (-1,) if operand.leading is None or operand.role == "slots" else (tensor.shape[0], operand.inner)
-        views.append(gdn_gen.View(tensor.view(*sizes), gdn_gen.layout_of_spec(str(spec), "decode", operand.name)))
+        views.append(view_of(gdn_gen, spec, "decode", operand, tensor))
     return kernel.prepare(shape.rows, shape.slots, views)
 
 
@@ -181,35 +128,7 @@ def agree(peer, kernel, gdn_gen, spec, shape, state_dtype, torch):
     out = o * torch.rsqrt((o * o).mean(-1, keepdim=True) + shape.eps) * theirs.norm_weight * torch.nn.functional.silu(z)
     pairs = {"out": (mine.out.float(), out), "state": (mine.state.float(), theirs.state.float()),
              "conv_state": (mine.conv_state.float(), theirs.conv_state.float())}
-    return {name: float((a - b).norm() / b.norm()) for name, (a, b) in pairs.items()}
-
-
-def replay_us(launches, torch):
-    """Median microseconds of one of the launches, as a graph of all of them."""
-    for launch in launches[:2]:
-        launch()  # Triton compiles here, not in the capture
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for launch in launches:
-            launch()
-    times = []
-    for i in range(REPLAYS + 2):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        if i >= 2:
-            times.append(start.elapsed_time(end) * 1e3 / len(launches))
-    return statistics.median(times)
-
-
-def copy_gb_per_s(torch):
-    """Bytes read and written by a copy of 2 GiB."""
-    source = torch.empty(1 << 30, device="cuda", dtype=torch.uint8)
-    target = torch.empty_like(source)
-    return 2 * source.numel() / replay_us([lambda: target.copy_(source)] * 3, torch) / 1e3
+    return {name: difference(a, b) for name, (a, b) in pairs.items()}
 
 
 def measure(peer, gdn_gen, specs, batches, torch):
@@ -217,7 +136,7 @@ def measure(peer, gdn_gen, specs, batches, torch):
     rows = []
     print(HEADING)
     for spec in specs:
-        kernels = gdn_gen.open_spec(str(spec), targets=TARGET)
+        kernels = gdn_gen.open_spec(spec, targets=TARGET)
         kernel, plan = kernels.open("decode", "cuda:0"), kernels.plan("decode", TARGET)
         operands = kernel.operands()
         dtype = next(operand.dtype for operand in operands if operand.name == "state")
@@ -229,7 +148,7 @@ def measure(peer, gdn_gen, specs, batches, torch):
             # bf16 between the peer's launches, and each side's own order of sums.
             wrong = {name: value for name, value in differences.items() if not value < 2e-2}
             if wrong:
-                print(f"peers: error: {spec.stem}, batch {batch}: the two sides disagree: {wrong}", file=sys.stderr)
+                print(f"peers: error: {name_of(spec)}, batch {batch}: the two sides disagree: {wrong}", file=sys.stderr)
                 return copy, rows, False
             slot = shape.value_heads * shape.value_dim * shape.key_dim * BYTES[dtype]
             layers = [Layer(shape, state_dtype, torch, seed) for seed in range(layers_for(slot, batch))]
@@ -244,57 +163,22 @@ def measure(peer, gdn_gen, specs, batches, torch):
                 except Exception as error:  # pylint: disable=broad-except
                     print(f"peers: the peer's norm does not run here: {error}".splitlines()[0], file=sys.stderr)
                     peer.norm_kernel = None
-            rows.append(row_of(spec.stem, batch, dtype, floor_bytes(operands, batch, shape.width, shape.window), copy, ours, theirs, norm))
+            rows.append(row_of(name_of(spec), batch, dtype, floor_bytes(operands, batch, shape.width, shape.window), copy, ours, theirs, norm))
             print(line_of(rows[-1]), flush=True)
             del layers, prepared
     return copy, rows, True
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description="Time a peer's decode kernels and ours side by side.")
-    parser.add_argument("--peer", required=True, help=f"NAME=FOLDER, NAME one of {', '.join(PEERS)}")
-    parser.add_argument("--spec", action="append", type=pathlib.Path, help="a spec file; repeat it for more than one")
+    parser = parser_of("Time a peer's decode kernels and ours side by side.", PEERS)
     parser.add_argument("--batch", default="1,4,16,64,256", help="batch sizes")
-    parser.add_argument("--commit", default="not given", help="the commit of this project that is measured, for the JSON file")
-    parser.add_argument("--peer-commit", default="not given", help="the commit of the peer's copy")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
-    options = parser.parse_args(arguments)
-    name, _, folder = options.peer.partition("=")
-    if name not in PEERS or not folder:
-        parser.error(f"--peer is NAME=FOLDER, NAME one of {', '.join(PEERS)}, not '{options.peer}'")
-    try:
-        batches = [int(batch) for batch in options.batch.split(",")]
-        if min(batches) < 1:
-            raise ValueError
-    except ValueError:
-        parser.error(f"--batch takes numbers from 1, not '{options.batch}'")
-    specs = options.spec or [ROOT / "specs" / "qwen3_next_80b.yaml", ROOT / "specs" / "qwen3_5_35b_a3b.yaml"]
-    try:
-        for needed in [pathlib.Path(folder), *specs]:
-            if not needed.exists():
-                raise CannotJudge(f"{needed} is not here")
-        try:
-            import torch
-        except ImportError as error:
-            raise CannotJudge(f"no torch: {error}") from error
-        if not torch.cuda.is_available():
-            raise CannotJudge("no CUDA GPU on this machine, or no NVIDIA driver")
-        sys.path.insert(0, str(ROOT / "runtime" / "python"))
-        import gdn_gen
-        try:
-            peer = PEERS[name](pathlib.Path(folder))
-        except ImportError as error:
-            raise CannotJudge(f"{folder} is no copy of {name} that can be imported: {error}") from error
-    except CannotJudge as error:
-        print(f"peers: error: {error}", file=sys.stderr)
-        return 4
-    copy, rows, good = measure(peer, gdn_gen, specs, batches, torch)
-    if options.json is not None and rows:
-        document = {"format": 2, "commit": options.commit, "command": " ".join(["tests/bench/peers.py", *arguments]),
-                    "device": torch.cuda.get_device_name(), "date": datetime.date.today().isoformat(), "gb_per_s": float(f"{copy:.4g}"),
-                    "peer": name, "peer_commit": options.peer_commit, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if good else 1
+    options = parsed(parser, arguments, PEERS, ("qwen3_next_80b", "qwen3_5_35b_a3b"))
+    batches = numbers(parser, "--batch", options.batch)
+
+    def measured():
+        torch, gdn_gen = opened(options, gpu=True)
+        return torch.cuda.get_device_name(), *measure(imported(PEERS[options.name], options), gdn_gen, options.spec, batches, torch)
+    return run("peers", arguments, options, measured)
 
 
 if __name__ == "__main__":

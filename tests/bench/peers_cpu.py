@@ -20,9 +20,6 @@ The JSON is what results.py makes a table of. Exit status: 0 measured; 1 the two
 a processor that can't run one of the two.
 """
 
-import argparse
-import datetime
-import json
 import os
 import pathlib
 import re
@@ -30,7 +27,8 @@ import statistics
 import sys
 import time
 
-from peers import ROOT, CannotJudge, Shape, floor_bytes, sequence_bytes
+from side_by_side import (CannotJudge, Shape, difference, figures, floor_bytes, name_of, numbers, opened, parsed,
+                          parser_of, run, sequence_bytes, view_of)
 
 POOL_BYTES = 1 << 30  # of states: more than any cache
 TURNS = 7
@@ -138,9 +136,7 @@ def views_of(kernel, gdn_gen, spec, operation, layer, torch):
             continue
         if operand.role == "parameter":
             tensor = tensor.to(getattr(torch, {"bf16": "bfloat16", "fp32": "float32"}[operand.dtype]))
-        flat = operand.leading is None or tensor.dim() == 1
-        views.append(gdn_gen.View(tensor.view(-1) if flat else tensor.view(tensor.shape[0], operand.inner),
-                                  gdn_gen.layout_of_spec(str(spec), operation, operand.name)))
+        views.append(view_of(gdn_gen, spec, operation, operand, tensor))
     return views
 
 
@@ -148,10 +144,6 @@ def gated_norm(o, layer, shape, torch):
     o = o.float()
     z = layer.z.float().view(o.shape)
     return o * torch.rsqrt((o * o).mean(-1, keepdim=True) + shape.eps) * layer.norm_weight * torch.nn.functional.silu(z)
-
-
-def difference(ours, theirs):
-    return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
 
 
 class Side:
@@ -170,7 +162,7 @@ class Side:
 class Comparison:
     def __init__(self, peer, gdn_gen, spec, operation, torch, threads):
         self.peer, self.gdn_gen, self.spec, self.operation, self.torch = peer, gdn_gen, spec, operation, torch
-        self.kernels = gdn_gen.open_spec(str(spec), threads=threads)
+        self.kernels = gdn_gen.open_spec(spec, threads=threads)
         try:
             self.kernel = self.kernels.open(operation, "cpu")
         except gdn_gen.Error as error:
@@ -278,16 +270,11 @@ def processor():
 
 
 def row_of(comparison, spec, batch, lengths, copy, ours, peer, size):
-    def rounded(value):
-        return float(f"{value:.4g}")
-    floor = size / copy / 1e3
     work = {"lengths": lengths} if lengths else {"edges": "plain", "batch": batch, "state_dtype": comparison.state_dtype}
-    return {"spec": spec, "operation": comparison.operation, "target": comparison.kernel.target, "on": "cpu", **work, "time_us": rounded(ours), "bytes": size, "gb_per_s": rounded(size / ours / 1e3),
-            "floor_us": rounded(floor), "ratio": rounded(ours / floor), "peer_us": rounded(peer), "peer_ratio": rounded(peer / floor),
-            "peer_over_ours": rounded(peer / ours)}
+    return {"spec": spec, "operation": comparison.operation, "target": comparison.kernel.target, "on": "cpu", **work, **figures(size, copy, ours, peer)}
 
 
-def run(peer, gdn_gen, options, torch):
+def measure(peer, gdn_gen, options, torch):
     copy, rows, good = copy_gb_per_s(torch), [], True
     print(f"{'spec':<18} {'operation':<10} {'state':>5} {'size':>8} {'peer us':>10} {'ours us':>10} {'floor us':>10} {'peer/us':>8}")
     for spec in options.spec:
@@ -303,38 +290,20 @@ def run(peer, gdn_gen, options, torch):
                     print(f"peers_cpu: error: {spec}, {operation} of {tokens}: the two sides disagree: {wrong}", file=sys.stderr)
                     good = False
                     continue
-                row = row_of(comparison, pathlib.Path(str(spec)).name.replace(".yaml", ""), tokens, str(tokens) if lengths else "", copy, *measured)
+                row = row_of(comparison, name_of(spec), tokens, str(tokens) if lengths else "", copy, *measured)
                 rows.append(row)
                 print(f"{row['spec']:<18} {operation:<10} {comparison.state_dtype:>5} {tokens:>8} {row['peer_us']:>10.1f} {row['time_us']:>10.1f} "
                       f"{row['floor_us']:>10.1f} {row['peer_over_ours']:>8.2f}", flush=True)
     return copy, rows, good
 
 
-def numbers(parser, name, text):
-    try:
-        values = [int(value) for value in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        parser.error(f"{name} takes numbers from 1, not '{text}'")
-    return values
-
-
 def main(arguments):
-    parser = argparse.ArgumentParser(description="Time vLLM's CPU kernels and ours side by side.")
-    parser.add_argument("--peer", required=True, help=f"NAME=FOLDER, NAME one of {', '.join(PEERS)}")
-    parser.add_argument("--spec", action="append", help="a spec file, overlays behind a '+'; repeat it for more than one")
+    parser = parser_of("Time vLLM's CPU kernels and ours side by side.", PEERS)
     parser.add_argument("--operation", default="decode,prefill", help="decode, prefill, or both")
     parser.add_argument("--batch", default="1,4,16,64,256", help="batch sizes of decode")
     parser.add_argument("--lengths", default="512,2048,8192", help="tokens of prefill's one sequence")
     parser.add_argument("--threads", type=int, default=0, help="of both sides; default: as many as the process may use")
-    parser.add_argument("--commit", default="not given", help="the commit of this project that is measured, for the JSON file")
-    parser.add_argument("--peer-commit", default="not given", help="the peer's version or commit")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
-    options = parser.parse_args(arguments)
-    name, _, folder = options.peer.partition("=")
-    if name not in PEERS or not folder:
-        parser.error(f"--peer is NAME=FOLDER, NAME one of {', '.join(PEERS)}, not '{options.peer}'")
+    options = parsed(parser, arguments, PEERS, ("qwen3_next_80b", "qwen3_5_35b_a3b"))
     options.batch = numbers(parser, "--batch", options.batch)
     options.lengths = numbers(parser, "--lengths", options.lengths)
     options.operation = options.operation.split(",")
@@ -342,28 +311,12 @@ def main(arguments):
         parser.error(f"--operation takes {' and '.join(OPERATIONS)}, not '{','.join(options.operation)}'")
     if options.threads < 0:
         parser.error(f"--threads takes a number from 1, or 0 for all, not '{options.threads}'")
-    options.spec = options.spec or [str(ROOT / "specs" / "qwen3_next_80b.yaml"), str(ROOT / "specs" / "qwen3_5_35b_a3b.yaml")]
-    try:
-        for needed in [folder, *(spec.partition("+")[0] for spec in options.spec)]:
-            if not pathlib.Path(needed).exists():
-                raise CannotJudge(f"{needed} is not here")
-        try:
-            import torch
-        except ImportError as error:
-            raise CannotJudge(f"no torch: {error}") from error
+
+    def measured():
+        torch, gdn_gen = opened(options, gpu=False)
         torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-        sys.path.insert(0, str(ROOT / "runtime" / "python"))
-        import gdn_gen
-        copy, rows, good = run(PEERS[name](pathlib.Path(folder), torch), gdn_gen, options, torch)
-    except CannotJudge as error:
-        print(f"peers_cpu: error: {error}", file=sys.stderr)
-        return 4
-    if options.json is not None and rows:
-        document = {"format": 2, "commit": options.commit, "command": " ".join(["tests/bench/peers_cpu.py", *arguments]), "device": processor(),
-                    "date": datetime.date.today().isoformat(), "gb_per_s": float(f"{copy:.4g}"), "peer": name, "peer_commit": options.peer_commit,
-                    "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if good else 1
+        return processor(), *measure(PEERS[options.name](pathlib.Path(options.folder), torch), gdn_gen, options, torch)
+    return run("peers_cpu", arguments, options, measured)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,13 @@ The JSON is what results.py makes a table of. Exit status: 0 measured; 1 the two
 package.
 """
 
-import argparse
-import datetime
-import json
-import pathlib
 import re
 import statistics
 import sys
 
-from peers import ROOT, CannotJudge, Shape, copy_gb_per_s, replay_us, sequence_bytes
+from side_by_side import (TARGET, Shape, copy_gb_per_s, difference, figures, imported, name_of, opened, parsed,
+                          parser_of, replay_us, run, sequence_bytes, view_of)
 
-TARGET = "sm_90a"
 LAUNCHES = 3
 
 
@@ -104,9 +100,7 @@ def prepare(kernels, kernel, gdn_gen, spec, layer, shape, lengths, torch):
         if operand.dtype in dtypes and tensor.dtype != dtypes[operand.dtype]:
             tensor = tensor.to(dtypes[operand.dtype])
             setattr(layer, name, tensor)  # ours alone reads it as such, and it has to live
-        flat = operand.leading is None or tensor.dim() == 1
-        views.append(gdn_gen.View(tensor.view(-1) if flat else tensor.view(tensor.shape[0], operand.inner),
-                                  gdn_gen.layout_of_spec(str(spec), "chunk_delta", operand.name)))
+        views.append(view_of(gdn_gen, spec, "chunk_delta", operand, tensor))
     return kernel.prepare(sequences * tokens, sequences + 1, views)
 
 
@@ -129,27 +123,19 @@ def time_us(launch, torch):
         return statistics.median(times), False
 
 
-def difference(ours, theirs):
-    return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-
-
 def row_of(spec, lengths, size, copy, ours, peer):
-    def rounded(value):
-        return float(f"{value:.4g}")
-    floor = size / copy / 1e3
     sequences, tokens = lengths
     return {"spec": spec, "operation": "chunk_delta", "target": TARGET, "on": "cuda", "lengths": str(tokens) + (f"x{sequences}" if sequences > 1 else ""),
-            "time_us": rounded(ours), "bytes": size, "gb_per_s": rounded(size / ours / 1e3), "floor_us": rounded(floor), "ratio": rounded(ours / floor),
-            "peer_us": rounded(peer), "peer_ratio": rounded(peer / floor), "peer_over_ours": rounded(peer / ours)}
+            **figures(size, copy, ours, peer)}
 
 
 def measure(peer, gdn_gen, options, torch):
     copy, rows, good = copy_gb_per_s(torch), [], True
     print(f"{'spec':<18} {'lengths':>10} {'peer us':>10} {'ours us':>10} {'floor us':>9} {'ours/fl':>8} {'peer/us':>8}")
     for spec in options.spec:
-        kernels = gdn_gen.open_spec(str(spec), targets=TARGET)
+        kernels = gdn_gen.open_spec(spec, targets=TARGET)
         kernel, plan = kernels.open("chunk_delta", "cuda:0"), kernels.plan("chunk_delta", TARGET)
-        name = pathlib.Path(str(spec)).name.replace(".yaml", "")
+        name = name_of(spec)
         for lengths in options.lengths:
             shape = Shape(plan, lengths[0] * lengths[1])
             layer = Layer(shape, lengths, " rule=kda " in plan, torch)
@@ -164,7 +150,7 @@ def measure(peer, gdn_gen, options, torch):
                 good = False
                 continue
             ours, _ = time_us(lambda one=launch, count=tokens: one.launch(count, torch.cuda.current_stream().cuda_stream), torch)
-            theirs, captured = time_us(lambda: peer.step(layer, shape, lengths), torch)
+            theirs, captured = time_us(lambda one=layer: peer.step(one, shape, lengths), torch)
             row = row_of(name, lengths, sequence_bytes(kernel.operands(), tokens, lengths[0], shape.width, shape.window), copy, ours, theirs)
             rows.append(row)
             print(f"{name:<18} {row['lengths']:>10} {row['peer_us']:>10.1f} {row['time_us']:>10.1f} {row['floor_us']:>9.1f} {row['ratio']:>8.2f} "
@@ -174,48 +160,18 @@ def measure(peer, gdn_gen, options, torch):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description="Time FLA's chunked kernels and ours over whole sequences side by side.")
-    parser.add_argument("--peer", required=True, help=f"NAME=FOLDER, NAME one of {', '.join(PEERS)}")
-    parser.add_argument("--spec", action="append", help="a spec file, overlays behind a '+'; repeat it for more than one")
+    parser = parser_of("Time FLA's chunked kernels and ours over whole sequences side by side.", PEERS)
     parser.add_argument("--lengths", default="32768,8192,8192x4,1024x8", help="TOKENS or TOKENSxSEQUENCES of a launch")
-    parser.add_argument("--commit", default="not given", help="the commit of this project that is measured, for the JSON file")
-    parser.add_argument("--peer-commit", default="not given", help="the peer's version or commit")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
-    options = parser.parse_args(arguments)
-    name, _, folder = options.peer.partition("=")
-    if name not in PEERS or not folder:
-        parser.error(f"--peer is NAME=FOLDER, NAME one of {', '.join(PEERS)}, not '{options.peer}'")
+    options = parsed(parser, arguments, PEERS, ("qwen3_next_80b", "kimi_linear_48b"))
     try:
         options.lengths = [parse_lengths(text) for text in options.lengths.split(",")]
     except ValueError as error:
         parser.error(f"--lengths takes TOKENS or TOKENSxSEQUENCES, such as 8192x4, not '{error}'")
-    options.spec = options.spec or [str(ROOT / "specs" / "qwen3_next_80b.yaml"), str(ROOT / "specs" / "kimi_linear_48b.yaml")]
-    try:
-        for needed in [folder, *(spec.partition("+")[0] for spec in options.spec)]:
-            if not pathlib.Path(needed).exists():
-                raise CannotJudge(f"{needed} is not here")
-        try:
-            import torch
-        except ImportError as error:
-            raise CannotJudge(f"no torch: {error}") from error
-        if not torch.cuda.is_available():
-            raise CannotJudge("no CUDA GPU on this machine, or no NVIDIA driver")
-        sys.path.insert(0, str(ROOT / "runtime" / "python"))
-        import gdn_gen
-        try:
-            peer = PEERS[name](pathlib.Path(folder))
-        except ImportError as error:
-            raise CannotJudge(f"{folder} is no copy of {name} that can be imported: {error}") from error
-    except CannotJudge as error:
-        print(f"peers_prefill: error: {error}", file=sys.stderr)
-        return 4
-    copy, rows, good = measure(peer, gdn_gen, options, torch)
-    if options.json is not None and rows:
-        document = {"format": 2, "commit": options.commit, "command": " ".join(["tests/bench/peers_prefill.py", *arguments]),
-                    "device": torch.cuda.get_device_name(), "date": datetime.date.today().isoformat(), "gb_per_s": float(f"{copy:.4g}"),
-                    "peer": name, "peer_commit": options.peer_commit, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if good else 1
+
+    def measured():
+        torch, gdn_gen = opened(options, gpu=True)
+        return torch.cuda.get_device_name(), *measure(imported(PEERS[options.name], options), gdn_gen, options, torch)
+    return run("peers_prefill", arguments, options, measured)
 
 
 if __name__ == "__main__":

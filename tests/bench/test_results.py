@@ -13,6 +13,7 @@ import peers
 import peers_cpu
 import peers_prefill
 import results
+import side_by_side
 
 GOOD = {
     "format": 2, "commit": "0123abc", "command": "gdn-gen bench qwen3_next_80b --on cuda", "device": "Some GPU",
@@ -189,6 +190,9 @@ class Peers(unittest.TestCase):
         # Of a window of 5 the 3 inputs that count, read and written; the state read and written.
         self.assertEqual(peers.floor_bytes(operands, 7, 4, 5), 7 * (2 * 12288 + 2 * 6 * 8192 + 2 * 4 * 524288 + 4) + 2 * 32768)
 
+    def test_names_of_specs_with_overlays(self):
+        self.assertEqual(side_by_side.name_of("specs/qwen3_next_80b.yaml+vllm_sd+tests/bench/layouts/vk_bf16.yaml"), "qwen3_next_80b+vllm_sd+vk_bf16")
+
     def test_states_leave_the_cache_between_visits(self):
         for slot, rows in [(2 << 20, 1), (2 << 20, 64), (1 << 20, 16), (4 << 20, 256)]:
             layers = peers.layers_for(slot, rows)
@@ -205,7 +209,7 @@ class Peers(unittest.TestCase):
         Operand = collections.namedtuple("Operand", "name role dtype leading inner")
         operands = [Operand("q", "input", "bf16", "row", 2048), Operand("state", "pool", "fp32", "slot", 524288), Operand("slots", "slots", "int32", "slot", 1),
                     Operand("cu_seqlens", "offsets", "int32", "sequence", 1), Operand("workspace", "workspace", "fp32", None, 1)]
-        self.assertEqual(peers.sequence_bytes(operands, 8192, 4, 4, 3), 2 * 2048 * 8192 + 4 * (2 * 4 * 524288 + 4 + 4))
+        self.assertEqual(side_by_side.sequence_bytes(operands, 8192, 4, 4, 3), 2 * 2048 * 8192 + 4 * (2 * 4 * 524288 + 4 + 4))
         self.assertEqual([peers_prefill.parse_lengths(text) for text in ("8192", "1024x8")], [(1, 8192), (8, 1024)])
 
     def test_what_is_missing_is_named_over_whole_sequences(self):
