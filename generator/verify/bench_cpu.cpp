@@ -104,9 +104,7 @@ CpuTimes cpu_launch_times(const spec::Spec& spec, const layout::Layout& layout, 
     const oracle::Buffer& small = tile.problem.buffers()[i];
     const bool leading = small.leading != oracle::Leading::kNone;
     const bool of_offsets = static_cast<int>(i) == tile.problem.operands().offsets();
-    const std::int64_t count = small.leading == oracle::Leading::kSlot    ? pool_slots
-                               : small.leading == oracle::Leading::kToken ? std::int64_t{batch} * tokens
-                                                                          : batch + (of_offsets ? 1 : 0);
+    const std::int64_t count = rows_in_launch(tile.problem, i, batch, tokens, pool_slots);
     const std::size_t row = static_cast<std::size_t>(small.stride) * core::size_of(small.dtype);
     const std::size_t size = leading ? row * static_cast<std::size_t>(count) : small.size_bytes();
     memory.push_back(std::make_unique<Pages>(size));

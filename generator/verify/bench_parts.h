@@ -49,6 +49,21 @@ struct Tile {
   oracle::Problem problem;
 };
 
+// How many rows of an operand a launch of so many rows, of so many tokens each, has.
+inline std::int64_t rows_in_launch(const oracle::Problem& problem, std::size_t operand, int batch, int tokens,
+                                   int pool_slots) {
+  switch (problem.buffers()[operand].leading) {
+    case oracle::Leading::kNone:
+      return 1;
+    case oracle::Leading::kSlot:
+      return pool_slots;
+    case oracle::Leading::kToken:
+      return std::int64_t{batch} * tokens;
+    default:
+      return batch + (static_cast<int>(operand) == problem.operands().offsets() ? 1 : 0);
+  }
+}
+
 // Distinct slots in random order, as a pool looks after a while of serving.
 template <class Int>
 std::vector<std::byte> slot_bytes(const std::vector<std::int64_t>& slots) {

@@ -82,10 +82,7 @@ class CudaBench {
         const oracle::Buffer& small = tile.problem.buffers()[i];
         const bool leading = small.leading != oracle::Leading::kNone;
         const bool of_offsets = static_cast<int>(i) == tile.problem.operands().offsets();
-        const std::int64_t count = small.leading == oracle::Leading::kSlot    ? pool_slots
-                                   : small.leading == oracle::Leading::kToken ? std::int64_t{batch} * tokens
-                                   : leading                                  ? batch + (of_offsets ? 1 : 0)
-                                                                              : 1;
+        const std::int64_t count = rows_in_launch(tile.problem, i, batch, tokens, pool_slots);
         const std::size_t row = static_cast<std::size_t>(small.stride) * core::size_of(small.dtype);
         if (shared[i] != nullptr) {
           here.push_back(resized(views[i], shared[i], count));
