@@ -14,6 +14,14 @@ namespace {
 
 constexpr const char* kTargets[] = {"avx512bf16", "amx", "avx2"};
 
+// Sequences of these lengths.
+oracle::Options of_lengths(std::vector<int> lengths) {
+  oracle::Options options;
+  options.rows = static_cast<int>(lengths.size());
+  options.lengths = std::move(lengths);
+  return options;
+}
+
 // Launches of a problem, each from the states that the one before left.
 void check(const std::string& file, const std::string& operation, const char* target, const oracle::Options& options,
            int steps) {
@@ -62,10 +70,9 @@ TEST_CASE("every spec's operations over sequences agree with the oracle, the nex
     const bool fuzz = file.find("/fuzz/") != std::string::npos;
     for (const char* target : kTargets) {
       for (const std::string& operation : operations_of(file, target)) {
-        oracle::Options options;
-        options.lengths = fuzz ? std::vector<int>{70, 0, 3, 64} : std::vector<int>{66};  // true sizes take their time
-        options.rows = static_cast<int>(options.lengths.size());
-        check(file, operation, target, options, fuzz ? 2 : 1);
+        const std::vector<int> lengths =
+            fuzz ? std::vector<int>{70, 0, 3, 64} : std::vector<int>{66};  // true sizes take their time
+        check(file, operation, target, of_lengths(lengths), fuzz ? 2 : 1);
         ++checked;
       }
     }
@@ -78,11 +85,9 @@ TEST_CASE("tails of every kind, and strides") {
   for (const char* name : {"fuzz_gdn", "fuzz_separate_tiled_vk_bf16_bf16", "fuzz_interleaved_tiled_kv_fp16_fp32"}) {
     for (const char* target : kTargets) {
       for (const std::string& operation : operations_of(fuzz_file(name), target)) {
-        oracle::Options options;
+        oracle::Options options = of_lengths({133, 1, 64, 63, 65, 15, 17, 31, 33, 47, 49, 128, 3, 2, 0, 0});
         options.seed = 5;
         options.extra_stride = 5;
-        options.lengths = {133, 1, 64, 63, 65, 15, 17, 31, 33, 47, 49, 128, 3, 2, 0, 0};
-        options.rows = static_cast<int>(options.lengths.size());
         check(fuzz_file(name), operation, target, options, 1);
       }
     }
@@ -111,11 +116,9 @@ TEST_CASE("as near as promised, whatever the keys and the decay") {
     for (const auto keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
       for (const bool strong : {false, true}) {
         for (const char* target : one.targets) {
-          oracle::Options options;
+          oracle::Options options = of_lengths(one.lengths);
           options.keys = keys;
           options.strong_decay = strong;
-          options.lengths = one.lengths;
-          options.rows = static_cast<int>(one.lengths.size());
           const std::string file = std::string(GDN_SOURCE_DIR) + one.file;
           for (const std::string& operation : operations_of(file, target)) check(file, operation, target, options, 1);
         }
@@ -131,8 +134,7 @@ TEST_CASE("the comparison is fed q, k and v as the products take them") {
     const core::KernelPlan plan = test::plan_of(spec, "chunk_delta");
     const cpu::Kernel kernel = cpu::generate(plan);
     const auto worst = [&](core::DType products) {
-      oracle::Options options;
-      options.lengths = {70};
+      oracle::Options options = of_lengths({70});
       options.products = products;
       oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
       double error = 0;
@@ -151,9 +153,7 @@ TEST_CASE("short sequences leave windows of old and new inputs") {
     if (file.find("/fuzz/") == std::string::npos) continue;
     for (const std::string& operation : operations_of(file, test::kCpuTarget)) {
       if (operation == "chunk_delta") continue;
-      oracle::Options options;
-      options.lengths = {1, 2, 3, 4, 5, 0, 1, 7, 8, 9};
-      options.rows = static_cast<int>(options.lengths.size());
+      oracle::Options options = of_lengths({1, 2, 3, 4, 5, 0, 1, 7, 8, 9});
       check(file, operation, test::kCpuTarget, options, 3);
     }
   }
@@ -195,8 +195,7 @@ TEST_CASE("pools, slots and flags may be left out") {
     for (const std::string& operation : operations_of(fuzz_file(name), test::kCpuTarget)) {
       const core::KernelPlan plan = test::plan_of(spec, operation);
       const cpu::Kernel kernel = cpu::generate(plan);
-      oracle::Options options;
-      options.lengths = {20, 3, 2, 70};
+      oracle::Options options = of_lengths({20, 3, 2, 70});
       const oracle::Problem problem = oracle::make_problem(spec, operation, options);
       const auto pools = names_of(plan, true), outputs = names_of(plan, false);
       INFO(name << " " << operation);
@@ -249,8 +248,7 @@ TEST_CASE("a sequence whose slot is -1 or outside of the pools touches no pool, 
     for (const std::string& operation : operations_of(fuzz_file(name), test::kCpuTarget)) {
       const core::KernelPlan plan = test::plan_of(spec, operation);
       const cpu::Kernel kernel = cpu::generate(plan);
-      oracle::Options options;
-      options.lengths = {5, 70, 9};
+      oracle::Options options = of_lengths({5, 70, 9});
       const oracle::Problem problem = oracle::make_problem(spec, operation, options);
       const oracle::Problem whole = launched(problem, plan, kernel, {});
       for (const std::int64_t slot : {std::int64_t{-1}, std::int64_t{problem.slots()}, std::int64_t{1} << 30}) {
