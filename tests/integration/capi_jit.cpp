@@ -127,6 +127,22 @@ TEST_CASE("a batch of several runs is what its launches are one by one") {
     INFO(buffer.name);
     CHECK(std::memcmp(buffer.data(), mixed.problem.buffer(buffer.name).data(), buffer.size_bytes()) == 0);
   }
+  // The same through C++, from the states that the first launch left.
+  alone.launch(kernel);
+  gdn::NamedViews common;
+  for (std::size_t i = 0; i < mixed.views.size(); ++i) {
+    const std::string& name = mixed.problem.buffers()[i].name;
+    if (name != "slots") common.emplace_back(name, &mixed.views[i]);
+  }
+  const std::vector<gdn::Run> batch = {{GDN_ROWS_DECODE, 1, {{"slots", &first}}},
+                                       {GDN_ROWS_DECODE, 3, {{"slots", &rest}, {"workspace", nullptr}}}};
+  gdn::launch_mixed({&kernel}, batch, mixed.problem.slots(), common);
+  for (const oracle::Buffer& buffer : alone.problem.buffers()) {
+    INFO(buffer.name);
+    CHECK(std::memcmp(buffer.data(), mixed.problem.buffer(buffer.name).data(), buffer.size_bytes()) == 0);
+  }
+  CHECK_THROWS_AS(gdn::launch_mixed({}, batch, mixed.problem.slots(), common), gdn::Error);
+
   runs[1].kind = GDN_ROWS_PREFILL;
   CHECK(launch() == GDN_UNSUPPORTED);
   CHECK(std::string(gdn_last_error_text()).find("prefill rows: prefill: no kernel was given") != std::string::npos);

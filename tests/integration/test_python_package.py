@@ -89,6 +89,41 @@ class Gating:
         return -math.exp(self.a_log[head]) * softplus, 1 / (1 + math.exp(-self.part("b", row, head)))
 
 
+class Decode:
+    """Operands of a decode step over four rows: small numbers in every input, NaN in every output."""
+
+    ROWS, SLOTS = 4, 6
+    BITS = {"fp32": "f", "int32": "i", "int64": "q"}
+
+    def __init__(self, kernel):
+        self.operands, self.memory, self.views = kernel.operands(), {}, {}
+        for operand in self.operands:
+            size = {"row": self.ROWS, "slot": self.SLOTS}.get(operand.leading)
+            memory = self.filled(operand, (size or 1) * operand.inner)
+            sizes = [size, operand.inner] if size and operand.name != "slots" else [size or operand.inner]
+            self.memory[operand.name] = memory
+            layout = gdn_gen.layout_of_spec(SPEC, "decode", operand.name)
+            self.views[operand.name] = gdn_gen.View(memory, layout, dtype=operand.dtype, sizes=sizes)
+
+    def filled(self, operand, count):
+        kind = self.BITS.get(operand.dtype, "H")
+        if operand.name == "slots":
+            return array.array(kind, [4, 1, 3, 0])
+        if operand.role == "output":
+            return array.array(kind, [math.nan if kind == "f" else 0x7fff] * count)
+        numbers = [((11 * i + len(operand.name)) % 29 - 14) / 16 for i in range(count)]
+        return array.array(kind, [bf16(number) for number in numbers] if kind == "H" else numbers)
+
+    def part_of_slots(self, first, count):
+        slots = next(operand for operand in self.operands if operand.name == "slots")
+        part = array.array(self.BITS[slots.dtype], self.memory["slots"][first:first + count])
+        layout = gdn_gen.layout_of_spec(SPEC, "decode", "slots")
+        return gdn_gen.View(part, layout, dtype=slots.dtype, sizes=[count])
+
+    def bits(self):
+        return {name: memory.tobytes() for name, memory in self.memory.items()}
+
+
 def place(kernels):
     return "cpu" if kernels.supports("gating", "cpu").ok else "simt"
 
@@ -124,6 +159,30 @@ class PythonPackage(unittest.TestCase):
         prepared.launch(ROWS)
         self.check_right(step)
         self.failure("bad_argument", prepared.launch, ROWS + 1)
+
+    def test_a_mixed_batch_is_its_launches_one_by_one(self):
+        where = "cpu" if self.kernels.supports("decode", "cpu").ok else "simt"
+        kernel = self.kernels.open("decode", where)
+        alone, mixed = Decode(kernel), Decode(kernel)
+        kernel.launch(Decode.ROWS, Decode.SLOTS, [alone.views[operand.name] for operand in alone.operands])
+        shared = {name: view for name, view in mixed.views.items() if name != "slots"}
+        runs = [gdn_gen.Run("decode", 1, {"slots": mixed.part_of_slots(0, 1), "workspace": None}),
+                gdn_gen.Run("decode", 3, {"slots": mixed.part_of_slots(1, 3)})]
+        untouched = mixed.bits()
+        gdn_gen.launch_mixed([kernel], runs, Decode.SLOTS, shared)
+        self.assertEqual(mixed.bits(), alone.bits())
+        self.assertNotEqual(mixed.bits()["state"], untouched["state"])
+        self.assertNotIn(0x7fff, mixed.memory["out"])
+
+        before = mixed.bits()
+        self.failure("bad_argument", gdn_gen.Run, "other", 1)
+        self.failure("bad_argument", gdn_gen.launch_mixed, [kernel], [], Decode.SLOTS, shared)
+        self.failure("unsupported", gdn_gen.launch_mixed, [], runs, Decode.SLOTS, shared)
+        self.failure("unsupported", gdn_gen.launch_mixed, [kernel], [runs[0], gdn_gen.Run("prefill", 3)], Decode.SLOTS, shared)
+        text = self.failure("bad_argument", gdn_gen.launch_mixed, [kernel], [runs[0], gdn_gen.Run("decode", 3)],
+                            Decode.SLOTS, shared)
+        self.assertIn("operand slots: no tensor of that name", text)
+        self.assertEqual(mixed.bits(), before)
 
     def test_set_and_kernel_say_what_they_are(self):
         self.assertEqual(gdn_gen.abi_version(), 1)

@@ -188,6 +188,37 @@ class Kernel : public detail::Owner<gdn_kernel, gdn_kernel_close> {
   }
 };
 
+// Tensors under the names of the operands that they are given for; null: left out. Borrows the views.
+using NamedViews = std::vector<std::pair<std::string, const View*>>;
+
+// A run of rows of one kind in a mixed batch, and what only its kernels take.
+struct Run {
+  gdn_row_kind kind = GDN_ROWS_DECODE;
+  std::int32_t rows = 0;  // tokens
+  NamedViews own;         // slots, cu_seqlens (from 0, within the run), has_initial_state, accepted, ...
+};
+
+// A batch of prefill, decode and speculative rows in one call; gdn_launch_mixed says what is whose.
+inline void launch_mixed(const std::vector<const Kernel*>& kernels, const std::vector<Run>& runs, std::int32_t slots,
+                         const NamedViews& shared, void* stream = nullptr) {
+  const auto named = [](const NamedViews& views) {
+    std::vector<gdn_named_view> list;
+    for (const auto& [name, view] : views) list.push_back({name.c_str(), view == nullptr ? nullptr : view->get()});
+    return list;
+  };
+  std::vector<const gdn_kernel*> handles;
+  for (const Kernel* kernel : kernels) handles.push_back(kernel->get());
+  std::vector<std::vector<gdn_named_view>> own;
+  for (const Run& run : runs) own.push_back(named(run.own));
+  std::vector<gdn_run> batch;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    batch.push_back({sizeof(gdn_run), runs[i].kind, runs[i].rows, own[i].data(), own[i].size()});
+  }
+  const std::vector<gdn_named_view> common = named(shared);
+  expect(gdn_launch_mixed(handles.data(), handles.size(), batch.data(), batch.size(), slots, common.data(),
+                          common.size(), stream));
+}
+
 // Whether a launch would be taken, and if not, why.
 struct Support {
   gdn_status status = GDN_OK;

@@ -15,8 +15,9 @@ array, bytearray). The conventions are those of gdn/gdn.h.
 from .errors import Error
 from .kernels import (Kernel, KernelSet, Layout, Operand, Pool, Prepared, Step, Support, Threads, View,
                       abi_version, layout_of_spec, open_bundle, open_registry, open_spec, set_log)
+from .mixed import Run, launch_mixed
 
 __all__ = [
-    "Error", "Kernel", "KernelSet", "Layout", "Operand", "Pool", "Prepared", "Step", "Support", "Threads", "View",
-    "abi_version", "layout_of_spec", "open_bundle", "open_registry", "open_spec", "set_log"
+    "Error", "Kernel", "KernelSet", "Layout", "Operand", "Pool", "Prepared", "Run", "Step", "Support", "Threads", "View",
+    "abi_version", "launch_mixed", "layout_of_spec", "open_bundle", "open_registry", "open_spec", "set_log"
 ]

@@ -49,6 +49,17 @@ class Rows(ctypes.Structure):
     _fields_ = [("kind", c_int32), ("rows", c_int32)]
 
 
+class NamedView(ctypes.Structure):
+    """gdn_named_view: a tensor under the name of the operand that it is given for."""
+    _fields_ = [("operand", c_char_p), ("view", c_void_p)]
+
+
+class RunStruct(ctypes.Structure):
+    """gdn_run: rows of one kind in a mixed batch, and what only its kernels take."""
+    _fields_ = [("struct_size", c_size_t), ("kind", c_int32), ("rows", c_int32), ("own", POINTER(NamedView)),
+                ("own_count", c_size_t)]
+
+
 class StepStruct(ctypes.Structure):
     _fields_ = [("operation", c_char * 24), ("kind", c_int32), ("first_row", c_int32), ("rows", c_int32)]
 
@@ -114,6 +125,8 @@ _PROTOTYPES = {
     "gdn_kernel_operands": (c_size_t, [c_void_p]),
     "gdn_kernel_operand": ("status", [c_void_p, c_size_t, POINTER(Operand)]),
     "gdn_launch_with": ("status", [c_void_p, c_int32, c_int32, _VIEWS, c_size_t, c_void_p, POINTER(LaunchOptions)]),
+    "gdn_launch_mixed": ("status", [POINTER(c_void_p), c_size_t, POINTER(RunStruct), c_size_t, c_int32,
+                                    POINTER(NamedView), c_size_t, c_void_p]),
     "gdn_prepare": ("status", [c_void_p, c_int32, c_int32, _VIEWS, c_size_t, _OUT]),
     "gdn_prepared_close": (None, [c_void_p]),
     "gdn_prepared_launch_with": ("status", [c_void_p, c_int32, c_void_p, POINTER(LaunchOptions)]),
