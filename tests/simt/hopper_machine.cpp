@@ -223,6 +223,10 @@ void faulty_kernel(Args args) {
     case 13:  // beyond shared memory
       sm90::store_shared(base + 60000 + 48 * 1024, 0);
       break;
+    case 15:  // returns while a copy may still be under way
+      sm90::copy_16(base, from, true);
+      sm90::copies_commit();
+      break;
     case 14:  // never initialised
       sm90::wait(phase + 8, 0);
       break;
@@ -311,7 +315,8 @@ TEST_CASE("the shim refuses what hardware would let pass by luck") {
                       {11, "returns before its bulk stores have read"},
                       {12, "not of 16-byte pieces"},
                       {13, "of shared memory, which ends at"},
-                      {14, "never initialised"}};
+                      {14, "never initialised"},
+                      {15, "returns before its copies of 16 bytes were waited for"}};
   for (const Row& row : rows) {
     std::vector<float> result;
     const std::string message = run(faulty_kernel, 128, row.fault, 0, result);

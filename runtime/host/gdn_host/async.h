@@ -12,7 +12,7 @@
 //     another block)
 //   - addresses and sizes of transfers are multiples of what they have to be, and lie in shared memory
 //   - shared memory that ordinary stores wrote is fenced before a transfer or a product reads it
-//   - a thread that returns has waited for its stores, and no transfer is left when the last one returns
+//   - a thread that returns has waited for its stores and copies, and no transfer is left when the last one returns
 #pragma once
 
 #include "gdn_host/simt.h"
@@ -130,6 +130,18 @@ inline void Machine::deliver_one() {
   deliver(transfer);
 }
 
+inline void Machine::deliver(Block& block, const std::vector<Copy>& copies) {
+  for (const Copy& copy : copies) {
+    char* const to = shared_base(block) + copy.offset;
+    if (copy.from == nullptr) {
+      std::memset(to, 0, 16);
+    } else {
+      gdn_host_heard(copy.from, 16, false);
+      std::memcpy(to, copy.from, 16);
+    }
+  }
+}
+
 inline void Machine::deliver(const Transfer& transfer) {
   Block& block = *transfer.block;
   char* const base = shared_base(block);
@@ -154,14 +166,7 @@ inline void Machine::deliver(const Transfer& transfer) {
       }
       break;
     case Transfer::Kind::kArrive:
-      for (const Copy& copy : transfer.copies) {
-        if (copy.from == nullptr) {
-          std::memset(base + copy.offset, 0, 16);
-        } else {
-          gdn_host_heard(copy.from, 16, false);
-          std::memcpy(base + copy.offset, copy.from, 16);
-        }
-      }
+      deliver(block, transfer.copies);
       phase_arrive(block, phase_at(block, transfer.barrier));
       break;
     case Transfer::Kind::kSend:
@@ -237,6 +242,22 @@ inline void Machine::arrive_after_copies(unsigned barrier) {
   start(std::move(transfer));
 }
 
+inline void Machine::copies_commit() {
+  current_->copy_groups.push_back(std::move(current_->copies));
+  current_->copies.clear();
+  if (!at_once()) return;
+  deliver(*current_->block, current_->copy_groups.back());
+  current_->copy_groups.back().clear();
+}
+
+// Groups land in their order, and as late as they may: here.
+inline void Machine::copies_wait(int pending) {
+  while (current_->copy_groups.size() > static_cast<std::size_t>(pending)) {
+    deliver(*current_->block, current_->copy_groups.front());
+    current_->copy_groups.pop_front();
+  }
+}
+
 inline void Machine::send_words(unsigned to, const unsigned* words, int count, unsigned barrier) {
   const std::size_t bytes = static_cast<std::size_t>(count) * 4;
   const SharedPlace place = shared_place(to, bytes, bytes);
@@ -300,6 +321,9 @@ inline void Machine::expect_idle() {
     }
   }
   if (!current_->products.held.empty()) fail("returns while products are under way");
+  if (!current_->copies.empty() || !current_->copy_groups.empty()) {
+    fail("returns before its copies of 16 bytes were waited for");
+  }
   const bool last = returned_ + 1 == static_cast<int>(blocks_.size() * blocks_[0].threads.size());
   if (!last) return;
   if (!transfers_.empty()) fail("the last thread returns while %zu transfers are under way", transfers_.size());

@@ -80,11 +80,12 @@ struct Thread {
   Block* block = nullptr;
   int id = 0;
   Wait wait = Wait::kNone;
-  bool in_meeting = false;            // between the two halves of the cluster's barrier
-  int arrivals = 0;                   // at meetings of the cluster
-  unsigned meeting = 0;               // the cluster's meetings when it arrived
-  std::vector<Copy> copies;           // of 16 bytes, that no arrival follows yet
-  std::vector<std::size_t> unfenced;  // pieces of shared memory that it wrote
+  bool in_meeting = false;                    // between the two halves of the cluster's barrier
+  int arrivals = 0;                           // at meetings of the cluster
+  unsigned meeting = 0;                       // the cluster's meetings when it arrived
+  std::vector<Copy> copies;                   // of 16 bytes, that no arrival follows yet
+  std::deque<std::vector<Copy>> copy_groups;  // committed, not yet landed
+  std::vector<std::size_t> unfenced;          // pieces of shared memory that it wrote
   ProductsOfThread products;
 };
 
@@ -375,6 +376,8 @@ class Machine {
   void bulk_wait_read();
   void copy_16(unsigned to, const char* from, bool inside);
   void arrive_after_copies(unsigned barrier);
+  void copies_commit();
+  void copies_wait(int pending);
   void send_words(unsigned to, const unsigned* words, int count, unsigned barrier);
   void store_shared(unsigned address, const void* from, std::size_t bytes);
   void load_shared(unsigned address, void* to, std::size_t bytes);
@@ -394,6 +397,7 @@ class Machine {
   void start(Transfer transfer);
   void deliver_one();
   void deliver(const Transfer& transfer);
+  void deliver(Block& block, const std::vector<Copy>& copies);
   void expect_idle();
 
   unsigned random() {
@@ -480,6 +484,7 @@ class Machine {
       thread.in_meeting = false;
       thread.arrivals = 0;
       thread.copies.clear();
+      thread.copy_groups.clear();
       thread.unfenced.clear();
       thread.products.clear();
       thread.fiber.prepare(stacks_.stack(number), Stacks::kBytes, &Machine::enter);

@@ -56,6 +56,13 @@ GDN_DEVICE void copy_16(unsigned to, Global<const char> from, bool inside) {
 GDN_DEVICE void arrive_after_copies(unsigned barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
+// This thread's copies of 16 bytes since the last call are a group; until at most kPending groups are under way. Other
+// threads see what was copied behind a barrier that follows the wait.
+GDN_DEVICE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+GDN_DEVICE void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 
 // ---- a cluster of two blocks ----------------------------------------------------------------------------------------
 
@@ -102,10 +109,10 @@ GDN_DEVICE void arrive_there(unsigned barrier) {
 // ---- grids and registers --------------------------------------------------------------------------------------------
 
 // In a grid launched with programmatic stream serialisation: until the grid before has finished and its writes are
-// seen. Otherwise nothing.
-GDN_DEVICE void wait_for_previous_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// seen. Otherwise, and before sm_90, nothing.
+GDN_DEVICE void wait_for_previous_grid() { wait_for_previous(); }
 // The next grid may start its blocks as far as wait_for_previous_grid.
-GDN_DEVICE void allow_next_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+GDN_DEVICE void allow_next_grid() { launch_dependents(); }
 
 // Registers of each thread of the calling warp group, out of or back to the block's pool.
 template <int kRegisters>
@@ -134,6 +141,11 @@ GDN_DEVICE void copy_16(unsigned to, Global<const char> from, bool inside) {
   gdn_host::machine.copy_16(to, from, inside);
 }
 GDN_DEVICE void arrive_after_copies(unsigned barrier) { gdn_host::machine.arrive_after_copies(barrier); }
+GDN_DEVICE void copies_commit() { gdn_host::machine.copies_commit(); }
+template <int kPending>
+GDN_DEVICE void copies_wait() {
+  gdn_host::machine.copies_wait(kPending);
+}
 GDN_DEVICE int cluster_rank() { return gdn_host::machine.cluster_rank(); }
 GDN_DEVICE void cluster_barrier() {
   gdn_host::machine.cluster_arrive();

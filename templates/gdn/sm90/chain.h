@@ -53,11 +53,6 @@ struct ChainShape {
   GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }
 };
 
-template <class F>
-GDN_DEVICE int key_head_of(int value_head) {
-  return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
-}
-
 // ---- loads ----------------------------------------------------------------------------------------------------------
 
 template <class F, class Shape>
@@ -111,6 +106,7 @@ class ChainSlice : public Slice<F> {
   using Base = Slice<F>;
   using Base::exponent_, Base::state_, Base::warp_, Base::place_;
   static constexpr int kTiles = Base::kTiles, kCount = Base::kCount;
+  static_assert(kTiles <= 2, "K up to 128");
 
  public:
   // `member` of the block's slices. Without `values` v is zero and nothing is loaded for it.
@@ -232,17 +228,6 @@ class ChainSlice : public Slice<F> {
 };
 
 // ---- a block --------------------------------------------------------------------------------------------------------
-
-// What becomes of a sequence's state: read from and written to its slot, or neither.
-struct SlotUse {
-  long long slot;
-  bool read, written;
-};
-
-template <class F>
-GDN_DEVICE StatePlace<typename F::State> state_in_slot(const Args& args, long long slot, int head) {
-  return {part<typename F::State>(args, slot) + F::State::base(head)};
-}
 
 // The barriers of a block's stages, by all its threads.
 template <class Shape>

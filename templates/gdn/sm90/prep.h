@@ -25,6 +25,36 @@
 
 namespace gdn::sm90 {
 
+// How a block multiplies, and how it sends what it made: by a warp group's products and bulk copies.
+struct WarpGroupPrep {
+  // What threads wrote to shared memory may be sent, or multiplied, behind the next barrier.
+  GDN_DEVICE static void written() { fence_async(); }
+  // By all threads; wait_sent and a barrier stand before the place is written again.
+  GDN_DEVICE static void send(Global<char> to, unsigned from, int bytes) {
+    if (thread_id() == 0) bulk_store(to, from, bytes);
+  }
+  GDN_DEVICE static void sent() {
+    if (thread_id() == 0) bulk_commit();
+  }
+  GDN_DEVICE static void wait_sent() {
+    if (thread_id() == 0) bulk_wait_read();
+  }
+
+  // K K^T and Q K^T of tiles in shared memory.
+  template <int kTiles>
+  GDN_DEVICE static void multiply(float (&kk)[32], float (&qk)[32], unsigned keys, unsigned queries) {
+    static_assert(kTiles <= 2, "K up to 128");
+    const Descriptor k = k_major(keys), q = k_major(queries);
+    products_begin();
+    GDN_UNROLL
+    for (int s = 0; s < 4 * kTiles; ++s) product_shared(kk, k + along_key(s), k + along_key(s), s > 0);
+    GDN_UNROLL
+    for (int s = 0; s < 4 * kTiles; ++s) product_shared(qk, q + along_key(s), k + along_key(s), s > 0);
+    products_commit();
+    products_wait<0>();
+  }
+};
+
 template <class F>
 struct PrepShape {
   static constexpr int kThreads = 128;
@@ -85,15 +115,15 @@ class HandedOver {
   int key_head_;
 };
 
-template <class F, class Source = HandedOver<F>>
+template <class F, class Source = HandedOver<F>, class Machine = WarpGroupPrep>
 class Prep {
   using Shape = PrepShape<F>;
   using Layout = Record<F>;
   static constexpr int kTiles = Layout::kKeyTiles;
-  static constexpr int kPieces = kTiles * 8;  // 16-byte pieces of a row of fp16
+  static constexpr int kPieces = (kTiles == 3 ? 4 : kTiles) * 8;  // 16-byte pieces of a row of fp16, a power of two
   static constexpr int kRowsAtOnce = Shape::kThreads / kPieces;
   static constexpr int kPasses = kChunk / kRowsAtOnce;  // rows of k, and of q, a thread has a piece of
-  static_assert(kTiles <= 2, "K up to 128");
+  static_assert(kTiles <= 4, "K up to 256");
   static_assert(F::kKeyDim % 8 == 0, "16-byte pieces of q and k");
 
  public:
@@ -112,16 +142,14 @@ class Prep {
     source_.finish();
     place(k_pieces_, 0, F::kKScale);
     place(q_pieces_, Layout::kKeyBytes, 1.0f);
-    fence_async();
+    Machine::written();
     barrier();
-    if (thread_id() == 0) {
-      bulk_store(record_ + Layout::keys(key_head_), base_, 2 * Layout::kKeyBytes);
-      bulk_commit();
-    }
-    multiply();
+    Machine::send(record_ + Layout::keys(key_head_), base_, 2 * Layout::kKeyBytes);
+    Machine::sent();
+    Machine::template multiply<kTiles>(kk_, qk_, base_, base_ + Layout::kKeyBytes);
     GDN_UNROLL
     for (int turn = 0; turn < Shape::kTurns; ++turn) {
-      if (thread_id() == 0) bulk_wait_read();
+      Machine::wait_sent();
       barrier();  // the operands' place is free
       const int first = turn * Shape::kHeads;
       decay(first);
@@ -134,11 +162,11 @@ class Prep {
       for (int h = 0; h < Shape::kHeads; ++h) join_32(m_tile(h), l_tile(h));
       barrier();
       read_out(first);
-      fence_async();
+      Machine::written();
       barrier();
-      if (thread_id() == 0) store(first);
+      store(first);
     }
-    if (thread_id() == 0) bulk_wait_read();
+    Machine::wait_sent();
   }
 
  private:
@@ -225,6 +253,7 @@ class Prep {
         const float high = rounded<typename F::RoundPrefillQk>(x.get(2 * j + 1) * factor[i]);
         halves.word[j] = float_to_half_pair(low * scale, high * scale);
       }
+      if (piece >= 8 * kTiles) continue;
       const unsigned row = static_cast<unsigned>(i * kRowsAtOnce + thread_id() / kPieces);
       const unsigned to =
           tiles + static_cast<unsigned>(piece / 8 * kTileBytes) + tile_offset(static_cast<int>(row), piece % 8 * 8);
@@ -234,8 +263,8 @@ class Prep {
 
   // The sums of kPasses rows over the kPieces lanes of a row, each pair of lanes halving the rows it sums further.
   GDN_DEVICE void norm_factors(float (&squares)[kPasses], float (&factor)[kPasses]) {
-    constexpr int kLog = kPasses == 8 ? 3 : 2;
-    static_assert(1 << kLog == kPasses && kPieces == 2 * kPasses, "8 rows of 16 pieces or 4 of 8");
+    constexpr int kLog = kPasses == 16 ? 4 : kPasses == 8 ? 3 : 2;
+    static_assert(1 << kLog == kPasses && kPieces == 2 * kPasses, "16 rows of 32 pieces, 8 of 16 or 4 of 8");
     GDN_UNROLL
     for (int stage = 0; stage < kLog; ++stage) {
       const int distance = kPieces >> (stage + 1), rows = kPasses >> (stage + 1);
@@ -254,24 +283,6 @@ class Prep {
          ++i) {  // row i was summed by the lanes whose bits below kPieces spell it, highest first
       factor[i] = from_lane(mine, 2 * i, kPieces);
     }
-  }
-
-  // K K^T and Q K^T.
-  GDN_DEVICE void multiply() {
-    const Descriptor k = k_major(base_), q = k_major(base_ + Layout::kKeyBytes);
-    products_begin();
-    GDN_UNROLL
-    for (int s = 0; s < 4 * kTiles; ++s) {
-      const Descriptor at = static_cast<Descriptor>(s / 4) * kStepTile + static_cast<Descriptor>(s % 4) * kStepK;
-      product_shared(kk_, k + at, k + at, s > 0);
-    }
-    GDN_UNROLL
-    for (int s = 0; s < 4 * kTiles; ++s) {
-      const Descriptor at = static_cast<Descriptor>(s / 4) * kStepTile + static_cast<Descriptor>(s % 4) * kStepK;
-      product_shared(qk_, q + at, k + at, s > 0);
-    }
-    products_commit();
-    products_wait<0>();
   }
 
   // ---- a turn -------------------------------------------------------------------------------------------------------
@@ -395,11 +406,11 @@ class Prep {
     for (int h = 0; h < Shape::kHeads; ++h) {
       if (first + h >= F::kGroup) break;
       const int head = value_head<F>(key_head_, first + h);
-      bulk_store(record_ + Layout::matrices(head), m_tile(h), 2 * kTileBytes);
-      bulk_store(record_ + Layout::gates(head), base_ + static_cast<unsigned>(Shape::kGates + h * Gates::kBytes),
-                 Gates::kBytes);
+      Machine::send(record_ + Layout::matrices(head), m_tile(h), 2 * kTileBytes);
+      Machine::send(record_ + Layout::gates(head), base_ + static_cast<unsigned>(Shape::kGates + h * Gates::kBytes),
+                    Gates::kBytes);
     }
-    bulk_commit();
+    Machine::sent();
   }
 
   Source source_;
@@ -415,13 +426,14 @@ class Prep {
 
 // Grid: (tokens / 64 + sequences) * key heads blocks of 128 threads, key heads fastest; PrepShape<F>::kShared bytes of
 // dynamic shared memory.
-template <class F, class Source = HandedOver<F>, class Index>
+template <class F, class Source = HandedOver<F>, class Machine = WarpGroupPrep, class Index>
 GDN_DEVICE void prep(const Args& args, const Sequences<Index>& sequences, Global<char> workspace, char* shared) {
   allow_next_grid();  // its blocks find room as the last of these end
   const int number = block_row() / F::kKeyHeads, key_head = block_row() % F::kKeyHeads;
   const Chunk chunk = find_chunk(sequences, number);
   if (chunk.tokens > 0) {
-    Prep<F, Source>(args, chunk, key_head, shared, workspace + static_cast<long long>(number) * Record<F>::kBytes)
+    Prep<F, Source, Machine>(args, chunk, key_head, shared,
+                             workspace + static_cast<long long>(number) * Record<F>::kBytes)
         .run();
   }
 }

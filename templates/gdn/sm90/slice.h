@@ -14,6 +14,22 @@ struct StatePlace {
   MapElements<M> head;  // at the value head's first element
 };
 
+// What becomes of a sequence's state: read from and written to its slot, or neither.
+struct SlotUse {
+  long long slot;
+  bool read, written;
+};
+
+template <class F>
+GDN_DEVICE StatePlace<typename F::State> state_in_slot(const Args& args, long long slot, int head) {
+  return {part<typename F::State>(args, slot) + F::State::base(head)};
+}
+
+template <class F>
+GDN_DEVICE int key_head_of(int value_head) {
+  return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
+}
+
 // ---- the exponent of a warp -----------------------------------------------------------------------------------------
 
 constexpr int kLargestValue = 4, kLargestState = 10;  // log2, in the units of X and of the accumulators
@@ -82,7 +98,6 @@ class Slice {
  public:
   static constexpr int kTiles = Record<F>::kKeyTiles;
   static constexpr int kCount = 32 * kTiles;  // accumulators of a thread's share of the state
-  static_assert(kTiles <= 2, "K up to 128");
 
   GDN_DEVICE Slice(const Place& place, int slice)
       : place_(place), warp_(thread_id() % 128 / 32), column_(slice * 64 + warp_ * 16) {}
@@ -152,8 +167,10 @@ class Slice {
 
   // This chunk's exponent, from its values and the state; exponent_.change says what became of the old one.
   GDN_DEVICE void settle(const unsigned (&v)[16], const unsigned (&s)[kCount / 2]) {
+    settle(v, largest_of(s, [](unsigned a, unsigned b) { return larger_half(a, b); }));
+  }
+  GDN_DEVICE void settle(const unsigned (&v)[16], unsigned largest_s) {
     const unsigned largest_v = largest_of(v, [](unsigned a, unsigned b) { return V::larger(a, b); });
-    const unsigned largest_s = largest_of(s, [](unsigned a, unsigned b) { return larger_half(a, b); });
     const int by_v = exponent_limit(exponent_of_pair<V::kMantissaBits>(largest_v), V::kBias, kLargestValue);
     const int by_s = exponent_.x + exponent_limit(exponent_of_pair<10>(largest_s), 15, kLargestState);
     exponent_.settle(least_of_warp(smaller(by_v, by_s)));

@@ -12,6 +12,9 @@
 // between one product and the next.
 //
 // Shared memory that ordinary stores wrote needs fence_async and a barrier before a product or a bulk copy reads it.
+//
+// What one warp does alone (products of 16x8, loads and stores of matrices, what its lanes tell each other) is there on
+// every target from sm_80 on, and gdn/mma makes do with it; stmatrix alone needs sm_90.
 #pragma once
 
 #include "gdn/numeric.h"
@@ -20,7 +23,7 @@
 #if defined(GDN_ON_HOST)
 #include "gdn_host/products.h"
 #elif !defined(GDN_ON_CUDA)
-#error "gdn/sm90: for sm_90a and the host shim"
+#error "gdn/sm90: for NVIDIA and the host shim"
 #endif
 
 namespace gdn::sm90 {
@@ -240,7 +243,24 @@ GDN_DEVICE float exp2_fast(float x) {  // 2 ulp; 0 below 2^-126
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// The larger magnitudes of two pairs; the signs mean nothing.
+// The larger magnitudes of two pairs; the signs mean nothing. And products of pairs, each rounded once.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+GDN_DEVICE unsigned larger_bf16(unsigned a, unsigned b) {
+  unsigned y;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a & 0x7fff7fffu), "r"(b & 0x7fff7fffu));
+  return y;
+}
+GDN_DEVICE unsigned larger_half(unsigned a, unsigned b) {
+  unsigned y;
+  asm("max.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a & 0x7fff7fffu), "r"(b & 0x7fff7fffu));
+  return y;
+}
+GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
+  unsigned y;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(y) : "r"(a), "r"(b), "r"(0x80008000u));  // minus zero changes no sign
+  return y;
+}
+#else
 GDN_DEVICE unsigned larger_bf16(unsigned a, unsigned b) {
   unsigned y;
   asm("max.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
@@ -256,6 +276,8 @@ GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
   return y;
 }
+#endif
+
 #else
 
 // ---- the host shim --------------------------------------------------------------------------------------------------
