@@ -32,8 +32,10 @@ double turns(const PrefillWork& work, std::int64_t blocks_of_sequence, int multi
 }
 
 double prepare_us(const PrefillWork& work, const PrefillCosts& costs) {
+  const double chunks = std::ceil(static_cast<double>(work.tokens) / sm90::kChunk);
+  if (work.by_channel) return chunks * work.value_heads * costs.prepare;
   const double group = static_cast<double>(work.value_heads) / work.key_heads;
-  return std::ceil(static_cast<double>(work.tokens) / sm90::kChunk) * work.key_heads * (group + 1) / 3 * costs.prepare;
+  return chunks * work.key_heads * (group + 1) / 3 * costs.prepare;
 }
 
 double segments_us(const PrefillWork& work, const PrefillCosts& costs, int segments) {
@@ -62,9 +64,10 @@ std::string_view to_string(PrefillForm form) {
   return "?";
 }
 
-const PrefillCosts& prefill_costs_h200() {
-  static const PrefillCosts costs = {132, 1.19, 1.45, 1.05, 1.65, 2.3, 1.36, 1.33, 1.5, 8.0, 0.0272};
-  return costs;
+const PrefillCosts& prefill_costs_h200(bool by_channel) {
+  static const PrefillCosts by_head = {132, 1.19, 1.45, 1.05, 1.65, 2.3, 1.36, 1.33, 1.5, 8.0, 0.0272};
+  static const PrefillCosts each = {132, 1.32, 1.6, 1.12, 1.9, 2.6, 1.55, 1.48, 1.5, 8.0, 0.043};
+  return by_channel ? each : by_head;
 }
 
 double prefill_chain_us(const PrefillWork& work, const PrefillCosts& costs, PrefillForm form, int segments) {
@@ -114,7 +117,7 @@ std::string describe(const PrefillChoice& choice) {
 
 std::int64_t prefill_records_bytes(const PrefillWork& work) {
   return sm90::chunk_numbers(work.tokens, work.sequences) *
-         sm90::record_bytes(work.key_heads, work.value_heads, work.key_dim);
+         sm90::RecordSizes{work.key_heads, work.value_heads, work.key_dim, work.by_channel}.bytes();
 }
 
 std::int64_t prefill_workspace_bytes(const PrefillWork& work, int segments) {
@@ -155,8 +158,8 @@ static bool in_pieces(const Map& map) {
 }
 
 static bool of_hopper_sizes(const Facts& facts) {
-  return facts.rule == Rule::kGdn && !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim <= 128 &&
-         facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0;
+  return !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim <= 128 && facts.key_dim % 8 == 0 &&
+         facts.value_dim % 8 == 0;
 }
 
 bool holds_hopper_layer(const Facts& facts) {
@@ -167,17 +170,18 @@ bool holds_hopper_layer(const Facts& facts) {
 bool holds_hopper_prefill(const Facts& facts) {
   const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
   return of_hopper_sizes(facts) && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
-         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype && per_head(facts.in_g) &&
-         per_head(facts.in_beta);
+         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype &&
+         (facts.rule == Rule::kKda || per_head(facts.in_g)) && per_head(facts.in_beta);
 }
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
   const Facts& f = plan.facts;
-  return {f.key_heads, f.value_heads, f.key_dim, f.value_dim, rows, sequences, 0};
+  return {f.key_heads, f.value_heads, f.key_dim, f.value_dim, rows, sequences, 0, f.rule == Rule::kKda};
 }
 
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
   const PrefillWork work = prefill_work(plan, rows, sequences);
+  const PrefillCosts& costs = prefill_costs_h200(work.by_channel);
   for (const auto& [name, value] : plan.choices) {
     if (name != "form" || value == 0) continue;
     PrefillChoice choice;
@@ -186,11 +190,11 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
                   : value == 3 ? PrefillForm::kPair
                                : PrefillForm::kSegments;
     if (value >= 4) choice.segments = static_cast<int>(value) - 1;
-    choice.chain_us = prefill_chain_us(work, prefill_costs_h200(), choice.form, choice.segments);
-    choice.prepare_us = prepare_us(work, prefill_costs_h200());
+    choice.chain_us = prefill_chain_us(work, costs, choice.form, choice.segments);
+    choice.prepare_us = prepare_us(work, costs);
     return choice;
   }
-  return choose_prefill(work, prefill_costs_h200());
+  return choose_prefill(work, costs);
 }
 
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
@@ -211,22 +215,26 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
 }
 
 // Blocks of prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads, or tiles
-// of uneven width, need addresses of their own.
-static int prep_blocks(const Facts& facts) { return facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3; }
+// of uneven width, need addresses of their own. By channel shared memory holds three.
+static int prep_blocks(const Facts& facts) {
+  return facts.rule == Rule::kGdn && facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3;
+}
 
 std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer) {
   const int k = facts.key_dim;
-  const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out); };
+  const bool by_channel = facts.rule == Rule::kKda;
+  const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out, by_channel); };
   // Prep's convolutions keep their weights in registers beside the pieces of q and k.
   const int blocks = whole_layer ? 2 : prep_blocks(facts);
   const auto body = [&](std::string_view of_rule, std::string_view of_layer) {
     return whole_layer ? of_layer : of_rule;
   };
   std::vector<PrefillKernel> kernels = {
-      {"prep", body("chunk_prep<{}>", "prefill_prep<{}>"), 128, blocks, 1,
-       sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
+      {"prep", body("chunk_prep<{}>", "prefill_prep<{}>"), sm90::kPrepThreads, blocks, 1,
+       by_channel ? sm90::prep_channels_shared(k) : sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
       {"one", body("chunk_chain<{}, 1>", "chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1, chain(1, true)},
-      {"pair", body("chunk_pair<{}>", "chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2, sm90::pair_shared(k)}};
+      {"pair", body("chunk_pair<{}>", "chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2,
+       sm90::pair_shared(k, by_channel)}};
   if ((facts.value_dim + 63) / 64 % 2 == 0) {
     kernels.push_back(
         {"two", body("chunk_chain<{}, 2>", "chunk_chain<gdn::sm90::InPrefill<{}>, 2>"), 384, 1, 1, chain(2, true)});
@@ -249,7 +257,8 @@ PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& c
   const auto add = [&](std::string_view kernel, std::int64_t x, std::int64_t y) {
     launches.list[static_cast<std::size_t>(launches.count++)] = {kernel, u(x), u(y)};
   };
-  add("prep", sm90::chunk_numbers(work.tokens, work.sequences) * work.key_heads, 1);
+  add("prep", sm90::chunk_numbers(work.tokens, work.sequences) * (work.by_channel ? work.value_heads : work.key_heads),
+      1);
   switch (choice.form) {
     case PrefillForm::kOne:
       add("one", heads * of_head, 1);

@@ -19,6 +19,7 @@ struct PrefillWork {
   std::int64_t tokens = 0;  // of all sequences
   std::int64_t sequences = 1;
   std::int64_t longest = 0;  // tokens of the longest sequence; 0: not known, all are taken to be of equal length
+  bool by_channel = false;   // a value head's key channels decay each at its own rate (kda)
 };
 
 enum class PrefillForm : std::uint8_t {
@@ -41,8 +42,8 @@ struct PrefillCosts {
   double prepare = 0;             // a chunk and key head of one value head, with all multiprocessors at it
 };
 
-// One H200.
-const PrefillCosts& prefill_costs_h200();
+// One H200. Where key channels decay each at its own rate, predicted.
+const PrefillCosts& prefill_costs_h200(bool by_channel = false);
 
 struct PrefillChoice {
   PrefillForm form = PrefillForm::kOne;
@@ -84,8 +85,8 @@ bool holds_o(const KernelPlan& plan);
 std::int64_t held_row_bytes(const Facts& facts);
 std::int64_t held_bytes(const KernelPlan& plan, int rows);
 
-// Whether the kernels can hold an operation of these facts: GDN in chunks of 64, K up to 128, q, k, v and o in 16 bits
-// and 16-byte pieces, no snapshots.
+// Whether the kernels can hold an operation of these facts: chunks of 64, K up to 128, q, k, v and o in 16 bits and
+// 16-byte pieces, no snapshots.
 bool holds_hopper_prefill(const Facts& facts);
 
 // The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits.

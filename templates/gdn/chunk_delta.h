@@ -12,18 +12,6 @@
 
 namespace gdn {
 
-// log2 of the decay out of a number that was handed over.
-template <class F>
-GDN_DEVICE float log2_decay_of_handover(float g) {
-  if constexpr (F::kGHandover == Domain::kExp) {
-    return bounded_log2(log2(g));
-  } else if constexpr (F::kGHandover == Domain::kLn) {
-    return bounded_log2(g * kLog2E);
-  } else {
-    return bounded_log2(g);
-  }
-}
-
 // A chunk's numbers from the tensors that are handed over, and o back to them.
 template <class F>
 class HandedTokens {

@@ -136,6 +136,22 @@ GDN_DEVICE float decay_of_handover(float g) {
   }
 }
 
+// log2 of a decay. One that is 0 to fp32 is as good as any below 2^-256: sums of it stay finite, and differences of the
+// sums numbers.
+GDN_DEVICE float bounded_log2(float x) { return x < -256.0f ? -256.0f : x; }
+
+// log2 of the decay out of a number that was handed over.
+template <class F>
+GDN_DEVICE float log2_decay_of_handover(float g) {
+  if constexpr (F::kGHandover == Domain::kExp) {
+    return bounded_log2(log2(g));
+  } else if constexpr (F::kGHandover == Domain::kLn) {
+    return bounded_log2(g * kLog2E);
+  } else {
+    return bounded_log2(g);
+  }
+}
+
 // The decays of a value head's key channels (kda) out of the g that was handed over, to shared memory, by all threads
 // of the block.
 template <class F>

@@ -27,8 +27,8 @@ struct Kernel {
 
 Binary compile(const std::string& facts, const Kernel& kernel) {
   Source source{"kernel.cu",
-                "#include \"kernels.h\"\nusing F = hand::Facts<" + facts +
-                    ">;\nextern \"C\" __global__ void __launch_bounds__(" + kernel.bounds +
+                "#include \"kernels.h\"\nusing F = hand::" + facts +
+                    ";\nextern \"C\" __global__ void __launch_bounds__(" + kernel.bounds +
                     ") kernel(const __grid_constant__ gdn::Args args) { hand::" + kernel.call + "(args); }\n",
                 template_headers()};
   source.headers.emplace_back("kernels.h", read_file(GDN_SOURCE_DIR "/tests/bench/sm90/kernels.h"));
@@ -57,7 +57,13 @@ struct Row {
 };
 
 // Of K = 128, 8 k-steps, and a chunk of 64 tokens, 4: S K 8, S Q 8, X M 2 + 4, X R 4, Y K 4 of N = 128 or 8 of N = 64.
-constexpr const char* kBf16 = "16, 2, 128, 128, false, false, float, gdn::Bf16";
+// By channel, the levels of L and P are 10 products of 16x8 of each k-step, two more are P's diagonal, and joining
+// M and making R takes as many as GDN of one head.
+constexpr const char* kBf16 = "Facts<16, 2, 128, 128, false, false, float, gdn::Bf16>";
+constexpr const char* kOblong = "Facts<2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16>";
+constexpr const char* kSmall = "Facts<1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16>";
+constexpr const char* kChannels = "ChannelFacts<32, 1, 128, 128, true, false, float, gdn::Bf16>";
+constexpr const char* kOblongChannels = "ChannelFacts<2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16>";
 const Row kRows[] = {
     {kBf16, {"prep<F>", "128, 4"}, 16, 58, 16},
     {kBf16, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
@@ -68,12 +74,21 @@ const Row kRows[] = {
     {kBf16, {"segment<F, 1>", "256, 1"}, 30, 0, 0},
     // q and k normalised here, a pool in (K, V) order, fp16, K of one and a half tiles, three slices, two turns of
     // heads.
-    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"prep<F>", "128, 3"}, 16, 116, 320},
-    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"chain<F, 1>", "256, 1"}, 30, 0, 0},
-    {"2, 3, 96, 192, true, true, gdn::Bf16, gdn::Fp16", {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
+    {kOblong, {"prep<F>", "128, 3"}, 16, 116, 320},
+    {kOblong, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
+    {kOblong, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
     // One tile of K.
-    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"prep<F>", "128, 4"}, 8, 29, 0},
-    {"1, 1, 64, 64, true, false, gdn::Fp16, gdn::Bf16", {"chain<F, 1>", "256, 1"}, 22, 0, 0},
+    {kSmall, {"prep<F>", "128, 4"}, 8, 29, 0},
+    {kSmall, {"chain<F, 1>", "256, 1"}, 22, 0, 0},
+    {kChannels, {"prep_channels<F>", "128, 3"}, 0, 8 * 12 + 29, 0},
+    {kChannels, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
+    {kChannels, {"chain<F, 2>", "384, 1"}, 30, 0, 0},
+    {kChannels, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 22 + 12, 0, 0},
+    {kChannels, {"carry<F>", "384, 1"}, 18, 0, 0},
+    {kChannels, {"segment<F, 1>", "256, 1"}, 30, 0, 0},
+    {kOblongChannels, {"prep_channels<F>", "128, 3"}, 0, 6 * 12 + 29, 0},
+    {kOblongChannels, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
+    {kOblongChannels, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
 };
 
 TEST_CASE("the kernels of a prefill on Hopper hold the planned matrix instructions") {
@@ -121,6 +136,10 @@ TEST_CASE("the kernels of a whole layer on Hopper, as emitted, hold the planned 
   };
   check("qwen3_next_80b", square);
   check("olmo_hybrid_7b", oblong);
+  // Of KDA prep has none that are a warp group's.
+  const Planned by_channel[] = {{"prep", 0}, {"one", 30}, {"two", 30}, {"pair", 34}, {"carry", 18}, {"segment", 30}};
+  check("kimi_linear_48b", by_channel);
+  check("ling_3_0_tiny", by_channel);
 }
 
 TEST_CASE("a product that ptxas serialises is told from the log") {

@@ -4,103 +4,13 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <optional>
 
-#include "compile/compiler.h"
-#include "compile/headers.h"
-#include "core/prefill.h"
-#include "emit/source.h"
 #include "error.h"
-#include "kernel.h"
-#include "layout/resolve.h"
-#include "oracle/parts.h"
-#include "plan/choices.h"
-#include "plan/operation.h"
-#include "support/catch.h"
-#include "support/specs.h"
+#include "hopper_form.h"
 #include "support/thrown.h"
-#include "verify/verify.h"
 
 using namespace gdn;
-
-namespace {
-
-// As the choice "form" numbers them: two segments more than one for 3 and above.
-constexpr int kOne = 1, kTwo = 2, kPair = 3, kThreeSegments = 4, kFiveSegments = 6;
-
-class Form {
- public:
-  // Empty where the spec's sizes do not allow the form.
-  static std::optional<Form> make(const spec::Spec& spec, int form, const std::string& operation = "chunk_delta") {
-    const layout::Layout layout = layout::resolve(spec);
-    plan::TuningTable tuning = plan::TuningTable::none();
-    plan::Choices choices = plan::model_bands(*plan::find_target("sm_90a"), operation, layout.numbers)[0].choices;
-    choices.emplace_back("form", form);
-    tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
-    try {
-      plan::Planned planned = plan::make(layout, operation, *plan::find_target("sm_90a"), tuning);
-      if (!core::takes_hopper_kernels(planned.kernel)) return std::nullopt;
-      return Form(layout, std::move(planned));
-    } catch (const plan::Unplannable&) {
-      return std::nullopt;
-    }
-  }
-
-  const core::KernelPlan& plan() const { return planned_.kernel; }
-
-  // `order`: of blocks, threads and transfers.
-  void run(oracle::Problem& problem, unsigned order) const { run(problem, order, layout_); }
-  // Tensors as their owner states them.
-  void run(oracle::Problem& problem, unsigned order, const layout::Layout& owner) const {
-    std::vector<runtime::View> views = verify::views_of(problem, owner);
-    const std::vector<std::byte> workspace = verify::add_workspace(plan(), problem.rows(), views);
-    runtime::load_host(plan(), binary_, order)->launch(problem.rows(), problem.slots(), views);
-  }
-
- private:
-  Form(layout::Layout layout, plan::Planned planned) : layout_(std::move(layout)), planned_(std::move(planned)) {
-    emit::EmittedFile file = emit::source(planned_);
-    runtime::Source source{file.path, std::move(file.text), runtime::template_headers()};
-    for (const runtime::Header& header : runtime::host_headers()) source.headers.push_back(header);
-    binary_ = runtime::make_host_compiler()->compile(source, "sm_90a");
-  }
-
-  layout::Layout layout_;
-  plan::Planned planned_;
-  runtime::Binary binary_;
-};
-
-// A fuzz geometry with other sizes.
-spec::Spec sized(const std::string& name, const std::string& heads, const std::string& dims) {
-  std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
-  const auto replace = [&](const std::string& from, const std::string& to) {
-    const std::size_t at = text.find(from);
-    REQUIRE(at != std::string::npos);
-    text.replace(at, text.find('\n', at) - at, to);
-  };
-  replace("heads: {", "heads: {" + heads + "}");
-  replace("dims: {", "dims: {" + dims + "}");
-  return test::parse_spec(name + ".yaml", text);
-}
-
-void check(const Form& form, const oracle::Problem& fresh, unsigned order, const std::string& what) {
-  oracle::Problem problem = fresh;
-  const oracle::Expectation expectation = oracle::expect(problem);
-  form.run(problem, order);
-  const auto deviations = oracle::compare(expectation, problem);
-  INFO(what << ", order " << order << "\n" << oracle::describe(deviations));
-  CHECK(!deviations.empty());
-  CHECK(oracle::all_good(deviations));
-}
-
-oracle::Options with_lengths(std::vector<int> lengths) {
-  oracle::Options options;
-  options.lengths = std::move(lengths);
-  options.extra_stride = 64;
-  return options;
-}
-
-}  // namespace
+using namespace gdn::test;
 
 TEST_CASE("every form agrees with the oracle, in whatever order blocks, threads and transfers come") {
   struct Row {

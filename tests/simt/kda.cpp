@@ -1,11 +1,10 @@
 // KDA's emitted GPU sources on the CPU, beside GDN's: with one decay for all key channels of a head they are the same
 // layer. Built once for each wave: GDN_TEST_TARGET names the target.
-#include <cmath>
-
 #include "layout/resolve.h"
 #include "oracle/compare.h"
-#include "oracle/parts.h"
 #include "support/catch.h"
+#include "support/parts_of_rows.h"
+#include "support/rows.h"
 #include "support/specs.h"
 #include "verify/verify.h"
 
@@ -21,37 +20,10 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
-std::vector<double> get(const oracle::Problem& problem, const std::string& key, std::int64_t row) {
-  const oracle::BoundPart part = problem.operands().at(key);
-  const oracle::Buffer& buffer = problem.buffers()[static_cast<std::size_t>(part.operand)];
-  return oracle::load_part(buffer.dtype, buffer.row(row), *part.map);
-}
-
-void put(oracle::Problem& problem, const std::string& key, std::int64_t row, const std::vector<double>& values) {
-  const oracle::BoundPart part = problem.operands().at(key);
-  oracle::Buffer& buffer = problem.buffers()[static_cast<std::size_t>(part.operand)];
-  REQUIRE(values.size() == part.map->offset.size());
-  oracle::store_part(buffer.dtype, buffer.row(row), *part.map, values);
-}
-
-// Each head's number, for all of its key channels.
-std::vector<double> widened(const std::vector<double>& heads, int channels) {
-  std::vector<double> wide;
-  for (const double x : heads) wide.insert(wide.end(), static_cast<std::size_t>(channels), x);
-  return wide;
-}
-
 void run(verify::Executor& executor, const spec::Spec& spec, const std::string& operation, oracle::Problem& problem) {
   const layout::Layout layout = layout::resolve(spec);
   const auto kernel = executor.load(plan::make(layout, operation, executor.target()));
   kernel->run(problem, verify::views_of(problem, layout));
-}
-
-double distance(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double squares = 0, whole = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) squares += (a[i] - b[i]) * (a[i] - b[i]), whole += b[i] * b[i];
-  return std::sqrt(squares / whole);
 }
 
 }  // namespace
@@ -73,15 +45,17 @@ TEST_CASE("KDA with one decay for all channels of a head is GDN") {
       oracle::Problem narrow = oracle::make_problem(gdn, operation, options);
       oracle::Problem wide = oracle::make_problem(kda, operation, options);
       const std::string gate = operation == "decode" ? "in.a" : "in.g";
-      for (int row = 0; row < options.rows; ++row) put(wide, gate, row, widened(get(narrow, gate, row), 32));
-      if (operation == "decode") put(wide, "dt_bias", 0, widened(get(narrow, "dt_bias", 0), 32));
+      for (int row = 0; row < options.rows; ++row)
+        test::put_part(wide, gate, row, test::widened(test::part_of_row(narrow, gate, row), 32));
+      if (operation == "decode")
+        test::put_part(wide, "dt_bias", 0, test::widened(test::part_of_row(narrow, "dt_bias", 0), 32));
       run(*executor, gdn, operation, narrow);
       run(*executor, kda, operation, wide);
       const std::string out = operation == "decode" ? "out.out" : "out.o";
       for (int row = 0; row < options.rows; ++row) {
-        CHECK(distance(get(wide, out, row), get(narrow, out, row)) < 2e-6);
+        CHECK(test::error_of(test::part_of_row(wide, out, row), test::part_of_row(narrow, out, row)) < 2e-6);
         const std::int64_t slot = narrow.row_slot(row);
-        CHECK(distance(get(wide, "state", slot), get(narrow, "state", slot)) < 1e-6);
+        CHECK(test::error_of(test::part_of_row(wide, "state", slot), test::part_of_row(narrow, "state", slot)) < 1e-6);
       }
     }
   }

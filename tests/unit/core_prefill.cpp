@@ -57,6 +57,46 @@ TEST_CASE("the form and its estimate, against what was measured") {
   }
 }
 
+PrefillWork by_channel(int heads, std::int64_t sequences, std::int64_t length) {
+  PrefillWork sizes = work(heads, heads, sequences, length);
+  sizes.by_channel = true;
+  return sizes;
+}
+
+TEST_CASE("the form where channels decay by themselves, and its workspace") {
+  const Row rows[] = {{by_channel(32, 1, 32768), PrefillForm::kPair, 1, 0},
+                      {by_channel(64, 1, 8192), PrefillForm::kOne, 1, 0},
+                      {by_channel(96, 1, 8192), PrefillForm::kTwo, 1, 0},
+                      {by_channel(4, 1, 32768), PrefillForm::kSegments, 16, 0}};
+  for (const Row& row : rows) {
+    INFO(row.work.value_heads << ' ' << row.work.sequences << 'x' << row.work.longest);
+    const PrefillChoice choice = choose_prefill(row.work, prefill_costs_h200(true));
+    CHECK(to_string(choice.form) == to_string(row.form));
+    CHECK(choice.segments == row.segments);
+    // A chunk of a value head takes longer than one that decays as a whole, and so does making its record.
+    PrefillWork whole = row.work;
+    whole.by_channel = false;
+    const PrefillChoice other = choose_prefill(whole, prefill_costs_h200());
+    CHECK(choice.chain_us > other.chain_us);
+    CHECK(choice.prepare_us > other.prepare_us);
+    // q, k and v in 16 bits, g and beta in 32.
+    const double input =
+        static_cast<double>(row.work.tokens) * row.work.value_heads * (2.0 * 3 * 128 + 4.0 * 128 + 4.0);
+    CHECK(static_cast<double>(prefill_workspace_bytes(row.work, choice.segments)) < 1.2 * input);
+  }
+  // By hand: of 2/4 heads, K = 96 (two tiles), 4 (3 * 16384 + 16384 + 4 (256 + 128)) a chunk.
+  PrefillWork sizes = work(2, 4, 1, 640);
+  sizes.key_dim = 96, sizes.value_dim = 192, sizes.by_channel = true;
+  CHECK(prefill_records_bytes(sizes) == 11 * 4 * (65536 + 1536));
+  KernelPlan plan = plan_of(2, 8, 128);
+  plan.facts.rule = Rule::kKda;
+  plan.facts.in_g.run = 128;
+  const PrefillLaunches launches = prefill_launches(prefill_work(plan, 4096, 3), prefill_choice(plan, 4096, 3));
+  CHECK(launches.list[0].kernel == "prep");
+  CHECK(launches.list[0].grid_x == 67 * 8);
+  for (const PrefillKernel& kernel : prefill_kernels(plan.facts)) CHECK(kernel.shared_bytes <= 227 * 1024);
+}
+
 TEST_CASE("a whole layer's workspace has rows of v and o before the records, and is at most 1.2 times the input") {
   for (const auto& [key_heads, value_heads] : {std::pair{16, 32}, {16, 64}, {2, 8}}) {
     KernelPlan plan = plan_of(key_heads, value_heads, 128);
@@ -154,7 +194,6 @@ TEST_CASE("what the kernels can't hold stays with the plain body") {
     change(facts);
     return !holds_hopper_prefill(facts);
   };
-  CHECK(without([](Facts& f) { f.rule = Rule::kKda; }));
   CHECK(without([](Facts& f) { f.chunk = 32; }));
   CHECK(without([](Facts& f) { f.key_dim = 256; }));
   CHECK(without([](Facts& f) { f.value_dim = 100; }));
@@ -162,6 +201,8 @@ TEST_CASE("what the kernels can't hold stays with the plain body") {
   CHECK(without([](Facts& f) { f.in_k.align = 4; }));
   CHECK(without([](Facts& f) { f.out_o.inner_stride = 2; }));
   CHECK(without([](Facts& f) { f.in_g.run = 128; }));
+  // A decay for each key channel is for the rule that has them, in whatever order they lie.
+  CHECK_FALSE(without([](Facts& f) { f.rule = Rule::kKda, f.in_g.run = 128, f.in_g.inner_stride = 4; }));
 }
 
 TEST_CASE("a launch is the kernels of its form, and the plan can say which") {

@@ -8,15 +8,6 @@
 
 namespace gdn {
 
-template <class F>
-GDN_DEVICE int key_head_of(int value_head) {
-  return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
-}
-
-// log2 of a decay. One that is 0 to fp32 is as good as any below 2^-256: sums of it stay finite, and differences of the
-// sums numbers.
-GDN_DEVICE float bounded_log2(float x) { return x < -256.0f ? -256.0f : x; }
-
 // A row of q or k as the rule reads it, by one wave: normalised, rounded to prefill.qk, scaled. number_at(channel) is
 // asked once for each channel.
 template <class F, class NumberAt>

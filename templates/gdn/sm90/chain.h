@@ -10,6 +10,9 @@
 //   S^T = 2^G_last S^T + Y K
 //   O^T = scale (S^T Q^T diag(2^G) + X R^T)  with S from before the chunk
 //
+// Where key channels decay each at its own rate, the decays are in K and Q, which then differ from product to product
+// (prep_channels.h); of diag(2^G) and diag(2^(G_last - G)) a number a token is left, and 2^G_last is one a channel.
+//
 // Numbers. S, X and Y become fp16 operands under an exponent x of the warp (16 value columns): X stands for 2^x X, the
 // accumulators hold 2^(x + 10) S. Each chunk, in the shadow of the first product, a warp looks at the largest v and S:
 // above 2^4 and 2^10 in those units, or both 2^3 below that, it takes another x. What the accumulators hold is then
@@ -32,22 +35,24 @@ struct ChainShape {
   static constexpr int kBlocksPerHead = kHeadSlices / kSlices;
   static_assert(kHeadSlices % kSlices == 0, "a block's slices are of one head");
   static constexpr int kThreads = 128 * kSlices + 128;
-  static constexpr int kStages = 3;
+  static constexpr int kStages = chain_stages(F::kKeyDim, kSlices, kOut, Record<F>::kByChannel);
 
-  static constexpr int kKey = 0;
-  static constexpr int kQuery = Record<F>::kKeyBytes;
-  static constexpr int kM = (kOut ? 2 : 1) * Record<F>::kKeyBytes;
+  static constexpr int kUpdate = 0;  // k as the state takes it; as its prediction takes it unless they decay by channel
+  static constexpr int kKey = Record<F>::kKey;
+  static constexpr int kQuery = kKey + Record<F>::kKeyBytes;
+  static constexpr int kM = kKey + (kOut ? 2 : 1) * Record<F>::kKeyBytes;
   static constexpr int kR = kM + kTileBytes;
   static constexpr int kValue = kM + (kOut ? 2 : 1) * kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
   static constexpr int kKeyLoaded = kM, kMatrixLoaded = kValue - kM;
-  static constexpr int kLoaded = kKeyLoaded + kMatrixLoaded + Gates::kBytes;  // by bulk copies
+  static constexpr int kLoaded = kKeyLoaded + kMatrixLoaded + Record<F>::kGateBytes;  // by bulk copies
 
   static constexpr int kOutput = kStages * kStageBytes;  // [warps][64 tokens][16 value columns]
   static constexpr int kBarriers = kOutput + (kOut ? kSlices * 4 * 2048 : 0);
   static constexpr int kShared = kBarriers + kStages * 16;
-  static_assert(kShared == chain_shared(F::kKeyDim, kSlices, kOut), "as the launch will have it");
+  static_assert(kShared == chain_shared(F::kKeyDim, kSlices, kOut, Record<F>::kByChannel),
+                "as the launch will have it");
 
   GDN_HD static constexpr unsigned full(unsigned stage) { return kBarriers + 8 * stage; }
   GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }
@@ -58,16 +63,15 @@ struct ChainShape {
 template <class F, class Shape>
 GDN_DEVICE void load_records(const Place& place, Global<const char> workspace, unsigned base) {
   using Layout = Record<F>;
-  const int key_head = key_head_of<F>(place.head);
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
   unsigned stage = 0, parity = 1;
   for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
     const unsigned full = base + Shape::full(stage), to = base + stage * Shape::kStageBytes;
     wait(base + Shape::empty(stage), parity);
     expect(full, Shape::kLoaded);
-    bulk_load(to + Shape::kKey, record + Layout::keys(key_head), Shape::kKeyLoaded, full);
+    bulk_load(to, record + Layout::keys_of_value(place.head), Shape::kKeyLoaded, full);
     bulk_load(to + Shape::kM, record + Layout::matrices(place.head), Shape::kMatrixLoaded, full);
-    bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Gates::kBytes, full);
+    bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
     if (++stage == Shape::kStages) stage = 0, parity ^= 1;
   }
 }
@@ -133,7 +137,7 @@ class ChainSlice : public Slice<F> {
     Base::pack(s);
     const Descriptor k = k_major(at + Shape::kKey), q = k_major(at + Shape::kQuery);
     const Descriptor m = k_major(at + Shape::kM), r = k_major(at + Shape::kR);
-    const Descriptor k_rows = n_major(at + Shape::kKey);
+    const Descriptor k_rows = n_major(at + Shape::kUpdate);
     const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
@@ -197,9 +201,7 @@ class ChainSlice : public Slice<F> {
     float2 write[8];
     GDN_UNROLL
     for (int n = 0; n < 8; ++n) write[n] = Base::pair(gates + Gates::kWrite, n);
-    const float decay = gates[Gates::kDecay] * exponent_.change;
-    GDN_UNROLL
-    for (int i = 0; i < kCount; ++i) state_[i] *= decay;
+    Base::decay_state(gates);
     products_wait<kOut ? 1 : 0>();
     unsigned y[16];
     GDN_UNROLL

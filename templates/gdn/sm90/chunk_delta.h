@@ -2,7 +2,8 @@
 // them; without one it is the plain body of gdn/chunk_delta.h. What both do with a launch's
 // sequences is written there.
 //
-//   prep      records of all chunks             x = chunk numbers * key heads
+//   prep      records of all chunks             x = chunk numbers * key heads; value heads where channels decay each
+//                                                   at its own rate
 //   one, two  all of it, 1 or 2 slices a block  x = sequences * value heads * blocks of a head
 //   pair      all of it, two blocks a slice     x = 2 * sequences * value heads * slices of a head
 //   carry     ends of segments                  x = sequences * value heads, y = pairs of slices of V of all segments
@@ -17,6 +18,7 @@
 #include "gdn/sm90/job.h"
 #include "gdn/sm90/pair.h"
 #include "gdn/sm90/prep.h"
+#include "gdn/sm90/prep_channels.h"
 #include "gdn/sm90/segments.h"
 
 // An entry point whose blocks share an SM with `blocks` - 1 others; of a cluster, with `cluster` blocks that start
@@ -39,9 +41,19 @@ GDN_DEVICE Cut cut_of(const Args& args) {
           reinterpret_cast<Global<float>>(workspace_of<F>(args) + records)};
 }
 
+template <class F, class Source>
+GDN_DEVICE void prepare(const Args& args, const Sequences<typename F::Offset>& sequences, Global<char> workspace,
+                        char* shared) {
+  if constexpr (decays_by_channel<F>()) {
+    prep_channels<F, Source>(args, sequences, workspace, shared);
+  } else {
+    prep<F, Source>(args, sequences, workspace, shared);
+  }
+}
+
 template <class F>
 GDN_DEVICE void chunk_prep(const Args& args) {
-  prep<F>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
+  prepare<F, HandedOver<F>>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
 }
 
 template <class F, int kSlices>

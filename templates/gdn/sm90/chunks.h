@@ -6,6 +6,7 @@
 // chunk.
 #pragma once
 
+#include "gdn/gates.h"
 #include "gdn/sm90/bulk.h"
 #include "gdn/sm90/record.h"
 
@@ -18,15 +19,25 @@ constexpr int kStateShift = 10, kMatrixShift = 12;
 
 template <class F>
 struct Record {
+  static constexpr bool kByChannel = decays_by_channel<F>();
+  static constexpr RecordSizes kSizes = {F::kKeyHeads, F::kValueHeads, F::kKeyDim, kByChannel};
   static constexpr int kKeyTiles = key_tiles(F::kKeyDim);
   static constexpr int kKeyBytes = kKeyTiles * kTileBytes;  // of k or of q
-  static constexpr int kMatrices = record_matrices(F::kKeyHeads, F::kKeyDim);
-  static constexpr int kGates = record_gates(F::kKeyHeads, F::kValueHeads, F::kKeyDim);
-  static constexpr int kBytes = record_bytes(F::kKeyHeads, F::kValueHeads, F::kKeyDim);
+  static constexpr int kOwned = kSizes.owned_bytes();
+  static constexpr int kMatrices = kSizes.matrices();
+  static constexpr int kGates = kSizes.gates();
+  static constexpr int kGateBytes = kSizes.gate_bytes();
+  static constexpr int kBytes = kSizes.bytes();
+  // Where k begins in a head's key tiles; q is behind it. Before it, by channel, k for the update.
+  static constexpr int kKey = kByChannel ? kKeyBytes : 0;
 
-  GDN_HD static constexpr int keys(int key_head) { return key_head * 2 * kKeyBytes; }
+  // Of a key head, or by channel of a value head.
+  GDN_HD static constexpr int keys(int owner) { return owner * kOwned; }
+  GDN_DEVICE static int keys_of_value(int value_head) {
+    return keys(kByChannel ? value_head : key_head_of<F>(value_head));
+  }
   GDN_HD static constexpr int matrices(int value_head) { return kMatrices + value_head * 2 * kTileBytes; }
-  GDN_HD static constexpr int gates(int value_head) { return kGates + value_head * Gates::kBytes; }
+  GDN_HD static constexpr int gates(int value_head) { return kGates + value_head * kGateBytes; }
 };
 
 // Where a warp group works.

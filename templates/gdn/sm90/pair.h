@@ -16,15 +16,18 @@ namespace gdn::sm90 {
 template <class F>
 struct PairShape {
   static constexpr int kThreads = 256;
-  static constexpr int kStages = 4;
+  static constexpr int kStages = pair_stages(Record<F>::kByChannel);
   static constexpr int kTiles = Record<F>::kKeyTiles;
 
-  static constexpr int kKey = 0;                        // k in block 0, q in block 1
-  static constexpr int kMatrix = Record<F>::kKeyBytes;  // M, R
+  static constexpr int kUpdate = 0;                            // as in ChainShape, in block 0 alone
+  static constexpr int kKey = Record<F>::kKey;                 // k in block 0, q in block 1
+  static constexpr int kMatrix = kKey + Record<F>::kKeyBytes;  // M, R
   static constexpr int kValue = kMatrix + kTileBytes;
   static constexpr int kGates = kValue + kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
-  static constexpr int kLoaded = Record<F>::kKeyBytes + kTileBytes + Gates::kBytes;  // by bulk copies, in either block
+  // By bulk copies in block `rank`: its keys, and all.
+  GDN_HD static constexpr int keys_loaded(int rank) { return rank == 0 ? kMatrix : Record<F>::kKeyBytes; }
+  GDN_HD static constexpr int loaded(int rank) { return keys_loaded(rank) + kTileBytes + Record<F>::kGateBytes; }
 
   static constexpr int kStateBytes = 4 * kTiles * 2048;  // of S's words; X's and the exponent's follow
   static constexpr int kSent = kStateBytes + 4 * 2048 + 1024;
@@ -32,7 +35,7 @@ struct PairShape {
   static constexpr int kOutput = kHandover + 2 * kSent;
   static constexpr int kBarriers = kOutput + 4 * 2048;  // full, empty [kStages]; sent, free [2]
   static constexpr int kShared = kBarriers + kStages * 16 + 32;
-  static_assert(kShared == pair_shared(F::kKeyDim), "as the launch will have it");
+  static_assert(kShared == pair_shared(F::kKeyDim, Record<F>::kByChannel), "as the launch will have it");
 
   GDN_HD static constexpr unsigned full(unsigned stage) { return kBarriers + 8 * stage; }
   GDN_HD static constexpr unsigned empty(unsigned stage) { return kBarriers + 8 * (kStages + stage); }
@@ -85,7 +88,7 @@ class PairSlice : public Slice<F> {
     const unsigned there = in_block(base_ + Shape::kHandover + place * Shape::kSent, 1);
     const unsigned sent = in_block(base_ + Shape::sent(place), 1);
     const Descriptor k = k_major(at + Shape::kKey), m = k_major(at + Shape::kMatrix),
-                     k_rows = n_major(at + Shape::kKey);
+                     k_rows = n_major(at + Shape::kUpdate);
     const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
@@ -132,9 +135,7 @@ class PairSlice : public Slice<F> {
     float2 write[8];
     GDN_UNROLL
     for (int n = 0; n < 8; ++n) write[n] = Base::pair(gates + Gates::kWrite, n);
-    const float decay = gates[Gates::kDecay] * exponent_.change;
-    GDN_UNROLL
-    for (int i = 0; i < kCount; ++i) state_[i] *= decay;
+    Base::decay_state(gates);
     products_wait<1>();
     GDN_UNROLL
     for (int n = 0; n < 4; ++n) decay_values(y, y0, write[n], n);
@@ -232,16 +233,18 @@ template <class F>
 GDN_DEVICE void load_pair_records(const Place& place, int rank, Global<const char> workspace, unsigned base) {
   using Shape = PairShape<F>;
   using Layout = Record<F>;
-  const int key_head = key_head_of<F>(place.head);
+  const int keys = Shape::keys_loaded(rank), loaded = Shape::loaded(rank);
+  const int first = Layout::keys_of_value(place.head) + (rank == 0 ? 0 : Shape::kMatrix);
+  const unsigned key_at = rank == 0 ? Shape::kUpdate : Shape::kKey;
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
   unsigned stage = 0, parity = 1;
   for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
     const unsigned full = base + Shape::full(stage), to = base + stage * Shape::kStageBytes;
     wait(base + Shape::empty(stage), parity);
-    expect(full, Shape::kLoaded);
-    bulk_load(to + Shape::kKey, record + Layout::keys(key_head) + rank * Layout::kKeyBytes, Layout::kKeyBytes, full);
+    expect(full, loaded);
+    bulk_load(to + key_at, record + first, keys, full);
     bulk_load(to + Shape::kMatrix, record + Layout::matrices(place.head) + rank * kTileBytes, kTileBytes, full);
-    bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Gates::kBytes, full);
+    bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
     if (++stage == Shape::kStages) stage = 0, parity ^= 1;
   }
 }

@@ -20,7 +20,7 @@ namespace gdn::sm90 {
 template <class F>
 GDN_DEVICE void prefill_prep(const Args& args) {
   using G = InPrefill<F>;
-  prep<G, Projected<G>>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
+  prepare<G, Projected<G>>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
 }
 
 }  // namespace gdn::sm90

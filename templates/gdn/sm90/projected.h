@@ -3,8 +3,8 @@
 #pragma once
 
 #include "gdn/prefill.h"
+#include "gdn/sm90/chunks.h"
 #include "gdn/sm90/job.h"
-#include "gdn/sm90/prep.h"
 
 namespace gdn::sm90 {
 
@@ -87,7 +87,7 @@ class ConvPiece {
   float weight_[8][kWidth], older_[8][kHistory], bias_[8];
 };
 
-// Where a chunk's numbers come from in a prefill (prep.h).
+// Where a chunk's numbers come from in a prefill (prep_block.h).
 template <class F>
 class Projected {
   template <class Input, class Weight, class Bias, class Window>
@@ -111,19 +111,39 @@ class Projected {
     using Of = Piece<typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>;
     return Of(args_, sequence_, key_head_, first).at(first_row() + row);
   }
-  GDN_DEVICE float rate(long long row, int head) const {
-    return bounded_log2(log_decay_of<F>(args_, static_cast<int>(row), head) * kLog2E);
-  }
+  // log2 of the decays of a value head, or of one of its key channels, by token of the chunk.
+  class Rates {
+    using A = typename F::InputA;
+    using Bias = typename F::DtBias;
+
+   public:
+    GDN_DEVICE Rates(const Args& args, long long row, int head, int channel)
+        : first_(part<A>(args, row) + A::base(head) + channel * A::kInnerStride),
+          stride_(args.stride[A::kOperand]),
+          negative_rate_(negative_rate_of<F>(args, head)),
+          bias_(load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + channel * Bias::kInnerStride)) {}
+    GDN_DEVICE float of(int token) const {
+      const float a = load_one<typename A::Element>(first_ + token * stride_);
+      return bounded_log2(log_decay<F>(negative_rate_, a + bias_) * kLog2E);
+    }
+
+   private:
+    MapElements<A> first_;
+    long long stride_;
+    float negative_rate_, bias_;
+  };
+  GDN_DEVICE Rates rates(int head, int channel = 0) const { return {args_, chunk_.token, head, channel}; }
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
-  // v of the key head's value heads, a thread 8 channels of a quarter of the chunk.
-  GDN_DEVICE void finish() const {
+  // v of `heads` value heads of the group from number `first_head` on, a thread 8 channels of a quarter of the chunk.
+  GDN_DEVICE void finish(int first_head, int heads) const {
     using Of = Piece<typename F::OwnV, typename F::WeightV, typename F::BiasV, typename F::WindowV>;
     using Rows = typename F::InputV;
-    constexpr int kPieces = F::kValueDim / 8, kUnits = F::kGroup * kPieces, kQuarter = kChunk / 4;
-    for (int unit = thread_id(); unit < 4 * kUnits; unit += PrepShape<F>::kThreads) {
-      const int first = unit / kUnits * kQuarter, channel = unit % kPieces * 8;
-      const int head = value_head<F>(key_head_, unit % kUnits / kPieces);
+    constexpr int kPieces = F::kValueDim / 8, kQuarter = kChunk / 4;
+    const int units = heads * kPieces;
+    for (int unit = thread_id(); unit < 4 * units; unit += kPrepThreads) {
+      const int first = unit / units * kQuarter, channel = unit % kPieces * 8;
+      const int head = value_head<F>(key_head_, first_head + unit % units / kPieces);
       const int end = smaller(first + kQuarter, chunk_.tokens);
       if (first >= end) continue;
       Of piece(args_, sequence_, head, channel);

@@ -25,11 +25,6 @@ GDN_DEVICE StatePlace<typename F::State> state_in_slot(const Args& args, long lo
   return {part<typename F::State>(args, slot) + F::State::base(head)};
 }
 
-template <class F>
-GDN_DEVICE int key_head_of(int value_head) {
-  return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
-}
-
 // ---- the exponent of a warp -----------------------------------------------------------------------------------------
 
 constexpr int kLargestValue = 4, kLargestState = 10;  // log2, in the units of X and of the accumulators
@@ -190,13 +185,26 @@ class Slice {
     }
   }
 
-  // Two tokens' gates of one kind, for accumulators [4 n] to [4 n + 3].
+  // The state to the chunk's end, under the chunk's exponent.
+  GDN_DEVICE void decay_state(const float* gates) {
+    if constexpr (Record<F>::kByChannel) {
+      GDN_UNROLL
+      for (int n = 0; n < kCount / 4; ++n) multiply(state_, times(pair(gates + Gates::kDecay, n), exponent_.change), n);
+    } else {
+      const float decay = gates[Gates::kDecay] * exponent_.change;
+      GDN_UNROLL
+      for (int i = 0; i < kCount; ++i) state_[i] *= decay;
+    }
+  }
+
+  // Two tokens' gates of one kind, or two channels', for accumulators [4 n] to [4 n + 3].
   GDN_DEVICE static float2 pair(const float* gates, int n) {
     return *reinterpret_cast<const float2*>(gates + 8 * n + lane_id() % 4 * 2);
   }
   GDN_DEVICE static float2 times(float2 a, float b) { return make_float2(a.x * b, a.y * b); }
-  // The accumulators of tokens 8 n to 8 n + 7.
-  GDN_DEVICE static void multiply(float (&o)[32], float2 by, int n) {
+  // The accumulators of tokens, or channels, 8 n to 8 n + 7.
+  template <int kNumbers>
+  GDN_DEVICE static void multiply(float (&o)[kNumbers], float2 by, int n) {
     o[4 * n] *= by.x, o[4 * n + 1] *= by.y, o[4 * n + 2] *= by.x, o[4 * n + 3] *= by.y;
   }
 

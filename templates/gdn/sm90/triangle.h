@@ -12,6 +12,8 @@
 namespace gdn::sm90 {
 
 constexpr float kMatrixUnit = 1.0f / (1 << kMatrixShift);
+// Of a diagonal block of L in shared memory, padded by 16 against bank conflicts.
+constexpr int kDiagonalFloats = 256 + 16;
 
 GDN_DEVICE void put(unsigned address, unsigned word) { store_shared(address, word); }
 GDN_DEVICE void put_half(unsigned address, float x) { store_shared_half(address, float_to_half(x)); }

@@ -7,6 +7,7 @@
 
 #include "gdn/sm90/pair.h"
 #include "gdn/sm90/prep.h"
+#include "gdn/sm90/prep_channels.h"
 #include "gdn/sm90/segments.h"
 
 namespace hand {
@@ -33,6 +34,7 @@ struct StatePart {
 // kNorm: q and k come as they are and are normalised, else they are unit vectors. kKeyFirst: a pool of [K][V].
 template <int kHeads, int kRatio, int kKeys, int kValues, bool kNorm, bool kKeyFirst, class StateElement, class E>
 struct Facts : gdn::NoParts {
+  static constexpr gdn::Rule kRule = gdn::Rule::kGdn;
   static constexpr int kKeyHeads = kHeads, kValueHeads = kHeads * kRatio, kGroup = kRatio;
   static constexpr int kKeyDim = kKeys, kValueDim = kValues;
   static constexpr gdn::Pairing kPairing = gdn::Pairing::kGrouped;
@@ -49,6 +51,13 @@ struct Facts : gdn::NoParts {
   using InputBeta = Part<float, 4, 1>;
   using OutputO = Part<E, 5, kValues>;
   using State = StatePart<StateElement, 6, kKeys, kValues, kKeyFirst>;
+};
+
+// The same with a decay for each key channel.
+template <int kHeads, int kRatio, int kKeys, int kValues, bool kNorm, bool kKeyFirst, class StateElement, class E>
+struct ChannelFacts : Facts<kHeads, kRatio, kKeys, kValues, kNorm, kKeyFirst, StateElement, E> {
+  static constexpr gdn::Rule kRule = gdn::Rule::kKda;
+  using InputG = Part<float, 3, kKeys>;
 };
 
 template <class T>
@@ -77,6 +86,10 @@ extern __shared__ __align__(1024) char shared[];
 template <class F>
 GDN_DEVICE void prep(const gdn::Args& args) {
   gdn::sm90::prep<F>(args, sequences(args), operand<char>(args, 10), shared);
+}
+template <class F>
+GDN_DEVICE void prep_channels(const gdn::Args& args) {
+  gdn::sm90::prep_channels<F>(args, sequences(args), operand<char>(args, 10), shared);
 }
 
 template <class F, int kSlices>

@@ -1,0 +1,298 @@
+// What the kernels that prepare a chunk's record do alike, whether its decays are by head (prep.h) or by channel
+// (prep_channels.h): rows of k and q into shared memory; then, out of L and P of a value head,
+//
+//   M = (diag(1 / beta) + L)^-1        R = P M
+//
+// M is lower triangular; it is (I + diag(beta) L)^-1 diag(beta), found by rows without dividing by beta:
+// M_i = beta_i (e_i - sum over j < i of L_ij M_j). For beta |k|^2 <= 2 its entries are at most beta. The chain
+// (chain.h) turns X = V - diag(2^G) K S into the new values M X and the output scale (diag(2^G) Q S + R X).
+//
+// Written to the record: M times 2^12, row i of R times 2^(12 + p_i) with p_i such that the row's largest entry lies
+// just below 2^14, and the gates. p_i keeps outputs exact to fp16 however far they have decayed. Rows past the
+// sequence's end are zero in k and q, and beta is 0 there: M's and R's are zero as well.
+//
+// Numbers: the 16x16 diagonal blocks of M in fp32, their combination in fp16 products, which keep as many bits as tf32.
+//
+// `Source` brings the chunk's numbers (handed_over.h, prefill.h): pieces of rows of k and q, rates, beta.
+#pragma once
+
+#include "gdn/norm.h"
+#include "gdn/sm90/handed_over.h"
+#include "gdn/sm90/triangle.h"
+
+namespace gdn::sm90 {
+
+// How a block multiplies, and how it sends what it made: by a warp group's products and bulk copies.
+struct WarpGroupPrep {
+  // What threads wrote to shared memory may be sent, or multiplied, behind the next barrier.
+  GDN_DEVICE static void written() { fence_async(); }
+  // By all threads; wait_sent and a barrier stand before the place is written again.
+  GDN_DEVICE static void send(Global<char> to, unsigned from, int bytes) {
+    if (thread_id() == 0) bulk_store(to, from, bytes);
+  }
+  GDN_DEVICE static void sent() {
+    if (thread_id() == 0) bulk_commit();
+  }
+  GDN_DEVICE static void wait_sent() {
+    if (thread_id() == 0) bulk_wait_read();
+  }
+
+  // K K^T and Q K^T of tiles in shared memory.
+  template <int kTiles>
+  GDN_DEVICE static void multiply(float (&kk)[32], float (&qk)[32], unsigned keys, unsigned queries) {
+    static_assert(kTiles <= 4, "K up to 256");
+    const Descriptor k = k_major(keys), q = k_major(queries);
+    products_begin();
+    GDN_UNROLL
+    for (int s = 0; s < 4 * kTiles; ++s) product_shared(kk, k + along_key(s), k + along_key(s), s > 0);
+    GDN_UNROLL
+    for (int s = 0; s < 4 * kTiles; ++s) product_shared(qk, q + along_key(s), k + along_key(s), s > 0);
+    products_commit();
+    products_wait<0>();
+  }
+};
+
+// log2 of what a token's rows are to be multiplied by: of k and of q where they meet the state, of k where it is
+// written to it.
+struct TokenExponents {
+  float read, query, write;
+};
+
+// `Shape` says where in shared memory things lie, for how many value heads at a time.
+template <class F, class Source, class Shape, class Machine>
+class PrepBlock {
+ protected:
+  using Layout = Record<F>;
+  static constexpr int kTiles = Layout::kKeyTiles;
+  static constexpr int kPieces = (kTiles == 3 ? 4 : kTiles) * 8;  // 16-byte pieces of a row of fp16, a power of two
+  static constexpr int kRowsAtOnce = Shape::kThreads / kPieces;
+  static constexpr int kPasses = kChunk / kRowsAtOnce;  // rows of k, and of q, a thread has a piece of
+  static_assert(kTiles <= 4, "K up to 256");
+  static_assert(F::kKeyDim % 8 == 0, "16-byte pieces of q and k");
+
+  // The block works on Shape::kMembers value heads of the group from number `first_member` on.
+  GDN_DEVICE PrepBlock(const Args& args, const Chunk& chunk, int key_head, int first_member, char* shared,
+                       Global<char> record)
+      : source_(args, chunk, key_head),
+        chunk_(chunk),
+        key_head_(key_head),
+        first_member_(first_member),
+        shared_(shared),
+        base_(shared_address(shared)),
+        record_(record) {}
+
+  GDN_DEVICE static int warp() { return thread_id() / 32; }
+  GDN_DEVICE static int row_in_8() { return lane_id() / 4; }         // g of a fragment
+  GDN_DEVICE static int column_pair() { return lane_id() % 4 * 2; }  // 2 c of a fragment
+  // A turn may end past the block's heads: those beyond do the last head's work again and store nothing.
+  GDN_DEVICE static int member(int first, int h) { return smaller(first + h, Shape::kMembers - 1); }
+
+  GDN_DEVICE unsigned m_tile(int h) const {
+    return base_ + static_cast<unsigned>(Shape::kSquares + h * 2 * kTileBytes);
+  }
+  GDN_DEVICE unsigned l_tile(int h) const { return m_tile(h) + kTileBytes; }
+  GDN_DEVICE float* floats(int offset) const { return reinterpret_cast<float*>(shared_ + offset); }
+  GDN_DEVICE float* diagonal(int block, int h) const {
+    return floats(Shape::kDiagonal) + (block * Shape::kHeads + h) * kDiagonalFloats;
+  }
+  GDN_DEVICE float* beta(int member) const { return floats(Shape::kBeta) + member * kChunk; }
+  GDN_DEVICE float* gates(int h) const { return floats(Shape::kGates) + h * (Layout::kGateBytes / 4); }
+
+  // ---- operands -----------------------------------------------------------------------------------------------------
+
+  GDN_DEVICE static int piece() { return thread_id() % kPieces; }
+  GDN_DEVICE static int row_of(int pass) { return pass * kRowsAtOnce + thread_id() / kPieces; }
+  // Where a thread's piece of a pass lies in the tiles of k, or of q.
+  GDN_DEVICE static unsigned piece_offset(int pass) {
+    // A pass further is the same place of the swizzle where it is eight rows or more.
+    const int near = kRowsAtOnce % 8 == 0 ? 0 : pass;
+    return static_cast<unsigned>(piece() / 8 * kTileBytes + (pass - near) * kRowsAtOnce * 128) +
+           tile_offset(row_of(near), piece() % 8 * 8);
+  }
+
+  template <class PieceAt>
+  GDN_DEVICE void fetch(Raw<16> (&pieces)[kPasses], PieceAt piece_at) {
+    GDN_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      if (row_of(i) < chunk_.tokens && piece() * 8 < F::kKeyDim) {
+        pieces[i] = piece_at(row_of(i), piece() * 8);
+      } else {
+        pieces[i] = Raw<16>{};
+      }
+    }
+  }
+  // The rows of a thread's pieces under their norm, rounded as the rule says, to fp16 and to their tiles.
+  GDN_DEVICE void place(const Raw<16> (&pieces)[kPasses], unsigned tiles, float scale) {
+    using E = typename Source::Element;
+    float factor[kPasses];
+    GDN_UNROLL
+    for (int i = 0; i < kPasses; ++i) factor[i] = 1.0f;
+    if constexpr (F::kQkNorm) {
+      float squares[kPasses];
+      GDN_UNROLL
+      for (int i = 0; i < kPasses; ++i) {
+        const Pack<E, 8> x{pieces[i]};
+        squares[i] = 0.0f;
+        GDN_UNROLL
+        for (int j = 0; j < 8; ++j) squares[i] = fused(x.get(j), x.get(j), squares[i]);
+      }
+      norm_factors(squares, factor);
+    }
+    GDN_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const Pack<E, 8> x{pieces[i]};
+      Raw<16> halves;
+      GDN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const float low = rounded<typename F::RoundPrefillQk>(x.get(2 * j) * factor[i]);
+        const float high = rounded<typename F::RoundPrefillQk>(x.get(2 * j + 1) * factor[i]);
+        halves.word[j] = float_to_half_pair(low * scale, high * scale);
+      }
+      if (piece() >= 8 * kTiles) continue;
+      const unsigned to = base_ + tiles + piece_offset(i);
+      store_shared_16(to, halves.word[0], halves.word[1], halves.word[2], halves.word[3]);
+    }
+  }
+
+  // The sums of kPasses rows over the kPieces lanes of a row, each pair of lanes halving the rows it sums further.
+  GDN_DEVICE void norm_factors(float (&squares)[kPasses], float (&factor)[kPasses]) {
+    constexpr int kLog = kPasses == 16 ? 4 : kPasses == 8 ? 3 : 2;
+    static_assert(1 << kLog == kPasses && kPieces == 2 * kPasses, "16 rows of 32 pieces, 8 of 16 or 4 of 8");
+    GDN_UNROLL
+    for (int stage = 0; stage < kLog; ++stage) {
+      const int distance = kPieces >> (stage + 1), rows = kPasses >> (stage + 1);
+      const bool upper = lane_id() & distance;
+      GDN_UNROLL
+      for (int i = 0; i < kPasses / 2; ++i) {
+        if (i >= rows) break;
+        const float mine = upper ? squares[i + rows] : squares[i], other = upper ? squares[i] : squares[i + rows];
+        squares[i] = mine + from_across(other, distance);
+      }
+    }
+    const float sum = squares[0] + from_across(squares[0], 1);
+    const float mine = inverse_norm<F>(sum);
+    GDN_UNROLL
+    for (int i = 0; i < kPasses;
+         ++i) {  // row i was summed by the lanes whose bits below kPieces spell it, highest first
+      factor[i] = from_lane(mine, 2 * i, kPieces);
+    }
+  }
+  // ---- squares ------------------------------------------------------------------------------------------------------
+
+  // A warp a diagonal block, half a warp a head, a lane a column. Also the gates that need nothing of R.
+  // exponents(h, token): of what the state gives a token and of what it takes from it, log2.
+  template <class ExponentsOf>
+  GDN_DEVICE void invert_diagonal(int first, ExponentsOf exponents) {
+    const int w = warp(), h = Shape::kHeads == 1 ? 0 : lane_id() / 16, column = lane_id() % 16;
+    float m[16];
+    invert_16(m, diagonal(w, h), beta(member(first, h)) + 16 * w, column);
+    if (Shape::kHeads == 2 || lane_id() < 16) {
+      GDN_UNROLL
+      for (int i = 0; i < 16; ++i) put_half(m_tile(h) + tile_offset(16 * w + i, 16 * w + column), m[i]);
+      if (w % 2 == 0) {  // the block to the right is read as well
+        GDN_UNROLL
+        for (int i = 0; i < 16; i += 8) {
+          const unsigned to = m_tile(h) + tile_offset(16 * w + i + column / 2, 16 * w + 16 + column % 2 * 8);
+          store_shared_16(to, 0, 0, 0, 0);
+        }
+      }
+      const TokenExponents mine = exponents(h, 16 * w + column);
+      float* to = gates(h);
+      to[Gates::kRead + 16 * w + column] = exp2_fast(mine.read - kStateShift);
+      to[Gates::kWrite + 16 * w + column] = exp2_fast(mine.write + (kStateShift - kMatrixShift));
+    }
+  }
+
+  // M and R of a turn's heads behind invert_diagonal, to the record.
+  template <class ExponentsOf>
+  GDN_DEVICE void square_up(int first, ExponentsOf exponents) {
+    barrier();
+    GDN_UNROLL
+    for (int h = 0; h < Shape::kHeads; ++h) join_16(m_tile(h), l_tile(h));
+    barrier();
+    GDN_UNROLL
+    for (int h = 0; h < Shape::kHeads; ++h) join_32(m_tile(h), l_tile(h));
+    barrier();
+    read_out(exponents);
+    Machine::written();
+    barrier();
+    store(first);
+  }
+
+  // 2^p, p such that x 2^p lies in [2^13, 2^14); 1 for 0. p is bounded so that what it multiplies stays in fp32.
+  GDN_DEVICE static float row_scale(float x) {
+    const int exponent = static_cast<int>(bits_of(x) >> 23) - 127;
+    return x == 0.0f ? 1.0f : power_of_two(smaller(13 - exponent, 48));
+  }
+
+  GDN_DEVICE static float inverse_of_power(float x) { return float_of((254u << 23) - bits_of(x)); }
+
+  // R = P M to L's place, each row under its own exponent, and the gates that go with it.
+  template <class ExponentsOf>
+  GDN_DEVICE void read_out(ExponentsOf exponents) {
+    const int w = warp(), g = row_in_8(), c = column_pair(), row = lane_id() % 16, column = lane_id() / 16 * 8;
+    GDN_UNROLL
+    for (int h = 0; h < Shape::kHeads; ++h) {
+      const unsigned r = l_tile(h), m = m_tile(h);
+      float z[8][4] = {};
+      GDN_UNROLL
+      for (int s = 0; s < 4; ++s) {
+        if (s > w) continue;
+        const unsigned a[4] = {p_[h][4 * s], p_[h][4 * s + 1], p_[h][4 * s + 2], p_[h][4 * s + 3]};
+        GDN_UNROLL
+        for (int n = 0; n <= s; ++n) {
+          unsigned b[4];
+          load_matrices_transposed(b, m + tile_offset(16 * s + row, 16 * n + column));
+          product_16x8(z[2 * n], a, b[0], b[1]);
+          product_16x8(z[2 * n + 1], a, b[2], b[3]);
+        }
+      }
+      float largest[2] = {0.0f, 0.0f};
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) {
+        largest[0] = larger_of(largest[0], larger_of(magnitude_of(z[n][0]), magnitude_of(z[n][1])));
+        largest[1] = larger_of(largest[1], larger_of(magnitude_of(z[n][2]), magnitude_of(z[n][3])));
+      }
+      GDN_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        largest[i] = larger_of(largest[i], from_across(largest[i], 1));
+        largest[i] = larger_of(largest[i], from_across(largest[i], 2));
+        largest[i] = row_scale(largest[i]);
+      }
+      GDN_UNROLL
+      for (int n = 0; n < 8; ++n) {
+        put(r + tile_offset(16 * w + g, 8 * n + c), float_to_half_pair(z[n][0] * largest[0], z[n][1] * largest[0]));
+        put(r + tile_offset(16 * w + 8 + g, 8 * n + c), float_to_half_pair(z[n][2] * largest[1], z[n][3] * largest[1]));
+      }
+      if (c < 4) {  // lanes 0 and 1 of each quad, a row each
+        const int i = 16 * w + g + 4 * c;
+        const float scale = c == 0 ? largest[0] : largest[1];
+        gates(h)[Gates::kOut + i] = exp2_fast(exponents(h, i).query + (kMatrixShift - kStateShift)) * scale;
+        gates(h)[Gates::kOutScale + i] = F::kQScale * kMatrixUnit * inverse_of_power(scale);
+      }
+    }
+  }
+
+  GDN_DEVICE void store(int first) {
+    GDN_UNROLL
+    for (int h = 0; h < Shape::kHeads; ++h) {
+      if (first + h >= Shape::kMembers) break;
+      const int head = value_head<F>(key_head_, first_member_ + first + h);
+      Machine::send(record_ + Layout::matrices(head), m_tile(h), 2 * kTileBytes);
+      Machine::send(record_ + Layout::gates(head),
+                    base_ + static_cast<unsigned>(Shape::kGates + h * Layout::kGateBytes), Layout::kGateBytes);
+    }
+    Machine::sent();
+  }
+
+  Source source_;
+  Chunk chunk_;
+  int key_head_, first_member_;
+  char* shared_;
+  unsigned base_;
+  Global<char> record_;
+  Raw<16> k_pieces_[kPasses], q_pieces_[kPasses];
+  unsigned p_[Shape::kHeads][16];  // P as fragments
+};
+
+}  // namespace gdn::sm90
