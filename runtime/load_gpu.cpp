@@ -28,14 +28,12 @@ class GpuKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
-    if (core::takes_hopper_kernels(plan)) {
-      for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts, plan.operation == "prefill")) {
-        const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
-        LaunchShape shape;
-        shape.block[0] = static_cast<unsigned>(kernel.threads);
-        shape.shared_bytes = static_cast<unsigned>(kernel.shared_bytes);
-        prefill_.push_back({kernel.name, module_->function(symbol, kernel.shared_bytes), shape});
-      }
+    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan)) {
+      const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
+      LaunchShape shape;
+      shape.block[0] = static_cast<unsigned>(kernel.threads);
+      shape.shared_bytes = static_cast<unsigned>(kernel.shared_bytes);
+      prefill_.push_back({kernel.name, module_->function(symbol, kernel.shared_bytes), shape});
     }
   }
 
@@ -58,7 +56,7 @@ class GpuKernel final : public Kernel {
   }
   void start(const Args& args, Stream stream, Edge edge) const override {
     const int workspace = core::workspace_operand(plan());
-    if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
+    if (!prefill_.empty() && args.operand[workspace] != nullptr) {
       start_prefill(args, workspace, stream);
       start_stages(args, stream);
       return;
@@ -112,8 +110,9 @@ class GpuKernel final : public Kernel {
         LaunchShape shape = kernel.shape;
         shape.grid[0] = launch.grid_x;
         shape.grid[1] = launch.grid_y;
-        // The chain's blocks begin as prep's last ones end; they wait for its records themselves.
-        shape.programmatic = i == 1 && launches.count == 2;
+        // The chain's blocks of warp groups begin as prep's last ones end; they wait for its records themselves.
+        shape.programmatic =
+            i == 1 && launches.count == 2 && core::prefill_set(plan()) == core::PrefillSet::kWarpGroups;
         module_->launch(kernel.function, shape, stream, parameters);
       }
     }
@@ -128,7 +127,7 @@ class GpuKernel final : public Kernel {
   Device device_;
   std::unique_ptr<Module> module_;
   std::vector<Entry> entries_;            // of the variants, then of the plan and of its stages
-  std::vector<PrefillFunction> prefill_;  // of a plan that takes a workspace
+  std::vector<PrefillFunction> prefill_;  // of a launch with a workspace
 };
 
 }  // namespace

@@ -44,8 +44,7 @@ class HostKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
-    if (!core::takes_hopper_kernels(plan)) return;
-    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan.facts, plan.operation == "prefill")) {
+    for (const core::PrefillKernel& kernel : core::prefill_kernels(plan)) {
       prefill_.push_back({kernel, function(fmt::format("{}_{}", plan.symbol, kernel.name))});
     }
   }
@@ -76,7 +75,7 @@ class HostKernel final : public Kernel {
   void start(const Args& args, Stream, Edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
     const int workspace = core::workspace_operand(plan());
-    if (core::takes_hopper_kernels(plan()) && args.operand[workspace] != nullptr) {
+    if (!prefill_.empty() && args.operand[workspace] != nullptr) {
       run_prefill(args, workspace);
     } else {
       run(entries_[core::variant_of(plan(), args)], args);
@@ -121,7 +120,7 @@ class HostKernel final : public Kernel {
   void* library_ = nullptr;
   HostLaunchFunction launch_ = nullptr;
   std::vector<Entry> entries_;  // of the variants, then of the plan and of its stages
-  std::vector<std::pair<core::PrefillKernel, HostKernelFunction>> prefill_;  // of a plan that takes a workspace
+  std::vector<std::pair<core::PrefillKernel, HostKernelFunction>> prefill_;  // of a launch with a workspace
   mutable std::mutex mutex_;
 };
 

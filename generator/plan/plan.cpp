@@ -325,11 +325,11 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
 
 // A form that a tuning row asks for must have its kernel at the spec's sizes.
 void check_form(const core::KernelPlan& plan) {
-  if (!core::takes_hopper_kernels(plan)) return;
+  if (core::prefill_set(plan) == core::PrefillSet::kNone) return;
   const core::PrefillChoice choice = core::prefill_choice(plan, 1, 1);
   const std::string_view needed =
       choice.form == core::PrefillForm::kSegments ? "segment" : core::to_string(choice.form);
-  const std::vector<core::PrefillKernel> kernels = core::prefill_kernels(plan.facts, plan.operation == "prefill");
+  const std::vector<core::PrefillKernel> kernels = core::prefill_kernels(plan);
   if (std::any_of(kernels.begin(), kernels.end(), [&](const auto& kernel) { return kernel.name == needed; })) return;
   throw Unplannable(fmt::format("{} on {}: the form {} needs other sizes than K = {} and V = {}", plan.operation,
                                 plan.target, core::to_string(choice.form), plan.facts.key_dim, plan.facts.value_dim));
@@ -431,15 +431,13 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     }
     plan.operands.push_back(std::move(operand));
   }
-  if (operation == "chunk_delta" && target.name == "sm_90a" && core::holds_hopper_prefill(plan.facts)) {
-    plan.operands.push_back(workspace(true));
-  }
+  const bool in_chunks = core::prefill_set(target.name, operation, plan.facts) != core::PrefillSet::kNone;
+  if (operation == "chunk_delta" && in_chunks) plan.operands.push_back(workspace(true));
   // A GPU's prefill keeps o in `out` until the norm, if whatever rounding.o says survives there.
   const core::DType out = layout.outputs.front().dtype;
   if (operation == "prefill" && target.family != Family::kCpu) {
     const bool needed = out != core::DType::kFp32 && out != plan.facts.round_o;
-    const bool hopper = target.name == "sm_90a" && core::holds_hopper_layer(plan.facts);
-    if (needed || hopper) plan.operands.push_back(workspace(!needed));
+    if (needed || in_chunks) plan.operands.push_back(workspace(!needed));
     if (plan.operands.size() == static_cast<std::size_t>(kMaxOperands))
       plan.operands.pop_back();  // no place for its rows
   }

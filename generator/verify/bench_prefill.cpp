@@ -120,7 +120,7 @@ PrefillRow row_of(const core::KernelPlan& plan, std::string_view place, const Le
   row.gb_per_s = static_cast<double>(row.bytes) / time_us / 1e3;
   row.floor_us = static_cast<double>(row.bytes) / copy_gb_per_s / 1e3;
   row.ratio = time_us / row.floor_us;
-  if (core::takes_hopper_kernels(plan)) {
+  if (core::prefill_set(plan) != core::PrefillSet::kNone) {
     const core::PrefillChoice choice = core::prefill_choice(plan, rows_of(lengths), lengths.sequences);
     row.form = core::describe(choice);
     row.chain_us = choice.chain_us;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "gdn/sm90/record.h"
@@ -23,12 +24,16 @@ std::int64_t longest_chunks(const PrefillWork& work) {
   return ceil_div(longest, sm90::kChunk);
 }
 
-// Blocks of equal speed that take one chunk after the other: the longest of them, or all of them in turns.
+// Blocks of equal speed that take one chunk after the other: the longest of them, or all of them in turns. A block has
+// its multiprocessor to the end, so chains of one length take whole turns.
 double turns(const PrefillWork& work, std::int64_t blocks_of_sequence, int multiprocessors) {
-  const auto longest = static_cast<double>(longest_chunks(work));
+  const std::int64_t longest = longest_chunks(work), blocks = work.sequences * blocks_of_sequence;
+  if (work.longest == 0 || work.longest * work.sequences == work.tokens) {
+    return static_cast<double>(longest * ceil_div(blocks, multiprocessors));
+  }
   const double all =
       std::ceil(static_cast<double>(work.tokens) / sm90::kChunk) * static_cast<double>(blocks_of_sequence);
-  return std::max(longest, all / multiprocessors);
+  return std::max(static_cast<double>(longest), all / multiprocessors);
 }
 
 double prepare_us(const PrefillWork& work, const PrefillCosts& costs) {
@@ -68,6 +73,24 @@ const PrefillCosts& prefill_costs_h200(bool by_channel) {
   static const PrefillCosts by_head = {132, 1.19, 1.45, 1.05, 1.65, 2.3, 1.36, 1.33, 1.5, 8.0, 0.0272};
   static const PrefillCosts each = {132, 1.32, 1.6, 1.12, 1.9, 2.6, 1.55, 1.48, 1.5, 8.0, 0.043};
   return by_channel ? each : by_head;
+}
+
+const PrefillMachine* find_prefill_machine(std::string_view target) {
+  // Pairs and segments are for warp groups alone. A chunk takes a warp 232 products (one) or 464 (two) of 16x8x16, so
+  // many cycles each as a quarter of a multiprocessor needs for it, and half as long again for what is not a product.
+  // Prep is what memory takes.
+  const auto costs = [](int multiprocessors, double one, double two, double prepare) {
+    return PrefillCosts{multiprocessors, one, one, kNever, two, two, kNever, kNever, 0, 0, prepare};
+  };
+  static const PrefillMachine machines[] = {
+      {"sm_80", 163 * 1024, costs(108, 2.0, 3.7, 0.064)},
+      {"sm_90a", 227 * 1024, costs(132, 1.4, 2.6, 0.030)},
+      {"sm_100a", 227 * 1024, costs(148, 1.4, 2.6, 0.022)},
+      {"sm_120a", 99 * 1024, costs(170, 4.0, 7.4, 0.055)},
+  };
+  const auto* const found = std::find_if(std::begin(machines), std::end(machines),
+                                         [&](const PrefillMachine& machine) { return machine.target == target; });
+  return found == std::end(machines) ? nullptr : found;
 }
 
 double prefill_chain_us(const PrefillWork& work, const PrefillCosts& costs, PrefillForm form, int segments) {
@@ -132,10 +155,29 @@ int workspace_operand(const KernelPlan& plan) {
   return last ? static_cast<int>(plan.operands.size()) - 1 : -1;
 }
 
-bool takes_hopper_kernels(const KernelPlan& plan) {
-  if (workspace_operand(plan) < 0) return false;
-  return plan.operation == "chunk_delta" ||
-         (plan.operation == "prefill" && plan.target == "sm_90a" && holds_hopper_layer(plan.facts));
+static std::int64_t choice_of(const KernelPlan& plan, std::string_view wanted) {
+  for (const auto& [name, value] : plan.choices) {
+    if (name == wanted) return value;
+  }
+  return 0;
+}
+
+PrefillSet prefill_set(std::string_view target, std::string_view operation, const Facts& facts) {
+  const bool layer = operation == "prefill";
+  if (!layer && operation != "chunk_delta") return PrefillSet::kNone;
+  if (target == "sm_90a" && (layer ? holds_hopper_layer(facts) : holds_hopper_prefill(facts))) {
+    return PrefillSet::kWarpGroups;
+  }
+  const PrefillMachine* const machine = find_prefill_machine(target);
+  if (machine == nullptr) return PrefillSet::kNone;
+  const bool holds = layer ? holds_warp_layer(*machine, facts) : holds_warp_prefill(*machine, facts);
+  return holds ? PrefillSet::kWarps : PrefillSet::kNone;
+}
+
+PrefillSet prefill_set(const KernelPlan& plan) {
+  if (workspace_operand(plan) < 0) return PrefillSet::kNone;
+  const PrefillSet set = prefill_set(plan.target, plan.operation, plan.facts);
+  return set != PrefillSet::kNone && choice_of(plan, "warps") != 0 ? PrefillSet::kWarps : set;
 }
 
 bool holds_o(const KernelPlan& plan) {
@@ -157,21 +199,57 @@ static bool in_pieces(const Map& map) {
   return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
 }
 
-static bool of_hopper_sizes(const Facts& facts) {
-  return !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim <= 128 && facts.key_dim % 8 == 0 &&
-         facts.value_dim % 8 == 0;
+static bool in_chunks(const Facts& facts) {
+  return !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0 &&
+         in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v);
 }
 
-bool holds_hopper_layer(const Facts& facts) {
-  return of_hopper_sizes(facts) && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
-         size_of(facts.round_conv) == 2 && size_of(facts.round_o) == 2;
+static bool layer_in_chunks(const Facts& facts) {
+  return in_chunks(facts) && size_of(facts.round_conv) == 2 && size_of(facts.round_o) == 2;
 }
 
-bool holds_hopper_prefill(const Facts& facts) {
+static bool rule_in_chunks(const Facts& facts) {
   const auto per_head = [](const Map& map) { return map.present() && map.run == 1; };
-  return of_hopper_sizes(facts) && in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v) &&
-         in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype &&
+  return in_chunks(facts) && in_pieces(facts.out_o) && facts.in_q.dtype == facts.in_k.dtype &&
          (facts.rule == Rule::kKda || per_head(facts.in_g)) && per_head(facts.in_beta);
+}
+
+bool holds_hopper_layer(const Facts& facts) { return layer_in_chunks(facts) && facts.key_dim <= 128; }
+
+bool holds_hopper_prefill(const Facts& facts) { return rule_in_chunks(facts) && facts.key_dim <= 128; }
+
+static int prep_shared(const Facts& facts) {
+  return sm90::prep_shared(facts.key_dim, facts.group, std::min(2, facts.group));
+}
+
+static bool fits_warps(const PrefillMachine& machine, const Facts& facts) {
+  return facts.rule == Rule::kGdn && facts.key_dim <= 256 && prep_shared(facts) <= machine.shared_bytes &&
+         sm90::warp_chain_shared(facts.key_dim, 1) <= machine.shared_bytes;
+}
+
+bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts) {
+  return rule_in_chunks(facts) && fits_warps(machine, facts);
+}
+
+bool holds_warp_layer(const PrefillMachine& machine, const Facts& facts) {
+  return layer_in_chunks(facts) && fits_warps(machine, facts);
+}
+
+// Two slices a block: 128 key channels are as many as registers hold of both, and shared memory must do.
+static bool fits_two_slices(const PrefillMachine& machine, const Facts& facts) {
+  return facts.key_dim <= 128 && (facts.value_dim + 63) / 64 % 2 == 0 &&
+         sm90::warp_chain_shared(facts.key_dim, 2) <= machine.shared_bytes;
+}
+
+// What a plan's forms take.
+static PrefillCosts costs_of(const KernelPlan& plan) {
+  if (prefill_set(plan) != PrefillSet::kWarps) return prefill_costs_h200(plan.facts.rule == Rule::kKda);
+  const PrefillMachine& machine = *find_prefill_machine(plan.target);
+  PrefillCosts costs = machine.costs;
+  const double by = plan.facts.key_dim / 128.0;
+  for (double* cost : {&costs.one, &costs.one_crowded, &costs.two, &costs.two_crowded}) *cost *= by;
+  if (!fits_two_slices(machine, plan.facts)) costs.two = costs.two_crowded = kNever;
+  return costs;
 }
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
@@ -181,25 +259,23 @@ PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
 
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
   const PrefillWork work = prefill_work(plan, rows, sequences);
-  const PrefillCosts& costs = prefill_costs_h200(work.by_channel);
-  for (const auto& [name, value] : plan.choices) {
-    if (name != "form" || value == 0) continue;
-    PrefillChoice choice;
-    choice.form = value == 1   ? PrefillForm::kOne
-                  : value == 2 ? PrefillForm::kTwo
-                  : value == 3 ? PrefillForm::kPair
-                               : PrefillForm::kSegments;
-    if (value >= 4) choice.segments = static_cast<int>(value) - 1;
-    choice.chain_us = prefill_chain_us(work, costs, choice.form, choice.segments);
-    choice.prepare_us = prepare_us(work, costs);
-    return choice;
-  }
-  return choose_prefill(work, costs);
+  const PrefillCosts costs = costs_of(plan);
+  const std::int64_t form = choice_of(plan, "form");
+  if (form == 0) return choose_prefill(work, costs);
+  PrefillChoice choice;
+  choice.form = form == 1   ? PrefillForm::kOne
+                : form == 2 ? PrefillForm::kTwo
+                : form == 3 ? PrefillForm::kPair
+                            : PrefillForm::kSegments;
+  if (form >= 4) choice.segments = static_cast<int>(form) - 1;
+  choice.chain_us = prefill_chain_us(work, costs, choice.form, choice.segments);
+  choice.prepare_us = prepare_us(work, costs);
+  return choice;
 }
 
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
   const std::int64_t held = held_bytes(plan, rows);
-  if (!takes_hopper_kernels(plan)) return held;
+  if (prefill_set(plan) == PrefillSet::kNone) return held;
   return held +
          prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
 }
@@ -214,13 +290,37 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
   return most;
 }
 
-// Blocks of prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads, or tiles
-// of uneven width, need addresses of their own. By channel shared memory holds three.
+// Blocks of Hopper's prep on a multiprocessor. Four leave a thread 128 registers: too few where a second turn of heads,
+// or tiles of uneven width, need addresses of their own. By channel shared memory holds three.
 static int prep_blocks(const Facts& facts) {
   return facts.rule == Rule::kGdn && facts.group <= 2 && facts.key_dim % 64 == 0 ? 4 : 3;
 }
 
-std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer) {
+// Blocks of their prep on a multiprocessor: as many as shared memory has room for, or as leave a thread the registers
+// that a second turn of heads, pieces of 256 channels or a convolution ask for.
+static int warp_prep_blocks(const PrefillMachine& machine, const Facts& facts, bool whole_layer) {
+  constexpr int kReserved = 1024;  // shared memory that a block takes for the system
+  if (whole_layer || facts.group > 2 || facts.key_dim > 128 || facts.key_dim % 64 != 0) return 2;
+  return std::clamp((machine.shared_bytes + kReserved) / (prep_shared(facts) + kReserved), 1, 3);
+}
+
+static std::vector<PrefillKernel> warp_kernels(const PrefillMachine& machine, const Facts& facts, bool whole_layer) {
+  const auto body = [&](std::string_view of_rule, std::string_view of_layer) {
+    return whole_layer ? of_layer : of_rule;
+  };
+  std::vector<PrefillKernel> kernels = {
+      {"prep", body("mma::chunk_prep<{}>", "mma::prefill_prep<{}>"), sm90::kPrepThreads,
+       warp_prep_blocks(machine, facts, whole_layer), 1, prep_shared(facts)},
+      {"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1,
+       sm90::warp_chain_shared(facts.key_dim, 1)}};
+  if (fits_two_slices(machine, facts)) {
+    kernels.push_back({"two", body("mma::chunk_chain<{}, 0, 1>", "mma::prefill_chain<{}, 0, 1>"), 128, 1, 1,
+                       sm90::warp_chain_shared(facts.key_dim, 2)});
+  }
+  return kernels;
+}
+
+static std::vector<PrefillKernel> hopper_kernels(const Facts& facts, bool whole_layer) {
   const int k = facts.key_dim;
   const bool by_channel = facts.rule == Rule::kKda;
   const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out, by_channel); };
@@ -230,24 +330,38 @@ std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer)
     return whole_layer ? of_layer : of_rule;
   };
   std::vector<PrefillKernel> kernels = {
-      {"prep", body("chunk_prep<{}>", "prefill_prep<{}>"), sm90::kPrepThreads, blocks, 1,
-       by_channel ? sm90::prep_channels_shared(k) : sm90::prep_shared(k, facts.group, std::min(2, facts.group))},
-      {"one", body("chunk_chain<{}, 1>", "chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1, chain(1, true)},
-      {"pair", body("chunk_pair<{}>", "chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2,
+      {"prep", body("sm90::chunk_prep<{}>", "sm90::prefill_prep<{}>"), sm90::kPrepThreads, blocks, 1,
+       by_channel ? sm90::prep_channels_shared(k) : prep_shared(facts)},
+      {"one", body("sm90::chunk_chain<{}, 1>", "sm90::chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1,
+       chain(1, true)},
+      {"pair", body("sm90::chunk_pair<{}>", "sm90::chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2,
        sm90::pair_shared(k, by_channel)}};
   if ((facts.value_dim + 63) / 64 % 2 == 0) {
-    kernels.push_back(
-        {"two", body("chunk_chain<{}, 2>", "chunk_chain<gdn::sm90::InPrefill<{}>, 2>"), 384, 1, 1, chain(2, true)});
+    kernels.push_back({"two", body("sm90::chunk_chain<{}, 2>", "sm90::chunk_chain<gdn::sm90::InPrefill<{}>, 2>"), 384,
+                       1, 1, chain(2, true)});
   }
   if (facts.value_dim % 128 == 0 && k % 128 == 0) {
-    kernels.push_back(
-        {"carry", body("chunk_carry<{}>", "chunk_carry<gdn::sm90::InPrefill<{}>>"), 384, 1, 1, chain(2, false)});
-    kernels.push_back({"combine", body("chunk_combine<{}>", "chunk_combine<gdn::sm90::InPrefill<{}>>"),
+    kernels.push_back({"carry", body("sm90::chunk_carry<{}>", "sm90::chunk_carry<gdn::sm90::InPrefill<{}>>"), 384, 1, 1,
+                       chain(2, false)});
+    kernels.push_back({"combine", body("sm90::chunk_combine<{}>", "sm90::chunk_combine<gdn::sm90::InPrefill<{}>>"),
                        sm90::kCombineThreads, 1, 1, sm90::combine_shared(k, sm90::kCombineRows)});
-    kernels.push_back(
-        {"segment", body("chunk_segment<{}>", "chunk_segment<gdn::sm90::InPrefill<{}>>"), 256, 1, 1, chain(1, true)});
+    kernels.push_back({"segment", body("sm90::chunk_segment<{}>", "sm90::chunk_segment<gdn::sm90::InPrefill<{}>>"), 256,
+                       1, 1, chain(1, true)});
   }
   return kernels;
+}
+
+std::vector<PrefillKernel> prefill_kernels(const KernelPlan& plan) {
+  const bool whole_layer = plan.operation == "prefill";
+  switch (prefill_set(plan)) {
+    case PrefillSet::kNone:
+      return {};
+    case PrefillSet::kWarpGroups:
+      return hopper_kernels(plan.facts, whole_layer);
+    case PrefillSet::kWarps:
+      return warp_kernels(*find_prefill_machine(plan.target), plan.facts, whole_layer);
+  }
+  return {};
 }
 
 PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& choice) {

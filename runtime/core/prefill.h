@@ -1,5 +1,6 @@
-// How a chunked prefill is spread over a GPU of the family sm_90a, and the memory that it needs between its kernels:
-// pure functions of sizes that the caller knows before a launch. templates/gdn/sm90 holds the kernels.
+// How a chunked prefill is spread over an NVIDIA GPU, and the memory that it needs between its kernels: pure functions
+// of sizes that the caller knows before a launch. There are two sets of kernels: templates/gdn/sm90, by products of
+// warp groups, and templates/gdn/mma, by products of single warps.
 //
 // A slice is 64 value columns of one value head of one sequence: a chain of chunks that only its own state connects.
 #pragma once
@@ -51,6 +52,17 @@ struct PrefillChoice {
   double chain_us = 0, prepare_us = 0;  // estimates
 };
 
+// What the products of single warps take on a target's usual GPU, predicted from the matrix units' rate
+// (tests/bench/NOTES.md), and the shared memory that a block can have there.
+struct PrefillMachine {
+  std::string_view target;
+  int shared_bytes;
+  PrefillCosts costs;  // of K = 128
+};
+
+// Null for a target that has no such kernels.
+const PrefillMachine* find_prefill_machine(std::string_view target);
+
 // The form that the estimates call fastest, among those that can hold the work: two slices a block need an even number
 // of slices a head, segments K and V of whole pairs of slices.
 PrefillChoice choose_prefill(const PrefillWork& work, const PrefillCosts& costs);
@@ -65,10 +77,10 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 // ---- of a plan that takes a workspace
 //
 // Its last operand has the role kWorkspace. It is one of two:
-//   chunk_delta on Hopper   may be left out: the launch is then the one kernel of the plan's symbol. With it the launch
-//   is
-//                           several kernels, whose symbols begin with the plan's.
-//   prefill on Hopper       the same, and rows of v and o before what chunk_delta's kernels have in it
+//   chunk_delta, prefill    on NVIDIA, where a set of kernels holds them; it may be left out: the launch is then the
+//   one
+//                           kernel of the plan's symbol. With it the launch is several kernels, whose symbols begin
+//                           with the plan's. prefill has rows of v and o before what chunk_delta's kernels have in it
 //   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has):
 //                           such a workspace can't be left out
 // Rows come first in it; in Args they are the operand behind the workspace.
@@ -76,8 +88,18 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 // Index of that operand; -1: the plan takes none.
 int workspace_operand(const KernelPlan& plan);
 
-// Whether a launch with the workspace is Hopper's kernels.
-bool takes_hopper_kernels(const KernelPlan& plan);
+// The kernels that a launch with the workspace is.
+enum class PrefillSet : std::uint8_t {
+  kNone,        // the plan's one kernel
+  kWarpGroups,  // templates/gdn/sm90
+  kWarps,       // templates/gdn/mma
+};
+
+// By the plan's choice "warps", if it is not 0, those of single warps wherever both hold the work.
+PrefillSet prefill_set(const KernelPlan& plan);
+
+// What a target has for an operation (chunk_delta, or prefill) of these facts: warp groups before single warps.
+PrefillSet prefill_set(std::string_view target, std::string_view operation, const Facts& facts);
 
 // Whether `out` can't hold o of a GPU's prefill, whose workspace then does: [row][value head][value channel] as
 // rounding.o. Bytes of one row; bytes of all rows of a prefill with a workspace, a multiple of 128, 0 of other plans.
@@ -85,19 +107,22 @@ bool holds_o(const KernelPlan& plan);
 std::int64_t held_row_bytes(const Facts& facts);
 std::int64_t held_bytes(const KernelPlan& plan, int rows);
 
-// Whether the kernels can hold an operation of these facts: chunks of 64, K up to 128, q, k, v and o in 16 bits and
+// Whether Hopper's kernels can hold chunk_delta of these facts: chunks of 64, K up to 128, q, k, v and o in 16 bits and
 // 16-byte pieces, no snapshots.
 bool holds_hopper_prefill(const Facts& facts);
 
 // The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits.
 bool holds_hopper_layer(const Facts& facts);
 
+// The same of kernels of single warps, but with K up to 256 and as far as a block's shared memory goes.
+bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts);
+bool holds_warp_layer(const PrefillMachine& machine, const Facts& facts);
+
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
 
-// What a launch does: choose_prefill with the costs of an H200, or what the plan's choice "form" says: 1 one, 2 two,
-// 3 pair, 4 and more that many less 1 segments. It depends on the numbers of rows and sequences alone, so a workspace
-// can be kept for the largest launch.
-// Estimates are those of the form that is taken.
+// What a launch does: choose_prefill with the costs of an H200, or of the target's machine, or what the plan's choice
+// "form" says: 1 one, 2 two, 3 pair, 4 and more that many less 1 segments. It depends on the numbers of rows and
+// sequences alone, so a workspace can be kept for the largest launch. Estimates are those of the form that is taken.
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences);
 
 // "pair", "segments 8".
@@ -109,14 +134,14 @@ std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences);
 // The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`.
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences);
 
-// A kernel of the module: its symbol is the plan's, an underscore and this name; its body gdn::sm90::<body>.
+// A kernel of the module: its symbol is the plan's, an underscore and this name; its body gdn::<body>.
 struct PrefillKernel {
   std::string_view name, body;
   int threads, blocks_per_processor, cluster, shared_bytes;
 };
 
-// All that a spec's sizes allow.
-std::vector<PrefillKernel> prefill_kernels(const Facts& facts, bool whole_layer = false);
+// All that a spec's sizes allow; none where the plan has no such set.
+std::vector<PrefillKernel> prefill_kernels(const KernelPlan& plan);
 
 struct PrefillLaunch {
   std::string_view kernel;

@@ -1,5 +1,7 @@
 // Every operation of every spec on the CUDA GPU of this machine, compiled by NVRTC, against the oracle: fuzz geometries
 // over several steps, released models at their true sizes.
+#include <cstdlib>
+
 #include "core/prefill.h"
 #include "layout/resolve.h"
 #include "plan/choices.h"
@@ -103,9 +105,11 @@ TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
     const layout::Layout layout = layout::resolve(spec);
     // One, two, pair, 3 segments, 5 segments: as the choice "form" numbers them.
     for (const char* operation : {"chunk_delta", "prefill"}) {
-      for (const int form : {1, 2, 3, 4, 6}) {
+      // Forms of warp groups, then, as negative numbers, those of single warps.
+      for (const int form : {1, 2, 3, 4, 6, -1, -2}) {
         plan::Choices choices = plan::model_bands(executor->target(), operation, layout.numbers)[0].choices;
-        choices.emplace_back("form", form);
+        choices.emplace_back("form", std::abs(form));
+        if (form < 0) choices.emplace_back("warps", 1);
         plan::TuningTable tuning = plan::TuningTable::none();
         tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
         plan::Planned planned;
@@ -114,7 +118,7 @@ TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
         } catch (const plan::Unplannable&) {
           continue;
         }
-        if (!core::takes_hopper_kernels(planned.kernel)) continue;
+        if (core::prefill_set(planned.kernel) == core::PrefillSet::kNone) continue;
         const auto kernel = executor->load(planned);
         for (const oracle::Keys keys : all_keys) {
           oracle::Options options;

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "hopper_form.h"
+#include "chunked_form.h"
 #include "support/parts_of_rows.h"
 #include "support/rows.h"
 

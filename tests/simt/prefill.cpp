@@ -370,7 +370,7 @@ TEST_CASE("a quantised output's o waits in a workspace, which the launch can't d
     REQUIRE(core::workspace_operand(plan) >= 0);
     CHECK_FALSE(plan.operands.back().optional);
     CHECK(core::holds_o(plan));
-    CHECK_FALSE(core::takes_hopper_kernels(plan));
+    CHECK(core::prefill_set(plan) == core::PrefillSet::kNone);
     // 6 heads of 192 channels of fp32 a row, whatever the sequences.
     CHECK(core::workspace_bytes(plan, 100, 3) == 100 * 6 * 192 * 4);
     CHECK(core::most_workspace_bytes(plan, 100, 7) == 100 * 6 * 192 * 4);
@@ -387,7 +387,7 @@ TEST_CASE("a quantised output's o waits in a workspace, which the launch can't d
   }
   // An output of 16 bits holds o itself.
   const layout::Layout plain = layout::resolve(test::fuzz("fuzz_gdn"));
-  CHECK(core::workspace_operand(plan::make(plain, "prefill", *plan::find_target("sm_80")).kernel) < 0);
+  CHECK(core::workspace_operand(plan::make(plain, "prefill", *plan::find_target("gfx942")).kernel) < 0);
 }
 
 TEST_CASE("an output narrower than o takes o through the workspace") {

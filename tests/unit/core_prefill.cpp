@@ -35,6 +35,7 @@ KernelPlan plan_of(int key_heads, int value_heads, int dim) {
   }
   for (Map* map : {&f.in_g, &f.in_beta}) map->operand = operand++;
   plan.operands.resize(1);
+  plan.target = "sm_90a";
   plan.operation = "chunk_delta";
   plan.operands[0].role = Role::kWorkspace;
   return plan;
@@ -94,7 +95,7 @@ TEST_CASE("the form where channels decay by themselves, and its workspace") {
   const PrefillLaunches launches = prefill_launches(prefill_work(plan, 4096, 3), prefill_choice(plan, 4096, 3));
   CHECK(launches.list[0].kernel == "prep");
   CHECK(launches.list[0].grid_x == 67 * 8);
-  for (const PrefillKernel& kernel : prefill_kernels(plan.facts)) CHECK(kernel.shared_bytes <= 227 * 1024);
+  for (const PrefillKernel& kernel : prefill_kernels(plan)) CHECK(kernel.shared_bytes <= 227 * 1024);
 }
 
 TEST_CASE("a whole layer's workspace has rows of v and o before the records, and is at most 1.2 times the input") {
@@ -102,10 +103,9 @@ TEST_CASE("a whole layer's workspace has rows of v and o before the records, and
     KernelPlan plan = plan_of(key_heads, value_heads, 128);
     const std::int64_t alone = workspace_bytes(plan, 32768, 1);
     plan.operation = "prefill";
-    plan.target = "sm_90a";
     plan.facts.round_conv = plan.facts.round_o = DType::kBf16;
     plan.facts.out.dtype = DType::kBf16;
-    CHECK(takes_hopper_kernels(plan));
+    CHECK(prefill_set(plan) == PrefillSet::kWarpGroups);
     CHECK_FALSE(holds_o(plan));
     const std::int64_t rows = std::int64_t{32768} * value_heads * 128 * 2;
     CHECK(held_bytes(plan, 32768) == rows);
@@ -116,7 +116,7 @@ TEST_CASE("a whole layer's workspace has rows of v and o before the records, and
     plan.facts.out.dtype = DType::kE4m3fn;  // such an output can't do without
     CHECK(holds_o(plan));
     plan.facts.round_conv = DType::kFp32;  // nor would 16 bits hold what the conv gives
-    CHECK_FALSE(takes_hopper_kernels(plan));
+    CHECK(prefill_set(plan) == PrefillSet::kNone);
     CHECK(workspace_bytes(plan, 32768, 1) == rows);
   }
 }
@@ -186,6 +186,79 @@ TEST_CASE("the workspace is at most 1.2 times the input") {
         3 * 8 * 8 * 4 * (256 * 128));
 }
 
+TEST_CASE("what a target takes: warp groups, single warps as far as shared memory goes, or the plain body") {
+  struct Holding {
+    const char* target;
+    int key_dim, value_dim;
+    PrefillSet set;
+    const char* kernels;
+  };
+  constexpr auto kNone = PrefillSet::kNone, kGroups = PrefillSet::kWarpGroups, kWarps = PrefillSet::kWarps;
+  const Holding rows[] = {
+      {"sm_90a", 128, 128, kGroups, "prep one pair two carry combine segment"},
+      {"sm_90a", 256, 128, kWarps, "prep one"},
+      {"sm_80", 128, 128, kWarps, "prep one two"},
+      {"sm_80", 96, 192, kWarps, "prep one"},  // three slices
+      {"sm_80", 256, 256, kWarps, "prep one"},
+      {"sm_100a", 128, 256, kWarps, "prep one two"},
+      {"sm_120a", 128, 128, kWarps, "prep one"},  // two slices ask for 108 KB
+      {"sm_120a", 64, 128, kWarps, "prep one two"},
+      {"sm_120a", 192, 128, kNone, ""},  // 114 KB for one
+      {"sm_120a", 256, 128, kNone, ""},
+      {"gfx942", 128, 128, kNone, ""},
+  };
+  for (const Holding& row : rows) {
+    INFO(row.target << ", K = " << row.key_dim << ", V = " << row.value_dim);
+    KernelPlan plan = plan_of(2, 6, 128);
+    plan.target = row.target;
+    plan.facts.key_dim = row.key_dim, plan.facts.value_dim = row.value_dim;
+    CHECK(prefill_set(plan) == row.set);
+    std::string names;
+    for (const PrefillKernel& kernel : prefill_kernels(plan)) {
+      names += (names.empty() ? "" : " ") + std::string(kernel.name);
+      if (row.set == kWarps) CHECK(kernel.shared_bytes <= find_prefill_machine(row.target)->shared_bytes);
+    }
+    CHECK(names == row.kernels);
+    plan.choices = {{"warps", 1}};
+    CHECK((prefill_set(plan) == kWarps) == (row.set != kNone));
+    plan.facts.rule = Rule::kKda;
+    if (row.set == kWarps) CHECK(prefill_set(plan) == kNone);
+  }
+  // By hand: k, M, v and gates of K = 128 twice, q and R once.
+  KernelPlan plan = plan_of(2, 6, 128);
+  plan.target = "sm_80";
+  CHECK(prefill_kernels(plan)[1].shared_bytes == 2 * (16384 + 8192 + 8192 + 1152) + 16384 + 8192);
+  CHECK(prefill_kernels(plan)[2].shared_bytes == 2 * (16384 + 8192 + 2 * 8192 + 1152) + 16384 + 8192);
+}
+
+TEST_CASE("the form of single warps: a slice a block where multiprocessors idle, two where they do not") {
+  struct Taken {
+    const char* target;
+    int key_heads, value_heads, rows, sequences;
+    const char* form;
+  };
+  for (const Taken& row : {Taken{"sm_80", 16, 32, 32768, 1, "one"},
+                           {"sm_80", 16, 32, 32768, 4, "one"},
+                           {"sm_80", 16, 32, 32768, 16, "two"},
+                           {"sm_80", 16, 64, 32768, 1, "two"},
+                           {"sm_120a", 16, 32, 32768, 4, "one"},
+                           {"sm_100a", 16, 32, 8192, 1, "one"},
+                           {"sm_100a", 16, 32, 8192, 8, "two"}}) {
+    INFO(row.target << ' ' << row.key_heads << '/' << row.value_heads << ' ' << row.sequences);
+    KernelPlan plan = plan_of(row.key_heads, row.value_heads, 128);
+    plan.target = row.target;
+    const PrefillChoice choice = prefill_choice(plan, row.rows, row.sequences);
+    CHECK(describe(choice) == row.form);
+    CHECK(std::isfinite(choice.chain_us));
+    // The launch is of kernels that there are.
+    const PrefillLaunches launches = prefill_launches(prefill_work(plan, row.rows, row.sequences), choice);
+    REQUIRE(launches.count == 2);
+    CHECK(launches.list[1].kernel == row.form);
+    const double input = row.rows * (2.0 * (2 * row.key_heads + row.value_heads) * 128 + 8.0 * row.value_heads);
+    CHECK(static_cast<double>(workspace_bytes(plan, row.rows, row.sequences)) < 1.2 * input);
+  }
+}
+
 TEST_CASE("what the kernels can't hold stays with the plain body") {
   const Facts good = plan_of(2, 4, 128).facts;
   CHECK(holds_hopper_prefill(good));
@@ -227,7 +300,7 @@ TEST_CASE("a launch is the kernels of its form, and the plan can say which") {
     CHECK(last.grid_x == form.x);
     CHECK(last.grid_y == form.y);
     int known = 0;
-    for (const PrefillKernel& kernel : prefill_kernels(plan.facts)) {
+    for (const PrefillKernel& kernel : prefill_kernels(plan)) {
       for (int i = 0; i < launches.count; ++i)
         known += kernel.name == launches.list[static_cast<std::size_t>(i)].kernel;
       CHECK(kernel.shared_bytes <= 227 * 1024);

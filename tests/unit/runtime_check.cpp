@@ -114,7 +114,15 @@ struct WithWorkspace : Case {
 
   WithWorkspace() {
     plan.facts.key_heads = 2, plan.facts.value_heads = 4, plan.facts.key_dim = plan.facts.value_dim = 64;
+    plan.facts.group = 2, plan.facts.chunk = 64;
+    plan.target = "sm_90a";
     plan.operation = "chunk_delta";
+    for (core::Map* map : {&plan.facts.in_q, &plan.facts.in_k, &plan.facts.in_v, &plan.facts.out_o}) {
+      map->operand = 0;
+      map->dtype = DType::kBf16;
+      map->inner_stride = 1, map->run = map->align = 64;
+    }
+    plan.facts.in_g.operand = plan.facts.in_beta.operand = 0;
     core::Operand made = operand("workspace", core::Role::kWorkspace, core::Access::kReadWrite, DType::kUint8,
                                  core::Leading::kNone, false, 0, 128, "uint8 [byte] workspace");
     made.optional = true;

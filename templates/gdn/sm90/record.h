@@ -1,5 +1,5 @@
-// What lies between the kernels of a chunked prefill on Hopper, in bytes. Plain integers: the kernels, the plan and the
-// tests read the same ones.
+// What lies between the kernels of a chunked prefill on NVIDIA's tensor cores, in bytes. Plain integers: the kernels,
+// the plan and the tests read the same ones.
 //
 // A chunk's record, in this order:
 //   gdn   per key head     k tiles, q tiles      fp16 [64 tokens][64 channels], swizzled, ceil(K / 64) tiles each
@@ -86,6 +86,11 @@ GDN_HD constexpr int pair_shared(int key_dim, bool by_channel) {
   const int tiles = key_tiles(key_dim);
   return pair_stages(by_channel) * (((by_channel ? 2 : 1) * tiles + 2) * kTileBytes + 2048 + 16) +
          2 * (4 * (tiles + 1) * 2048 + 1024) + 4 * 2048 + 32;
+}
+// The chain without warp groups (gdn/mma/chain.h): two places for k, M, v and the gates, one for q and R.
+GDN_HD constexpr int warp_chain_shared(int key_dim, int slices) {
+  const int gates = (RecordSizes{1, 1, key_dim, false}.gate_bytes() + 127) / 128 * 128;
+  return 2 * ((key_tiles(key_dim) + 1 + slices) * kTileBytes + gates) + (key_tiles(key_dim) + 1) * kTileBytes;
 }
 GDN_HD constexpr int combine_shared(int key_dim, int rows) { return key_dim * (2 * key_dim + rows) * 4 + 16; }
 

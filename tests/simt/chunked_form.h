@@ -1,4 +1,5 @@
-// A form of Hopper's prefill kernels, as emitted, in the host shim, and what its tests have in common.
+// A form of prefill's kernels by a target's tensor cores, as emitted, in the host shim, and what its tests have in
+// common.
 #pragma once
 
 #include <fmt/format.h>
@@ -28,16 +29,17 @@ constexpr int kOne = 1, kTwo = 2, kPair = 3, kThreeSegments = 4, kFiveSegments =
 
 class Form {
  public:
-  // Empty where the spec's sizes do not allow the form.
-  static std::optional<Form> make(const spec::Spec& spec, int form, const std::string& operation = "chunk_delta") {
+  // Empty where the spec's sizes do not allow the form on the target.
+  static std::optional<Form> make(const spec::Spec& spec, int form, const std::string& operation = "chunk_delta",
+                                  const std::string& target = "sm_90a") {
     const layout::Layout layout = layout::resolve(spec);
     plan::TuningTable tuning = plan::TuningTable::none();
-    plan::Choices choices = plan::model_bands(*plan::find_target("sm_90a"), operation, layout.numbers)[0].choices;
+    plan::Choices choices = plan::model_bands(*plan::find_target(target), operation, layout.numbers)[0].choices;
     choices.emplace_back("form", form);
-    tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
+    tuning.set(target, operation, layout.spec, {{0, choices}});
     try {
-      plan::Planned planned = plan::make(layout, operation, *plan::find_target("sm_90a"), tuning);
-      if (!core::takes_hopper_kernels(planned.kernel)) return std::nullopt;
+      plan::Planned planned = plan::make(layout, operation, *plan::find_target(target), tuning);
+      if (core::prefill_set(planned.kernel) == core::PrefillSet::kNone) return std::nullopt;
       return Form(layout, std::move(planned));
     } catch (const plan::Unplannable&) {
       return std::nullopt;
@@ -60,7 +62,7 @@ class Form {
     emit::EmittedFile file = emit::source(planned_);
     runtime::Source source{file.path, std::move(file.text), runtime::template_headers()};
     for (const runtime::Header& header : runtime::host_headers()) source.headers.push_back(header);
-    binary_ = runtime::make_host_compiler()->compile(source, "sm_90a");
+    binary_ = runtime::make_host_compiler()->compile(source, planned_.kernel.target);
   }
 
   layout::Layout layout_;

@@ -1,0 +1,111 @@
+// Prefill's kernels by products of single warps (templates/gdn/mma), as emitted, through NVRTC for every target that
+// has them: they compile, keep to their registers, and their machine code holds the products that were planned.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <string>
+
+#include "compile/compiler.h"
+#include "compile/elf.h"
+#include "compile/headers.h"
+#include "compile/resources.h"
+#include "core/prefill.h"
+#include "emit/source.h"
+#include "layout/resolve.h"
+#include "plan/choices.h"
+#include "support/catch.h"
+#include "support/specs.h"
+
+using namespace gdn;
+
+namespace {
+
+// An instruction is 16 bytes, and its low 12 bits say which it is, predicate aside. mma.sync of fp16.
+int products(const runtime::Binary& binary, const std::string& symbol) {
+  constexpr unsigned kHmma = 0x23c;
+  const std::string_view text = runtime::section(binary.bytes, ".text." + symbol);
+  int found = 0;
+  for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
+    std::uint16_t low = 0;
+    std::memcpy(&low, text.data() + i, sizeof(low));
+    if ((low & 0xfffu) == kHmma) ++found;
+  }
+  return found;
+}
+
+spec::Spec with_key_dim(const std::string& name, int key_dim) {
+  std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/specs/" + name + ".yaml");
+  const std::size_t at = text.find("  key: 128 ");
+  REQUIRE(at != std::string::npos);
+  text.replace(at, 11, "  key: " + std::to_string(key_dim) + " ");
+  return test::parse_spec(name + ".yaml", text);
+}
+
+// Products of the chain's warp a chunk and slice: S K and S Q, 8 of 8 tokens each a step of 16 channels; X M and X R
+// below the diagonal of 4x4 blocks, 2 a block; Y K as many as S K.
+int chain_products(int key_dim, int slices) { return slices * (3 * 8 * (key_dim / 16) + 2 * 2 * 10); }
+// Of prep: K K^T and Q K^T, every warp the code of four blocks of 16; then, a head, joining 3 + 6 and R 20.
+int prep_products(int key_dim, int turns, int heads) { return key_dim / 16 * 16 + turns * heads * 29; }
+
+struct Row {
+  const char* target;
+  const char* operation;
+  int most_spills;  // bytes of two slices a block, whose state takes half of a thread's registers
+};
+
+void check(const spec::Spec& spec, const Row& row, int wide_spills) {
+  const layout::Layout layout = layout::resolve(spec);
+  const plan::Target& target = *plan::find_target(row.target);
+  plan::TuningTable tuning = plan::TuningTable::none();
+  plan::Choices choices = plan::model_bands(target, row.operation, layout.numbers)[0].choices;
+  choices.emplace_back("warps", 1);
+  tuning.set(row.target, row.operation, layout.spec, {{0, choices}});
+  const plan::Planned planned = plan::make(layout, row.operation, target, tuning);
+  const core::KernelPlan& plan = planned.kernel;
+  REQUIRE(core::prefill_set(plan) == core::PrefillSet::kWarps);
+  const emit::EmittedFile file = emit::source(planned);
+  runtime::Options options;
+  options.no_cache = true;
+  const std::clock_t start = std::clock();
+  const runtime::Binary binary =
+      runtime::make_nvrtc()->compile({file.path, file.text, runtime::template_headers()}, row.target, options);
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  const core::Facts& f = plan.facts;
+  // Whole tiles of 64 channels in prep.
+  const int tiles = (f.key_dim + 63) / 64, heads = std::min(2, f.group), turns = (f.group + heads - 1) / heads;
+  for (const core::PrefillKernel& kernel : core::prefill_kernels(plan)) {
+    const std::string symbol = plan.symbol + "_" + std::string(kernel.name);
+    INFO(symbol);
+    const bool two = kernel.name == "two";
+    CHECK(products(binary, symbol) ==
+          (kernel.name == "prep" ? prep_products(64 * tiles, turns, heads) : chain_products(f.key_dim, two ? 2 : 1)));
+    const runtime::Resources resources = runtime::resources_of(binary, symbol);
+    CAPTURE(resources.registers, resources.spill_bytes);
+    CHECK(resources.spill_bytes <= (two ? row.most_spills : wide_spills));
+  }
+  INFO(plan.symbol << ": " << seconds << " s");
+  fmt::print("{}: {:.1f} s\n", plan.symbol, seconds);
+  CHECK(seconds < 10.0);
+}
+
+}  // namespace
+
+TEST_CASE("single warps: the planned products, and registers that hold what they need, K = V = 128") {
+  const spec::Spec spec = test::released("qwen3_next_80b");
+  for (const Row& row : {Row{"sm_80", "chunk_delta", 400},
+                         {"sm_80", "prefill", 400},
+                         {"sm_90a", "chunk_delta", 400},
+                         {"sm_100a", "prefill", 450},
+                         {"sm_120a", "prefill", 0}}) {
+    check(spec, row, 0);
+  }
+}
+
+TEST_CASE("single warps: the planned products of K = 96, V = 192 and of K = 256") {
+  for (const char* target : {"sm_80", "sm_120a"}) check(test::released("olmo_hybrid_7b"), {target, "prefill", 0}, 0);
+  for (const char* target : {"sm_80", "sm_90a", "sm_100a"}) {
+    check(with_key_dim("qwen3_next_80b", 256), {target, "chunk_delta", 0}, 300);
+  }
+}

@@ -1,0 +1,117 @@
+// Prefill's kernels by products of single warps, as emitted, through the host shim: mma.sync, ldmatrix and movmatrix as
+// collectives of a warp, copies of 16 bytes that land as late or as early as they may. Both forms, on every target that
+// has them, and what stays with the plain bodies.
+#include <cstring>
+
+#include "chunked_form.h"
+
+using namespace gdn;
+using namespace gdn::test;
+
+TEST_CASE("both forms of single warps agree with the oracle, in whatever order blocks, threads and copies come") {
+  struct Row {
+    const char* spec;
+    const char *heads, *dims;
+    const char* target;
+    std::vector<int> forms;
+  };
+  // K of half a tile, of one, of one and a half, of two, of four; V of one slice that is not full, of two, of three.
+  const Row rows[] = {{"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", {kOne}},
+                      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_120a", {kOne}},
+                      {"fuzz_interleaved_tiled_kv_fp16_fp16",
+                       "key: 2, value: 4, pairing: tiled",
+                       "key: 64, value: 128",
+                       "sm_120a",
+                       {kTwo}},
+                      {"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128", "sm_80", {kOne, kTwo}},
+                      {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 256, value: 64", "sm_90a", {kOne}}};
+  int checked = 0;
+  for (const Row& row : rows) {
+    const spec::Spec spec = sized(row.spec, row.heads, row.dims);
+    for (const int number : row.forms) {
+      const std::optional<Form> form = Form::make(spec, number, "chunk_delta", row.target);
+      REQUIRE(form);
+      REQUIRE(core::prefill_set(form->plan()) == core::PrefillSet::kWarps);
+      oracle::Options options = with_lengths({65, 0, 7, 133, 1});
+      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
+      const oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
+      for (const unsigned order : {0u, 1u, 7u}) {
+        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
+        ++checked;
+      }
+    }
+  }
+  CHECK(checked == 18);
+}
+
+TEST_CASE("the same launch of single warps gives the same bits in every order, and slices change rounding alone") {
+  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
+  const oracle::Problem fresh = oracle::make_problem(spec, "chunk_delta", with_lengths({130, 40}));
+  for (const int number : {kOne, kTwo}) {
+    const std::optional<Form> form = Form::make(spec, number, "chunk_delta", "sm_80");
+    REQUIRE(form);
+    oracle::Problem first = fresh, second = fresh;
+    form->run(first, 0);
+    form->run(second, 12345);
+    for (const char* name : {"state", "handover.o"}) {
+      const oracle::Buffer& a = first.buffer(name);
+      INFO("form " << number << " " << name);
+      CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
+    }
+  }
+  // A block of one slice or of two: each slice's sums are the same, in the same order.
+  oracle::Problem one = fresh, two = fresh;
+  Form::make(spec, kOne, "chunk_delta", "sm_80")->run(one, 0);
+  Form::make(spec, kTwo, "chunk_delta", "sm_80")->run(two, 0);
+  for (const char* name : {"state", "handover.o"}) {
+    CHECK(std::memcmp(one.buffer(name).data(), two.buffer(name).data(), one.buffer(name).size_bytes()) == 0);
+  }
+}
+
+TEST_CASE("keys that resemble each other, and a decay that is weak or strong, by single warps") {
+  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
+  const std::optional<Form> form = Form::make(spec, kTwo, "chunk_delta", "sm_80");
+  REQUIRE(form);
+  for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
+    for (const bool strong : {false, true}) {
+      oracle::Options options = with_lengths({200, 63});
+      options.keys = keys;
+      options.strong_decay = strong;
+      check(*form, oracle::make_problem(spec, "chunk_delta", options), 3,
+            fmt::format("keys {}, {} decay", static_cast<int>(keys), strong ? "strong" : "weak"));
+    }
+  }
+}
+
+TEST_CASE("whole layers by single warps agree with the oracle on each target") {
+  struct Row {
+    const char *heads, *dims;
+    const char* target;
+    int form;
+  };
+  for (const Row& row : {Row{"key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_80", kOne},
+                         {"key: 1, value: 2, pairing: tiled", "key: 128, value: 128", "sm_100a", kTwo},
+                         {"key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_120a", kOne}}) {
+    const spec::Spec spec = sized("fuzz_gdn", row.heads, row.dims);
+    const std::optional<Form> form = Form::make(spec, row.form, "prefill", row.target);
+    REQUIRE(form);
+    oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
+    options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
+    check(*form, oracle::make_problem(spec, "prefill", options), 7, fmt::format("{} {}", row.target, row.dims));
+  }
+}
+
+TEST_CASE("what single warps can't hold has no workspace, and runs by the plain body") {
+  // 256 channels and 99 KB; KDA; chunks whose state a snapshot would ask for.
+  const spec::Spec wide = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 256, value: 64");
+  CHECK(Form::make(wide, kOne, "chunk_delta", "sm_80"));
+  CHECK_FALSE(Form::make(wide, kOne, "chunk_delta", "sm_120a"));
+  for (const char* name : {"fuzz_kda", "fuzz_snapshots"}) {
+    CHECK_FALSE(Form::make(fuzz(name), kOne, "chunk_delta", "sm_80"));
+  }
+  // Two slices a block ask for more than 99 KB, and of 256 channels for more registers than there are.
+  const spec::Spec square = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
+  CHECK(Form::make(square, kOne, "chunk_delta", "sm_120a"));
+  CHECK_FALSE(Form::make(square, kTwo, "chunk_delta", "sm_120a"));
+  CHECK_FALSE(Form::make(wide, kTwo, "chunk_delta", "sm_80"));
+}
