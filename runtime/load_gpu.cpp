@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/arrivals.h"
 #include "core/prefill.h"
 #include "device/gpu_api.h"
 #include "error.h"

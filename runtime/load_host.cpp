@@ -7,6 +7,7 @@
 
 #include "compile/elf.h"
 #include "compile/private_dir.h"
+#include "core/arrivals.h"
 #include "core/prefill.h"
 #include "error.h"
 #include "kernel.h"

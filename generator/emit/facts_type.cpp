@@ -5,6 +5,7 @@
 #include <cctype>
 #include <map>
 
+#include "core/arrivals.h"
 #include "core/maps.h"
 #include "core/prefill.h"
 
@@ -150,6 +151,19 @@ std::string address_checks(const plan::Planned& planned, const std::string& type
 
 std::string choice_name(const std::string& name) { return "k" + type_name(name); }
 
+// What one form of a kernel has of its own.
+std::string form(const core::KernelPlan& plan, const core::LaunchRule& rule, const core::Choices& choices) {
+  std::string text;
+  for (const auto& [name, value] : choices) text += integer(choice_name(name), value, "choice of the plan");
+  if (const int arrivals = core::arrivals_operand(plan); arrivals >= 0) {
+    const bool meets = core::meets_in_memory(plan, rule, choices);
+    text += integer("kArrivalsOperand", meets ? arrivals : -1,
+                    meets ? "where parts of a key head meet" : "parts of a key head do not meet in memory");
+    if (meets) text += integer("kArrivalsRowBytes", core::arrivals_row_bytes(plan.facts), "of a row's record there");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string type_name(const std::string& operation) {
@@ -266,16 +280,14 @@ std::string facts_type(const plan::Planned& planned) {
       if (core::holds_o(plan)) text += boolean("kHoldsO", true, "o waits for the norm in the workspace");
     }
   }
-  for (const auto& [name, value] : plan.choices) {
-    text += integer(choice_name(name), value, "choice of the plan");
-  }
+  text += form(plan, plan.launch, plan.choices);
 
   for (const core::NamedMap& named : core::kMaps) text += map_type(plan, named.name, f.*named.map);
   text += "};\n";
   for (const core::Variant& variant : plan.variants) {
     text += fmt::format("struct {} : {} {{  // launches of up to {} rows\n", variant_type(plan, variant), type,
                         variant.max_rows);
-    for (const auto& [name, value] : variant.choices) text += integer(choice_name(name), value, "choice of the plan");
+    text += form(plan, variant.launch, variant.choices);
     text += "};\n";
   }
   return text + address_checks(planned, type);

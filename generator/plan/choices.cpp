@@ -11,6 +11,12 @@ namespace {
 constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
 constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
 constexpr int kStaticShared = 48 * 1024;
+
+// Without clusters: what a block that has a multiprocessor to itself reads and writes of the state, and what it costs
+// to hand o over in memory: 0.5 us until the state's stores are acknowledged (measured on an H200,
+// tests/bench/NOTES.md), and some 0.7 us for the counter and for o to come back from the L2.
+constexpr double kBlockBytesPerUs = 64e3;
+constexpr double kHandOverUs = 1.2;
 constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
@@ -141,6 +147,36 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
   return bands;
 }
 
+// Where blocks can't be a cluster they meet in memory. A meeting of readers alone costs nothing that anybody waits for,
+// so value heads part as long as multiprocessors would be idle; value channels do while half of those would be, where a
+// shorter stream of the state saves more than handing o over costs.
+std::vector<Band> memory_bands(const Target& target, const core::Facts& facts) {
+  std::vector<Band> bands;
+  const bool rows = key_channel_innermost(facts);
+  Shape shape;
+  shape.rows_per_pass = !rows ? 16 : works_hard(facts) ? 2 : 4;
+  shape.resident = 1;  // without the wish NVIDIA's compilers keep to fewer registers, and spill
+  shape.head_parts = head_parts(facts, kMostOfCluster);
+  const auto add = [&](int row_parts) {
+    shape.row_parts = row_parts;
+    const int parts = shape.head_parts * row_parts;
+    const int most_blocks = row_parts > 1 ? 2 * target.processors : target.processors;
+    const int max_rows = most_blocks / (facts.key_heads * parts);
+    if (parts == 1 || max_rows == 0 || (!bands.empty() && bands.back().max_rows >= max_rows)) return;
+    if (facts.value_dim % (row_parts * kConvChannels) != 0 || !takes_one_turn(facts, shape.head_parts)) return;
+    bands.push_back({max_rows, choices_of(shape)});
+  };
+  const int heads = (facts.group + shape.head_parts - 1) / shape.head_parts;
+  const double stream_us = 2.0 * heads * facts.key_dim * facts.value_dim *
+                           static_cast<double>(core::size_of(facts.state.dtype)) / kBlockBytesPerUs;
+  for (const int parts : {4, 2}) {
+    if (stream_us / parts + kHandOverUs < stream_us) add(parts);
+  }
+  add(1);
+  bands.push_back({0, choices_of(whole_heads(target, facts))});
+  return bands;
+}
+
 // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32. Sums over
 // lanes are what a multiprocessor is slowest at: at 32 lanes a row, 10 shuffles for each row and token, 4 tokens of 16
 // sequences of 16/32 heads would keep an H200 at them for 11 us; at 8 lanes it is a sixth of that, and a thread still
@@ -241,7 +277,7 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
     return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};
   }
   if (facts.state.present()) {
-    if (operation == "decode" && target.clusters) return decode_bands(target, facts);
+    if (operation == "decode") return target.clusters ? decode_bands(target, facts) : memory_bands(target, facts);
     return {{0, choices_of(whole_heads(target, facts))}};
   }
   if (operation == "norm_quant") {
@@ -293,13 +329,15 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
                          heads);
     }
   }
+  const std::int64_t arrivals = choice_of(choices, "arrivals", 0);
+  if (arrivals != 0 && (arrivals != 1 || operation != "decode")) {
+    return fmt::format("arrivals = {}: 0 or 1, and only parts of decode can meet in memory", arrivals);
+  }
   if (operation == "decode" && heads * rows > 1) {
-    if (!target.clusters) {
-      return fmt::format("head_parts * row_parts = {}: {} has no clusters, so one block must serve a key head",
-                         heads * rows, target.name);
-    }
-    if (heads * rows > kMostOfCluster) {
-      return fmt::format("head_parts * row_parts = {}: a cluster has at most {} blocks", heads * rows, kMostOfCluster);
+    if (target.clusters && arrivals == 0 && heads * rows > kMostOfCluster) {
+      return fmt::format(
+          "head_parts * row_parts = {}: a cluster has at most {} blocks; with arrivals = 1 they are none", heads * rows,
+          kMostOfCluster);
     }
     if (!takes_one_turn(facts, static_cast<int>(heads))) {
       return fmt::format("head_parts = {}: a block's value heads need more shared memory than it has", heads);

@@ -40,7 +40,7 @@ struct Band {
 //                  flight at a time
 //
 // for norm_quant heads_per_block, the value heads of a block; for prefill columns, the value channels of a block; and
-// for the operations that stream the state of one token, on CUDA with clusters different ones for few rows:
+// for the operations that stream the state of one token, different ones for few rows of decode:
 //
 //   head_parts     blocks that share a key head's value heads
 //   row_parts      blocks that share the value channels of a value head
@@ -49,6 +49,8 @@ struct Band {
 //   the
 //                  value channel innermost); the model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
+//   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
+//                  clusters; the model leaves it out. Without clusters they always do
 //
 // decode_spec has threads, rows_per_pass, head_parts and resident too, and
 //

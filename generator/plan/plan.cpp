@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/arrivals.h"
 #include "core/maps.h"
 #include "core/prefill.h"
 #include "gdn/args.h"
@@ -229,6 +230,21 @@ core::Operand workspace(bool optional) {
   return operand;
 }
 
+// The memory in which blocks of a decode meet that are no cluster, where some launches have such blocks. Its own name
+// and layout: what another operation has left in a workspace is not zero.
+void add_arrivals(core::KernelPlan& plan) {
+  const bool needed = core::meets_in_memory(plan, plan.launch, plan.choices);
+  const bool used = std::any_of(plan.variants.begin(), plan.variants.end(), [&](const core::Variant& variant) {
+    return core::meets_in_memory(plan, variant.launch, variant.choices);
+  });
+  if (!needed && !used) return;
+  core::Operand operand = workspace(!needed);
+  operand.name = "arrivals";
+  operand.align = core::kArrivalsAlign;
+  operand.layout = core::make_identity("uint8 [byte] arrivals, zero before the first launch");
+  plan.operands.push_back(std::move(operand));
+}
+
 // The launches of the plain bodies of prefill: templates/gdn/<operation>.h says what each block does.
 void lay_out_prefill(core::KernelPlan& plan) {
   const Facts& f = plan.facts;
@@ -277,7 +293,8 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
   if (plan.operation == "decode_spec") rule.grid = core::Grid::kSequences;
   rule.threads = static_cast<int>(choice_of(choices, "threads", 1));
   rule.blocks_per_row = plan.facts.key_heads * parts;
-  rule.cluster = plan.operation == "decode" || plan.operation == "decode_spec" ? parts : 1;
+  const bool decodes = plan.operation == "decode" || plan.operation == "decode_spec";
+  rule.cluster = decodes && target.clusters && choice_of(choices, "arrivals", 0) == 0 ? parts : 1;
   // norm_quant takes whole heads; lay_out_prefill has the last word about prefill.
   if (prefills(plan.operation)) {
     if (target.family == Family::kCpu) rule.grid = core::Grid::kSequences;
@@ -441,11 +458,6 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     if (plan.operands.size() == static_cast<std::size_t>(kMaxOperands))
       plan.operands.pop_back();  // no place for its rows
   }
-  if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
-    throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
-                                  plan.operands.size(), kMaxOperands));
-  }
-
   for (const Band& band : bands_of(tuning, target, operation, layout.spec, plan.facts)) {
     const core::LaunchRule rule = launch_rule(plan, target, band.choices);
     if (band.max_rows == 0) {
@@ -454,6 +466,11 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     } else {
       plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
     }
+  }
+  add_arrivals(plan);
+  if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
+    throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
+                                  plan.operands.size(), kMaxOperands));
   }
   if (plan.facts.seed_operand < 0) plan.facts.stochastic_state = false;
   if (prefills(operation) && target.family != Family::kCpu) lay_out_prefill(plan);

@@ -13,6 +13,7 @@
 #include "check.h"
 #include "compile/compiler.h"
 #include "compile/headers.h"
+#include "core/arrivals.h"
 #include "device/device.h"
 #include "emit/source.h"
 #include "kernel.h"
@@ -75,6 +76,15 @@ class CudaBench {
     std::vector<std::int64_t> offsets;
     for (int i = 0; i <= batch; ++i) offsets.push_back(std::int64_t{i} * tokens);
     const int pool_slots = batch * each + kFirstSlot;
+    // Kernels whose blocks meet in memory do so behind the other operands (core/arrivals.h); the layers follow each
+    // other.
+    void* arrivals = nullptr;
+    if (operation == "decode" && views.size() < static_cast<std::size_t>(kMaxOperands)) {
+      const auto bytes = static_cast<std::size_t>(batch * core::arrivals_row_bytes(plan.facts));
+      stage.memory.push_back(device_.alloc(bytes));
+      arrivals = stage.memory.back().data();
+      device_.fill(arrivals, 0, bytes);
+    }
     std::vector<void*> shared(views.size(), nullptr);  // what the layers have in common: slot indices and offsets
     for (int layer = 0; layer < layers; ++layer) {
       std::vector<runtime::View> here;
@@ -99,8 +109,9 @@ class CudaBench {
         }
         here.push_back(resized(views[i], data, leading ? count : views[i].sizes[0]));
       }
-      runtime::check(plan, batch * tokens, pool_slots, here);
+      runtime::check(plan, batch * tokens, pool_slots, here);  // what it says is optional may follow
       stage.launches.push_back(runtime::make_args(plan, batch * tokens, pool_slots, here));
+      if (arrivals != nullptr) stage.launches.back().operand[views.size()] = arrivals;
     }
     return stage;
   }

@@ -8,6 +8,7 @@
 #include "check.h"
 #include "compile/compiler.h"
 #include "compile/headers.h"
+#include "core/arrivals.h"
 #include "core/prefill.h"
 #include "cpu/support.h"
 #include "device/device.h"
@@ -187,10 +188,15 @@ namespace {
 
 // Bytes of the workspace of a launch over these views.
 std::size_t workspace_of(const core::KernelPlan& plan, int rows, const std::vector<runtime::View>& views) {
-  const auto offsets = static_cast<std::size_t>(plan.facts.offsets_operand);
-  const auto sequences = static_cast<int>(views[offsets].sizes[0] - 1);
+  int sequences = rows;
+  if (plan.facts.offsets_operand >= 0) {
+    sequences = static_cast<int>(views[static_cast<std::size_t>(plan.facts.offsets_operand)].sizes[0] - 1);
+  }
   return static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences));
 }
+
+// What stands in it: nothing that a launch may use, but in counters zero.
+std::uint8_t workspace_filler(const core::KernelPlan& plan) { return core::arrivals_operand(plan) >= 0 ? 0 : 0xff; }
 
 runtime::View workspace_view(const core::KernelPlan& plan, void* data, std::size_t bytes) {
   runtime::View view;
@@ -209,7 +215,7 @@ runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelP
   if (core::workspace_operand(plan) < 0) return {};
   const std::size_t bytes = workspace_of(plan, rows, views);
   runtime::Buffer buffer = device.alloc(bytes);
-  device.fill(buffer.data(), 0xff, bytes);
+  device.fill(buffer.data(), workspace_filler(plan), bytes);
   views.push_back(workspace_view(plan, buffer.data(), bytes));
   return buffer;
 }
@@ -218,7 +224,7 @@ std::vector<std::byte> add_workspace(const core::KernelPlan& plan, int rows, std
   if (core::workspace_operand(plan) < 0) return {};
   const auto align = static_cast<std::size_t>(plan.operands.back().align);
   const std::size_t bytes = workspace_of(plan, rows, views);
-  std::vector<std::byte> memory(bytes + align, std::byte{0xff});
+  std::vector<std::byte> memory(bytes + align, static_cast<std::byte>(workspace_filler(plan)));
   const std::size_t rest = reinterpret_cast<std::uintptr_t>(memory.data()) % align;
   views.push_back(workspace_view(plan, memory.data() + (align - rest) % align, bytes));
   return memory;

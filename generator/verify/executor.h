@@ -50,8 +50,8 @@ std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Targ
 std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner);
 
 // The workspace of a launch of `rows` tokens, where the plan takes one: memory of the device, behind the other views,
-// which hold the offsets of the sequences. Filled with NaN, for what lies there before a launch means nothing. An empty
-// buffer, and no view, where the plan takes none.
+// which hold the offsets of the sequences. Filled with NaN, for what lies there before a launch means nothing; with
+// zeros where it holds counters (core/arrivals.h). An empty buffer, and no view, where the plan takes none.
 runtime::Buffer add_workspace(const runtime::Device& device, const core::KernelPlan& plan, int rows,
                               std::vector<runtime::View>& views);
 

@@ -120,16 +120,10 @@ struct KernelPlan {
   LaunchRule launch;
   Choices choices;                // tuning: ("threads", 256), ...; in the emitted facts too
   std::vector<Variant> variants;  // by max_rows, increasing; a launch takes the first that it fits, or the plan's own
+                                  // (variant_of in arrivals.h)
   std::vector<Stage> stages;      // run behind the kernel of `symbol`, in this order
   Facts facts;
 };
-
-// Which entry point a launch takes: an index of plan.variants, or their number for the plan's own.
-inline std::size_t variant_of(const KernelPlan& plan, const Args& args) {
-  std::size_t i = 0;
-  while (i < plan.variants.size() && args.rows > plan.variants[i].max_rows) ++i;
-  return i;
-}
 
 // One "key: value" line per field, in a fixed order, operands indented under theirs.
 std::string to_text(const KernelPlan& plan);

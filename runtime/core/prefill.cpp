@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 
+#include "core/arrivals.h"
 #include "gdn/sm90/record.h"
 
 namespace gdn::core {
@@ -274,6 +275,7 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
 }
 
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
+  if (plan.operation == "decode") return arrivals_bytes(plan, rows);
   const std::int64_t held = held_bytes(plan, rows);
   if (prefill_set(plan) == PrefillSet::kNone) return held;
   return held +
@@ -281,6 +283,7 @@ std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
 }
 
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences) {
+  if (plan.operation == "decode") return most_arrivals_bytes(plan, rows);
   // Records grow with the sequences; segments take room as well, and there are at least three of a sequence.
   std::int64_t most = workspace_bytes(plan, rows, most_sequences);
   const int cut = std::min(most_sequences, prefill_costs_h200().multiprocessors / 3);

@@ -128,10 +128,11 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences);
 // "pair", "segments 8".
 std::string describe(const PrefillChoice& choice);
 
-// Bytes of the workspace operand for a launch; 0 where the plan takes none.
+// Bytes of the workspace operand for a launch; 0 where the plan takes none. A decode's is that of arrivals.h.
 std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences);
 
-// The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`.
+// The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`; of a
+// decode the most that a launch of up to so many rows needs.
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences);
 
 // A kernel of the module: its symbol is the plan's, an underscore and this name; its body gdn::<body>.

@@ -49,7 +49,7 @@ std::vector<View> views_of(const KernelPlan& plan, const MixedRun& run, std::siz
   std::vector<View> views;
   for (const Operand& operand : plan.operands) {
     const bool workspace = operand.role == core::Role::kWorkspace;
-    const View* own = workspace ? find(run.own, plan.operation + ".workspace") : nullptr;
+    const View* own = workspace ? find(run.own, plan.operation + "." + operand.name) : nullptr;
     if (own == nullptr) own = find(run.own, operand.name);
     if (own != nullptr) {
       views.push_back(*own);

@@ -33,11 +33,11 @@ struct MixedRun {
 // The kernel of an operation, or null where there is none: its parts are taken then, if all of them are there.
 using KernelOf = std::function<const Kernel*(std::string_view operation)>;
 
-// `slots`: of the shared pools. A workspace is looked for under "<operation>.workspace" first, for runs of several
-// launches. Throws Error: kBadArgument for a batch without rows, and for an operand that no tensor was given for and
-// that can't be left out; kUnsupported where neither an operation nor all of its parts have a kernel; kSlotRepeated for
-// a slot that two runs have, where the kernels are on the host; and what Kernel::launch throws. Nothing was launched
-// then, except with kDeviceError.
+// `slots`: of the shared pools. A workspace is looked for under "<operation>.<operand>" first ("prefill.workspace",
+// "decode.arrivals"), for runs of several launches. Throws Error: kBadArgument for a batch without rows, and for an
+// operand that no tensor was given for and that can't be left out; kUnsupported where neither an operation nor all of
+// its parts have a kernel; kSlotRepeated for a slot that two runs have, where the kernels are on the host; and what
+// Kernel::launch throws. Nothing was launched then, except with kDeviceError.
 void launch_mixed(const std::vector<MixedRun>& runs, int slots, const std::vector<NamedView>& shared,
                   const KernelOf& kernel_of, Stream stream = nullptr);
 

@@ -7,6 +7,7 @@
 //                GDN_CLUSTER_KERNEL(threads, resident, blocks), GDN_SHARED(type, name), GDN_UNROLL
 //   thread       thread_id, block_number, block_row, block_head, kWaveSize, lane_id, wave_id, barrier, shuffle_xor
 //   cluster      kHasClusters, cluster_arrive, cluster_wait, Mailbox, mailbox_open, cluster_send, mailbox_wait
+//   device       count_up, fence_device
 //   launch       launch_dependents, wait_for_previous
 //   memory       Global<T>, to_global, Raw<bytes>, load, load_stream, store, store_stream
 //   arithmetic   bits_of, float_of, exp2, log2, square_root, inverse_root, quotient, fused, half and bf16 conversions
@@ -243,6 +244,41 @@ template <class T>
 GDN_DEVICE Global<T> to_global(void* address) {
   return (Global<T>)address;  // NOLINT: only a C-style cast may change the address space
 }
+
+// Blocks that are no cluster meet at counters in memory. count_up() adds 1 to a counter, which goes from blocks - 1
+// back to 0, and returns what it was: one block of each round gets blocks - 1, and the counter is then as it was before
+// the round. It orders nothing but that a load whose value was used before it is through. What a thread stored before
+// its fence_device() can be seen by loads behind a fence_device() of a thread that has learned of an event between the
+// two: every thread that stores or loads takes part itself.
+
+#if defined(GDN_ON_CUDA)
+
+GDN_DEVICE unsigned count_up(Global<unsigned> counter, int blocks) {
+  unsigned was;
+  asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(was) : "l"(counter), "r"(blocks - 1) : "memory");
+  return was;
+}
+GDN_DEVICE void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
+#elif defined(GDN_ON_AMD)
+
+// An increment that wraps has no builtin that all of the compilers know; the last block puts the counter back itself:
+// nobody else touches it before the next launch.
+GDN_DEVICE unsigned count_up(Global<unsigned> counter, int blocks) {
+  const unsigned was = __hip_atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+  if (was + 1 == static_cast<unsigned>(blocks)) {
+    __hip_atomic_store(counter, 0u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+  }
+  return was;
+}
+GDN_DEVICE void fence_device() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "agent"); }
+
+#else
+
+GDN_DEVICE unsigned count_up(Global<unsigned> counter, int blocks) { return gdn_host::count_up(counter, blocks); }
+GDN_DEVICE void fence_device() { gdn_host::fence_device(); }
+
+#endif
 
 // 1, 2, 4, 8 or 16 bytes on their way between memory and registers; 1 or 2 bytes are the lowest of the word.
 template <int kBytes>

@@ -3,11 +3,14 @@
 //   operands  the projections' rows, conv weights, gate parameters, norm weight, conv windows and recurrent states
 //             (both updated in place, by slot), slot index per row, out
 //   rows      padding rows, rows whose slot is not in the pools, and rows of the output that no token has: see map.h
-//   grid      rows x key heads x parts, one dimension (split.h); the parts of a key head are one cluster
+//   grid      rows x key heads x parts, one dimension (split.h); the parts of a key head are one cluster, or meet in
+//             the operand of arrivals.h
 //
 // A part convolves q and k whole and of v what it needs itself. The window of v is its own; those of q and k are read
-// by every part, so they are kept and written after all parts have met. Where the value channels of a head are split,
-// its o is gathered in the part that has the head's first channels, and that part alone takes the norm: no sum crosses.
+// by every part, so they are kept and written after all parts have met: by the first part of a cluster, in memory by
+// the last part to come. Where the value channels of a head are split, its o is gathered in the part of the cluster
+// that has the head's first channels, or in memory for the last part to come, and that part alone takes the norm: no
+// sum crosses, and o has the bits that it would have in one block.
 #pragma once
 
 #include "gdn/conv.h"
@@ -46,6 +49,7 @@ struct KeptWindows {
 template <class F>
 struct DecodeShared : DeltaShared<F> {
   KeptWindows<F> kept;
+  bool last_reader, last_writer;  // where parts meet in memory: whether this is the last of its key head, of its heads
 };
 
 // Channels that a thread convolves at once: no more than half of the threads are needed, so that gates have others.
@@ -155,12 +159,33 @@ GDN_DEVICE void restore_windows(const Args& args, int row, long long slot, const
   }
 }
 
+// o of a part's value heads from memory, where it was put, to shared memory, if this is the last part to put its own;
+// whether it is. All threads; the writes can be read.
+template <class F, class Shared>
+GDN_DEVICE bool gathers_from_memory(const Arrivals<F>& arrivals, const DeltaTurn& turn, Shared& shared) {
+  fence_device();
+  barrier();
+  if (thread_id() == 0) shared.last_writer = count_up(arrivals.outputs, F::kRowParts) + 1 == F::kRowParts;
+  barrier();
+  const bool gathers = shared.last_writer;
+  if (gathers) {
+    fence_device();
+    for (int i = thread_id(); i < turn.heads * F::kValueDim; i += F::kThreads) {
+      shared.o[i] = load_one<float>(arrivals.o + i);
+    }
+    barrier();
+  }
+  return gathers;
+}
+
 template <class F>
 GDN_DEVICE void decode(const Args& args) {
   constexpr int kParts = parts_of_key_head<F>();
+  constexpr bool kInMemory = meets_in_memory<F>();
+  constexpr bool kCluster = kParts > 1 && !kInMemory;
   constexpr bool kGathered = F::kRowParts > 1;
   using Shared = DecodeShared<F>;
-  static_assert(kParts == 1 || kHasClusters, "the target has no clusters: one block serves a key head");
+  static_assert(!kCluster || kHasClusters, "the target has no clusters: the parts of a key head meet in memory");
   static_assert(kParts == 1 || Shared::kHeads >= heads_of_part<F>(), "the parts of a key head take one turn");
 
   launch_dependents();
@@ -182,8 +207,9 @@ GDN_DEVICE void decode(const Args& args) {
 
   GDN_SHARED(Shared, shared);
   static_assert(sizeof(Shared) <= 48 * 1024, "static shared memory of a block");
-  const bool takes_norm = !kGathered || share.first_value() == 0;
-  if constexpr (kGathered) {
+  // In memory every part may be the last one: all make ready for the norm.
+  bool takes_norm = !kGathered || kInMemory || share.first_value() == 0;
+  if constexpr (kGathered && kCluster) {
     if (takes_norm && thread_id() == 0) {
       const int heads = share.end_head() - share.first_head();
       mailbox_open(shared.gathered, heads * F::kValueDim * static_cast<int>(sizeof(float)));
@@ -191,8 +217,9 @@ GDN_DEVICE void decode(const Args& args) {
     cluster_arrive();
   }
   for (int first_head = share.first_head(); first_head < share.end_head(); first_head += Shared::kHeads) {
-    const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, share.end_head() - first_head),
-                         share.first_value(), share.gatherer()};
+    DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, share.end_head() - first_head), share.first_value(),
+                   share.gatherer()};
+    if constexpr (kInMemory) turn.gathered = Arrivals<F>(args, share).o;
     Delta<F> delta(args, slot, turn);
 
     const bool first_turn = first_head == share.first_head();
@@ -214,13 +241,20 @@ GDN_DEVICE void decode(const Args& args) {
       shared.beta[g] = beta_of<F>(args, row, head);
       if constexpr (!decays_by_channel<F>()) shared.decay[g] = exponential(log_decay_of<F>(args, row, head));
     }
-    if constexpr (kGathered) cluster_wait();     // the mailboxes are open
-    if constexpr (kParts > 1) cluster_arrive();  // this part has read the windows of q and k
+    if constexpr (kGathered && kCluster) cluster_wait();  // the mailboxes are open
+    if constexpr (kCluster) cluster_arrive();             // this part has read the windows of q and k
     if (takes_norm) touch_norm_weight<F>(args);
     barrier();
+    if constexpr (kInMemory) {  // and so has this one; the answer is looked at behind the state
+      if (thread_id() == F::kThreads - 1) {
+        shared.last_reader = count_up(Arrivals<F>(args, share).windows, kParts) + 1 == kParts;
+      }
+    }
     delta.run(shared);
     if constexpr (!kGathered) {
       barrier();
+    } else if constexpr (kInMemory) {
+      takes_norm = gathers_from_memory(Arrivals<F>(args, share), turn, shared);
     } else if (takes_norm) {
       mailbox_wait(shared.gathered);
     }
@@ -229,10 +263,8 @@ GDN_DEVICE void decode(const Args& args) {
                     shared.gates + g * F::kValueDim);
     }
     if constexpr (kParts > 1) {
-      cluster_wait();  // every part has
-      if (share.number == 0) {
-        restore_windows<F>(args, row, slot, turn, shared);
-      }
+      if constexpr (kCluster) cluster_wait();  // every part has
+      if (kCluster ? share.number == 0 : shared.last_reader) restore_windows<F>(args, row, slot, turn, shared);
     }
     if (first_head + Shared::kHeads < share.end_head()) barrier();  // the next turn overwrites them all
   }

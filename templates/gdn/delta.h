@@ -19,9 +19,9 @@
 //                 wide that it covers whole lines of memory; its sums cross the waves through shared memory.
 #pragma once
 
+#include "gdn/arrivals.h"
 #include "gdn/gates.h"
 #include "gdn/norm.h"
-#include "gdn/split.h"
 #include "gdn/state_store.h"
 
 namespace gdn {
@@ -46,7 +46,7 @@ struct DeltaShared {
   alignas(16) float gates[kHeads * F::kValueDim];         // act(z), where the operation has a gated norm
   alignas(16) float decay[kHeads * decays_of_head<F>()];  // exp(g)
   float beta[kHeads];
-  Mailbox gathered;  // where value channels are split: o of all blocks of the cluster
+  Mailbox gathered;  // where value channels are split over a cluster: o of all its blocks
 
   // The decay of a whole head; 1 where its key channels decay.
   GDN_DEVICE float head_decay(int head) const { return decays_by_channel<F>() ? 1.0f : decay[head]; }
@@ -63,14 +63,18 @@ struct DeltaTurn {
   int first_head;  // number in the group of the first head of this turn
   int heads;       // of this turn
   int first_value = 0;
-  int gatherer = 0;  // the block of the cluster that o goes to, where value channels are split
+  // Where value channels are split, o goes to a block of the cluster, or to memory (arrivals.h).
+  int gatherer = 0;
+  Elements<float> gathered = nullptr;
 };
 
 // o of one value channel, to where the operation collects it.
 template <class F>
 GDN_DEVICE void put_o(DeltaShared<F>& shared, const DeltaTurn& turn, int head, int value_channel, float o) {
   float* const to = shared.o + head * F::kValueDim + value_channel;
-  if constexpr (F::kRowParts > 1) {
+  if constexpr (F::kRowParts > 1 && meets_in_memory<F>()) {
+    store_one<float>(turn.gathered + head * F::kValueDim + value_channel, rounded<typename F::RoundO>(o));
+  } else if constexpr (F::kRowParts > 1) {
     cluster_send(*to, shared.gathered, turn.gatherer, rounded<typename F::RoundO>(o));
   } else {
     *to = rounded<typename F::RoundO>(o);

@@ -12,6 +12,7 @@ struct Access {
   int block = -1, rank = 0, thread = 0, cluster = 0;
   int barriers = 0;  // that the block had passed
   int arrivals = 0;  // that the thread had made
+  int fences = 0;    // that the thread had passed
 };
 
 struct Cell {
@@ -30,11 +31,43 @@ Report report;
 
 Access access_of(const gdn_host::Thread& thread) {
   const gdn_host::Block& block = *thread.block;
-  return {block.number, block.rank, thread.id, block.number - block.rank, block.barriers, thread.arrivals};
+  return {block.number,   block.rank,      thread.id,    block.number - block.rank,
+          block.barriers, thread.arrivals, thread.fences};
+}
+
+// Whether an access of a thread comes before its block's visit to a counter, and if it must be seen: whether its thread
+// saw to that.
+bool before_visit(const Access& access, const gdn_host::Visit& visit, bool seen) {
+  if (access.thread == visit.thread && (!seen || visit.fences > access.fences)) return true;
+  if (access.barriers >= visit.barriers) return false;
+  return !seen || visit.fences_at_barrier[static_cast<std::size_t>(access.thread)] > access.fences;
+}
+
+// The same behind a visit, number `number` of the launch.
+bool behind_visit(const gdn_host::Thread& now, const Access& access, const gdn_host::Visit& visit, std::size_t number,
+                  bool seen) {
+  if (!seen) return access.thread == visit.thread || access.barriers > visit.barriers;
+  if (number >= now.visits_at_fence) return false;
+  return access.thread == visit.thread || now.barriers_at_fence > visit.barriers;
+}
+
+bool ordered_by_counter(const Access& first, bool first_reads, const Access& second, const gdn_host::Thread& now) {
+  const std::vector<gdn_host::Visit>& visits = gdn_host::machine.visits();
+  for (std::size_t later = 0; later < visits.size(); ++later) {
+    if (visits[later].block != second.block) continue;
+    if (!behind_visit(now, second, visits[later], later, !first_reads)) continue;
+    for (std::size_t earlier = 0; earlier < later; ++earlier) {
+      const gdn_host::Visit& visit = visits[earlier];
+      if (visit.block != first.block || visit.counter != visits[later].counter) continue;
+      if (before_visit(first, visit, !first_reads)) return true;
+    }
+  }
+  return false;
 }
 
 bool ordered(const Access& first, bool first_reads, const Access& second, const gdn_host::Thread& now) {
   if (first.block == second.block) return first.thread == second.thread || first.barriers < second.barriers;
+  if (ordered_by_counter(first, first_reads, second, now)) return true;
   if (first.cluster != second.cluster || !first_reads) return false;
   const int waits = second.arrivals - (now.in_meeting ? 1 : 0);
   return first.arrivals < waits;

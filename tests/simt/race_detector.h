@@ -7,8 +7,14 @@
 //   - in one thread
 //   - in one block, if the block has passed a barrier between them
 //   - in one cluster, if the first reads, and its thread arrived at a meeting that the second one's thread has waited
-//   for
-// and in no other case: a meeting of a cluster says that a place was reached, not that stores can be seen (config.h).
+//     for
+//   - in two blocks that have both counted up one counter (count_up), the first one's earlier, if
+//       the first one's thread did so itself behind its access, or a barrier stood between, and the same the other way
+//       round of the second's; and unless the first reads,
+//       the first one's thread passed a fence of the device between its access and that barrier or count, and the
+//       second one's between its own block's and its access
+// and in no other case: a meeting of a cluster, and a counter by itself, say that a place was reached, not that stores
+// can be seen (config.h).
 #pragma once
 
 #include <string>

@@ -63,6 +63,12 @@ const Row kTable[] = {
     {"decode, both over blocks, state (K, V)", run_decode<shim::DecodeKvParts>, kFp32},
     {"decode, both over blocks, DS windows", run_decode<shim::DecodeDsParts>, kFp32},
     {"decode, both over blocks, other numbers", run_decode<shim::DecodeOtherParts>, kFp32},
+    {"decode, value heads over blocks that meet in memory", run_decode<shim::InMemory<shim::DecodeHeadParts>>, kFp32},
+    {"decode, value channels over such blocks", run_decode<shim::InMemory<shim::DecodeRowParts>>, kFp32},
+    {"decode, both, rounding points", run_decode<shim::InMemory<shim::DecodeParts>>, kRounded16},
+    {"decode, both, state (K, V)", run_decode<shim::InMemory<shim::DecodeKvParts>>, kFp32},
+    {"decode, both, DS windows", run_decode<shim::InMemory<shim::DecodeDsParts>>, kFp32},
+    {"decode, both, other numbers", run_decode<shim::InMemory<shim::DecodeOtherParts>>, kFp32},
     {"decode, rows of a head first, state (K, V)", run_decode<shim::DecodeKvRowsFirst>, kFp32},
     {"unpack", run<shim::Unpack, unpack>, kRounded16},  // its q is bf16
     {"conv_update", run<shim::ConvUpdate, conv_update>, kFp32},
@@ -83,6 +89,35 @@ TEST_CASE("bodies agree with the formulas in double, in any order of blocks and 
       CHECK(verdict.error < row.tolerance);
     }
   }
+}
+
+TEST_CASE("blocks that meet in memory agree with one block to the bit, one after the other and side by side") {
+  for (const unsigned order : {0u, 1u, 2u, 3u, 977u, 12345u}) {
+    CAPTURE(order);
+    const auto compare = [&](auto whole, auto parts, int beside) {
+      using Whole = decltype(whole);
+      using Parts = decltype(parts);
+      shim::Check<Whole> one(23);
+      shim::Check<Parts> many(23);
+      CHECK(one.run(decode<Whole>, 0).fault == "");
+      CHECK(many.run(decode<Parts>, order, beside).fault == "");
+      CHECK(one.made() == many.made());
+    };
+    for (const int beside : {1, 2, 4, 8}) {
+      CAPTURE(beside);
+      compare(shim::Decode{}, shim::InMemory<shim::DecodeHeadParts>{}, beside);
+      compare(shim::Decode{}, shim::InMemory<shim::DecodeRowParts>{}, beside);
+      compare(shim::DecodeRounded{}, shim::InMemory<shim::DecodeParts>{}, beside);
+      compare(shim::DecodeKv{}, shim::InMemory<shim::DecodeKvParts>{}, beside);
+    }
+  }
+}
+
+TEST_CASE("a counter that is not zero before a launch ends it with the reason") {
+  shim::Check<shim::InMemory<shim::DecodeParts>> check(3);
+  check.disturb_counter(7);
+  CHECK_THAT(check.run(decode<shim::InMemory<shim::DecodeParts>>, 0).fault,
+             Catch::Contains("the counter was not zero before the launch"));
 }
 
 TEST_CASE("the reference tells a wrong kernel from a right one") {

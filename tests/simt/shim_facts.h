@@ -68,6 +68,7 @@ struct Decode {
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
   static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0;
+  static constexpr int kArrivalsOperand = -1, kArrivalsRowBytes = 0;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;
   using InputQ = Map<float, 0, 0, kRowOfHead, kK>;
@@ -190,6 +191,12 @@ struct DecodeOtherParts : DecodeOtherNumbers {
 };
 struct DecodeKvRowsFirst : DecodeKv {
   static constexpr int kHeadsFirst = 0, kRowsPerPass = 8, kSkew = 1;
+};
+
+// The same in blocks that are no cluster. A row's record: 8 counters in one line, 6 heads of 48 channels in nine.
+template <class F>
+struct InMemory : F {
+  static constexpr int kArrivalsOperand = 11, kArrivalsRowBytes = 128 * (1 + 9);
 };
 
 // ---- the parts ------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ class Check {
   static constexpr int kRows = Data::kRows, kSlots = Data::kSlots, Hk = F::kKeyHeads, Hv = F::kValueHeads;
   static constexpr int K = F::kKeyDim, V = F::kValueDim, W = F::kConvWidth;
   static constexpr bool kHasSlots = F::kSlotsOperand >= 0;
+  static constexpr std::size_t kCounterBytes = (4 * Hk * (1 + F::kGroup) + 127) / 128 * 128;  // of a row's arrivals
 
   explicit Check(unsigned seed, double decay_scale = 1.0) {
     Random random{seed};
@@ -159,6 +160,13 @@ class Check {
       slots.bytes.resize(sizeof(Slot) * kRows);
       for (int r = 0; r < kRows; ++r) put_slot(r, slot_of(r));
     }
+    if constexpr (F::kArrivalsOperand >= 0) {
+      std::vector<unsigned char>& bytes = before_.operand[F::kArrivalsOperand].bytes;
+      bytes.resize(static_cast<std::size_t>(kRows) * F::kArrivalsRowBytes, 0xff);
+      for (std::size_t row = 0; row < kRows; ++row) {
+        std::memset(bytes.data() + row * F::kArrivalsRowBytes, 0, kCounterBytes);
+      }
+    }
   }
 
   // Gives a row a slot that is not in the pools: its outputs must be NaN and no pool touched for it.
@@ -175,11 +183,18 @@ class Check {
   }
   static bool padding(int row) { return kHasSlots && row == 2 && F::kPadding != gdn::Padding::kNone; }
 
+  // Leaves a number in the first counter of the first row's record.
+  void disturb_counter(unsigned char number) { before_.operand[F::kArrivalsOperand].bytes[0] = number; }
+
+  // Every operand but the record in which blocks meet, as the launch left it.
+  std::vector<std::vector<unsigned char>> made() const { return made_; }
+
   // Hears of every operand before a launch: for a race detector.
   void watch(void (*hear)(const void* begin, std::size_t bytes)) { watch_ = hear; }
 
-  // Launches the kernel on a copy of the operands and judges what it left.
-  Verdict run(void (*kernel)(gdn::Args), unsigned order) {
+  // Launches the kernel on a copy of the operands and judges what it left. Blocks that are no cluster run one after the
+  // other, or `beside` of them at a time.
+  Verdict run(void (*kernel)(gdn::Args), unsigned order, int beside = 1) {
     after_ = before_;
     gdn::Args args{};
     args.rows = kRows;
@@ -194,12 +209,17 @@ class Check {
     Verdict verdict;
     char message[512];
     constexpr int kParts = F::kHeadParts * F::kRowParts;
+    const int cluster = F::kArrivalsOperand >= 0 ? beside : kParts;
     const int blocks = Hk * kParts;
     const bool linear = F::State::kPresent;  // as the plan launches what streams the state
-    if (gdn_host_launch(kernel, &args, linear ? kRows * blocks : kRows, linear ? 1 : blocks, F::kThreads, kParts, 0,
+    if (gdn_host_launch(kernel, &args, linear ? kRows * blocks : kRows, linear ? 1 : blocks, F::kThreads, cluster, 0,
                         order, message, sizeof(message)) != 0) {
       verdict.fault = message;
       return verdict;
+    }
+    made_.clear();
+    for (int i = 0; i < gdn::kMaxOperands; ++i) {
+      if (i != F::kArrivalsOperand && !after_.operand[i].bytes.empty()) made_.push_back(after_.operand[i].bytes);
     }
     expect();
     judge(verdict);
@@ -467,6 +487,7 @@ class Check {
                                     [](const Token& t, int h, int c, int, int tap) { return t.window_k[h][c][tap]; });
     judge_pool<typename F::WindowV>(verdict, "window of v", Hv, 1, F::kWindow, true,
                                     [](const Token& t, int h, int c, int, int tap) { return t.window_v[h][c][tap]; });
+    if constexpr (F::kArrivalsOperand >= 0) judge_arrivals(verdict);
     for (const Operand& operand : after_.operand) {
       const std::size_t i = static_cast<std::size_t>(&operand - after_.operand);
       if (operand.bytes != before_.operand[i].bytes) {
@@ -475,9 +496,22 @@ class Check {
     }
   }
 
+  // Counters are as they were; o stood behind them, and nothing is left to say about it.
+  void judge_arrivals(Verdict& verdict) {
+    std::vector<unsigned char>& bytes = after_.operand[F::kArrivalsOperand].bytes;
+    for (std::size_t row = 0; row < kRows; ++row) {
+      for (std::size_t i = 0; i < F::kArrivalsRowBytes; ++i) {
+        unsigned char& byte = bytes[row * F::kArrivalsRowBytes + i];
+        if (i < kCounterBytes && byte != 0) verdict.fault = "arrivals: a counter is not zero after the launch";
+        byte = i < kCounterBytes ? 0 : 0xff;
+      }
+    }
+  }
+
   void (*watch_)(const void*, std::size_t) = nullptr;
   int stray_row_ = -1;
   Data before_, after_;
+  std::vector<std::vector<unsigned char>> made_;
   std::vector<Token> tokens_;
 };
 

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "core/arrivals.h"
 #include "core/plan.h"
 #include "support/catch.h"
 

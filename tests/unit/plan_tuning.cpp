@@ -1,4 +1,5 @@
 // The tuning table: its format, and how its rows and the written model reach a plan.
+#include "core/arrivals.h"
 #include "layout/resolve.h"
 #include "plan/plan.h"
 #include "support/catch.h"
@@ -72,7 +73,7 @@ TEST_CASE("rows of the table serve launches of up to their number of rows, the m
   }
 }
 
-TEST_CASE("the model splits a key head only where few rows leave multiprocessors idle, and only with clusters") {
+TEST_CASE("the model splits a key head over a cluster only where few rows leave multiprocessors idle") {
   const core::KernelPlan plan = decode_plan("sm_90a", plan::TuningTable::none());
   REQUIRE(plan.variants.size() >= 2);
   int before = 0;
@@ -86,8 +87,61 @@ TEST_CASE("the model splits a key head only where few rows leave multiprocessors
   CHECK(plan.variants[0].launch.blocks_per_row > plan.variants.back().launch.blocks_per_row);
   CHECK(plan.variants[0].launch.blocks_per_row * plan.variants[0].max_rows <= 132);
   CHECK(plan.launch.cluster == 1);
-  CHECK(decode_plan("sm_80", plan::TuningTable::none()).variants.empty());
-  CHECK(decode_plan("gfx942", plan::TuningTable::none()).variants.empty());
+  CHECK(core::arrivals_operand(plan) < 0);
+}
+
+// One row of 16 key heads of group 2 leaves three quarters of an A100's multiprocessors idle with a block a key head.
+TEST_CASE("without clusters the model splits a key head over blocks that meet in memory, where that pays") {
+  struct Case {
+    const char *target, *spec;
+    int first_rows, first_parts;  // launches of up to so many rows split value heads and channels
+    bool channels;
+  };
+  // 64 KB of state a value head in fp32, 32 KB in bf16: the second streams for 1 us, less than handing o over takes.
+  const Case cases[] = {{"sm_80", "qwen3_next_80b", 1, 8, true},  {"sm_120a", "qwen3_next_80b", 2, 8, true},
+                        {"gfx942", "qwen3_next_80b", 4, 8, true}, {"gfx1200", "qwen3_next_80b", 1, 2, false},
+                        {"sm_80", "qwen3_5_27b", 2, 3, false},    {"gfx942", "qwen3_5_27b", 6, 3, false}};
+  for (const Case& c : cases) {
+    INFO(c.target << " " << c.spec);
+    const plan::Target& target = *plan::find_target(c.target);
+    const layout::Layout layout = layout::resolve(test::released(c.spec));
+    const core::KernelPlan plan = plan::make(layout, "decode", target, plan::TuningTable::none()).kernel;
+    REQUIRE(!plan.variants.empty());
+    CHECK(plan.variants[0].max_rows == c.first_rows);
+    CHECK(plan.variants[0].launch.blocks_per_row == plan.facts.key_heads * c.first_parts);
+    CHECK((plan::choice_of(plan.variants[0].choices, "row_parts", 0) > 1) == c.channels);
+    for (const core::Variant& variant : plan.variants) {
+      CHECK(variant.launch.cluster == 1);
+      CHECK(core::meets_in_memory(plan, variant.launch, variant.choices));
+      // No more blocks than fit side by side: two a multiprocessor.
+      CHECK(variant.max_rows * variant.launch.blocks_per_row <= 2 * target.processors);
+    }
+    CHECK(plan.launch.blocks_per_row == plan.facts.key_heads);
+    CHECK_FALSE(core::meets_in_memory(plan, plan.launch, plan.choices));
+    CHECK(core::arrivals_operand(plan) == static_cast<int>(plan.operands.size()) - 1);
+    CHECK(plan.operands.back().optional);
+
+    // A launch with the memory takes the split form, one without it the form of any number of rows.
+    Args args{};
+    args.rows = 1;
+    CHECK(core::variant_of(plan, args) == plan.variants.size());
+    args.operand[core::arrivals_operand(plan)] = &args;
+    CHECK(core::variant_of(plan, args) == 0);
+    args.rows = plan.variants.back().max_rows + 1;
+    CHECK(core::variant_of(plan, args) == plan.variants.size());
+  }
+}
+
+TEST_CASE("a tuning row may have blocks meet in memory on a target with clusters too") {
+  const core::KernelPlan plan =
+      decode_plan("sm_90a", table("sm_90a decode * 4 threads=128 head_parts=3 row_parts=4 arrivals=1\n"));
+  CHECK(plan.variants[0].launch.cluster == 1);
+  CHECK(plan.variants[0].launch.blocks_per_row == plan.facts.key_heads * 12);
+  REQUIRE(core::arrivals_operand(plan) >= 0);
+  CHECK(plan.operands.back().optional);
+  const core::KernelPlan always =
+      decode_plan("sm_90a", table("sm_90a decode * * threads=128 head_parts=3 row_parts=4 arrivals=1\n"));
+  CHECK_FALSE(always.operands.back().optional);
 }
 
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
@@ -102,7 +156,7 @@ TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
       {"sm_90a", "threads=128 row_parts=5", "row_parts = 5 must divide dims.value = 48"},
       {"sm_90a", "threads=128 head_parts=3 row_parts=3", "a cluster has at most 8 blocks"},
       {"sm_90a", "threads=512 resident=5", "resident = 5: a multiprocessor holds at most 2048 threads"},
-      {"sm_80", "threads=128 head_parts=3", "sm_80 has no clusters"}};
+      {"sm_80", "threads=128 arrivals=2", "arrivals = 2: 0 or 1"}};
   for (const Case& c : cases) {
     INFO(c.target << " " << c.choices);
     CHECK_THROWS_WITH(decode_plan(c.target, table(std::string(c.target) + " decode * * " + c.choices + "\n")),

@@ -20,6 +20,8 @@
 //   - shared memory is filled with NaN before each block
 //   - what one block sends to another arrives at the last moment, when the mailbox is full, and must go to an open one
 //   - a memory access must be aligned to its size
+//   - blocks that are no cluster run in any order too, and one after the other or, given as a cluster that they do not
+//     know of, side by side
 // async.h and products.h add Hopper's asynchronous copies and its matrix instructions.
 // One launch at a time per library. The kernels' accesses to operands pass through read and write, and the machine
 // knows how often a block has passed a barrier and a thread has arrived at a meeting: a race detector has its places.
@@ -83,6 +85,10 @@ struct Thread {
   bool in_meeting = false;                    // between the two halves of the cluster's barrier
   int arrivals = 0;                           // at meetings of the cluster
   unsigned meeting = 0;                       // the cluster's meetings when it arrived
+  int fences = 0;                             // of the device's memory that it has passed
+  int fences_at_barrier = 0;                  // and had when its block passed its last barrier
+  int barriers_at_fence = 0;                  // that its block had passed at its last fence
+  std::size_t visits_at_fence = 0;            // and visits that there had been
   std::vector<Copy> copies;                   // of 16 bytes, that no arrival follows yet
   std::deque<std::vector<Copy>> copy_groups;  // committed, not yet landed
   std::vector<std::size_t> unfenced;          // pieces of shared memory that it wrote
@@ -112,6 +118,15 @@ struct Letter {
   float* to;
   float value;
   unsigned long long* mailbox;
+};
+
+// A block's visit to a counter in memory where blocks meet that are no cluster.
+struct Visit {
+  const void* counter = nullptr;
+  int block = 0, thread = 0;
+  int barriers = 0;                    // that the block had passed
+  int fences = 0;                      // that the visiting thread had
+  std::vector<int> fences_at_barrier;  // of each thread of the block
 };
 
 struct Block {
@@ -173,6 +188,7 @@ class Machine {
       block.shared.resize(dynamic_bytes_ + kSharedBytes + kAlignment);
     }
 
+    visits_.clear();
     const std::vector<int> clusters = permutation(grid_x / cluster * grid_y, order);
     for (std::size_t i = 0; i < clusters.size() && !failed_; ++i) {
       for (int rank = 0; rank < cluster; ++rank) {
@@ -187,6 +203,9 @@ class Machine {
     running_ = false;
     return failed_ ? 1 : 0;
   }
+
+  // All visits to counters of the launch, in their order.
+  const std::vector<Visit>& visits() const { return visits_; }
 
   // The thread that runs; null between launches.
   const Thread* running() const { return running_ ? current_ : nullptr; }
@@ -208,6 +227,7 @@ class Machine {
     if (++block.at_barrier == static_cast<int>(block.threads.size())) {
       block.at_barrier = 0;
       ++block.barriers;
+      for (Thread& thread : block.threads) thread.fences_at_barrier = thread.fences;
       wake_all(block, Wait::kBarrier);
     } else {
       current_->wait = Wait::kBarrier;
@@ -232,6 +252,29 @@ class Machine {
     if (current_->meeting != meetings_) return;
     current_->wait = Wait::kCluster;
     next();
+  }
+
+  // What a counter was; it goes from blocks - 1 back to 0.
+  GDN_HOST_UNWATCHED unsigned count_up(unsigned* counter, int blocks) {
+    check_access(counter, sizeof(unsigned));
+    if (blocks < 1 || *counter >= static_cast<unsigned>(blocks)) {
+      fail("counts up from %u for %d blocks: the counter was not zero before the launch, or is not theirs", *counter,
+           blocks);
+    }
+    const Block& block = *current_->block;
+    Visit visit{counter, block.number, current_->id, block.barriers, current_->fences, {}};
+    for (const Thread& thread : block.threads) visit.fences_at_barrier.push_back(thread.fences_at_barrier);
+    visits_.push_back(std::move(visit));
+    const unsigned was = *counter;
+    *counter = was + 1 == static_cast<unsigned>(blocks) ? 0 : was + 1;
+    return was;
+  }
+
+  // What was stored before can be seen by whoever learns of what comes after, through a fence of his own.
+  void fence_device() {
+    ++current_->fences;
+    current_->barriers_at_fence = current_->block->barriers;
+    current_->visits_at_fence = visits_.size();
   }
 
   // The state of a mailbox is the number of bytes that it still waits for.
@@ -483,6 +526,8 @@ class Machine {
       thread.id = number % static_cast<int>(threads);
       thread.in_meeting = false;
       thread.arrivals = 0;
+      thread.fences = thread.fences_at_barrier = thread.barriers_at_fence = 0;
+      thread.visits_at_fence = 0;
       thread.copies.clear();
       thread.copy_groups.clear();
       thread.unfenced.clear();
@@ -596,6 +641,7 @@ class Machine {
   unsigned order_ = kForward;
   unsigned long long random_ = 0;
   std::deque<Transfer> transfers_;  // under way
+  std::vector<Visit> visits_;       // to counters
 
   Stacks stacks_;
   Fiber main_;
@@ -629,6 +675,8 @@ inline void mailbox_wait(const unsigned long long* state) { machine.mailbox_wait
 inline void cluster_send(float* own, unsigned long long* mailbox, int rank, float value) {
   machine.cluster_send(own, mailbox, rank, value);
 }
+inline unsigned count_up(unsigned* counter, int blocks) { return machine.count_up(counter, blocks); }
+inline void fence_device() { machine.fence_device(); }
 inline float shuffle_xor(float value, int distance) { return machine.shuffle_xor(value, distance); }
 
 template <class T>

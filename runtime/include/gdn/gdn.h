@@ -192,7 +192,12 @@ GDN_API gdn_status gdn_set_entry(const gdn_set* set, size_t index, const char** 
 GDN_API gdn_status gdn_set_plan(const gdn_set* set, const char* operation, const char* target, const char** text);
 
 /* Bytes of workspace that a launch of so many rows needs; 0 for operations that take none. `where` is a place or a
- * target. */
+ * target.
+ *
+ * Of decode, where it has an operand `arrivals`, the bytes that the largest launch of up to so many rows needs there:
+ * its blocks count in it who comes last. Zero it once, before the first launch; every launch leaves its counters at
+ * zero, so that a graph can be replayed. Launches that may run at the same time need one each. Without it (null)
+ * launches of few rows take a slower form. */
 GDN_API gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const char* where, int32_t rows,
                                      int32_t slots, uint64_t* bytes);
 
@@ -385,7 +390,8 @@ GDN_API gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32
 
 /* A tensor under the name of the operand that it is given for. */
 typedef struct {
-  const char* operand; /* "qkvz", "state", "slots"; of a workspace "workspace", or "<operation>.workspace" */
+  const char* operand; /* "qkvz", "state", "slots"; of a workspace "workspace", or
+                          "<operation>.workspace"; of decode's "arrivals", or "decode.arrivals" */
   const gdn_view* view;
 } gdn_named_view;
 
