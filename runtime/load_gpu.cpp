@@ -29,7 +29,9 @@ class GpuKernel final : public Kernel {
     for (const core::Variant& variant : plan.variants) add(variant.symbol, variant.launch);
     add(plan.symbol, plan.launch);
     for (const core::Stage& stage : plan.stages) add(stage.symbol, stage.launch);
+    if (!core::prefill_fits(plan, device.info().shared_bytes)) return;
     for (const core::PrefillKernel& kernel : core::prefill_kernels(plan)) {
+      if (kernel.shared_bytes > device.info().shared_bytes) continue;
       const std::string symbol = fmt::format("{}_{}", plan.symbol, kernel.name);
       LaunchShape shape;
       shape.block[0] = static_cast<unsigned>(kernel.threads);
@@ -62,6 +64,16 @@ class GpuKernel final : public Kernel {
       start_stages(args, stream);
       return;
     }
+    // A workspace that the plan's one kernel does without would tell the stages behind it that o is there.
+    if (workspace >= 0 && args.operand[workspace] != nullptr && !core::holds_o(plan())) {
+      Args without = args;
+      without.operand[workspace] = nullptr;
+      return start_one(without, stream, edge);
+    }
+    start_one(args, stream, edge);
+  }
+
+  void start_one(const Args& args, Stream stream, Edge edge) const {
     const Entry& entry = entries_[core::variant_of(plan(), args)];
     LaunchShape shape = entry.shape;
     shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
@@ -97,7 +109,8 @@ class GpuKernel final : public Kernel {
   }
 
   void start_prefill(Args args, int workspace, Stream stream) const {
-    const core::PrefillChoice choice = core::prefill_choice(plan(), args.rows, args.sequences);
+    const core::PrefillChoice choice =
+        core::prefill_choice(plan(), args.rows, args.sequences, device_.info().shared_bytes);
     args.stride[workspace] = choice.segments;
     args.operand[workspace] =
         static_cast<char*>(args.operand[workspace]) + core::held_bytes(plan(), args.rows);  // rows of v and o before it

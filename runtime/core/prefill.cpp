@@ -237,20 +237,16 @@ bool holds_warp_layer(const PrefillMachine& machine, const Facts& facts) {
 }
 
 // Two slices a block: 128 key channels are as many as registers hold of both, and shared memory must do.
-static bool fits_two_slices(const PrefillMachine& machine, const Facts& facts) {
+static bool fits_two_slices(int shared_bytes, const Facts& facts) {
   return facts.key_dim <= 128 && (facts.value_dim + 63) / 64 % 2 == 0 &&
-         sm90::warp_chain_shared(facts.key_dim, 2) <= machine.shared_bytes;
+         sm90::warp_chain_shared(facts.key_dim, 2) <= shared_bytes;
 }
 
-// What a plan's forms take.
-static PrefillCosts costs_of(const KernelPlan& plan) {
-  if (prefill_set(plan) != PrefillSet::kWarps) return prefill_costs_h200(plan.facts.rule == Rule::kKda);
-  const PrefillMachine& machine = *find_prefill_machine(plan.target);
-  PrefillCosts costs = machine.costs;
-  const double by = plan.facts.key_dim / 128.0;
-  for (double* cost : {&costs.one, &costs.one_crowded, &costs.two, &costs.two_crowded}) *cost *= by;
-  if (!fits_two_slices(machine, plan.facts)) costs.two = costs.two_crowded = kNever;
-  return costs;
+bool prefill_fits(const KernelPlan& plan, int shared_bytes) {
+  for (const PrefillKernel& kernel : prefill_kernels(plan)) {
+    if ((kernel.name == "prep" || kernel.name == "one") && kernel.shared_bytes > shared_bytes) return false;
+  }
+  return prefill_set(plan) != PrefillSet::kNone;
 }
 
 PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
@@ -259,9 +255,23 @@ PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
 }
 
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
+  return prefill_choice(plan, rows, sequences, std::numeric_limits<int>::max());
+}
+
+PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences, int shared_bytes) {
   const PrefillWork work = prefill_work(plan, rows, sequences);
-  const PrefillCosts costs = costs_of(plan);
-  const std::int64_t form = choice_of(plan, "form");
+  PrefillCosts costs = prefill_costs_h200(work.by_channel);
+  std::int64_t form = choice_of(plan, "form");
+  if (prefill_set(plan) == PrefillSet::kWarps) {
+    const PrefillMachine& machine = *find_prefill_machine(plan.target);
+    costs = machine.costs;
+    const double by = plan.facts.key_dim / 128.0;
+    for (double* cost : {&costs.one, &costs.one_crowded, &costs.two, &costs.two_crowded}) *cost *= by;
+    if (!fits_two_slices(std::min(shared_bytes, machine.shared_bytes), plan.facts)) {
+      costs.two = costs.two_crowded = kNever;
+      if (shared_bytes < machine.shared_bytes && form == 2) form = 1;
+    }
+  }
   if (form == 0) return choose_prefill(work, costs);
   PrefillChoice choice;
   choice.form = form == 1   ? PrefillForm::kOne
@@ -316,7 +326,7 @@ static std::vector<PrefillKernel> warp_kernels(const PrefillMachine& machine, co
        warp_prep_blocks(machine, facts, whole_layer), 1, prep_shared(facts)},
       {"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1,
        sm90::warp_chain_shared(facts.key_dim, 1)}};
-  if (fits_two_slices(machine, facts)) {
+  if (fits_two_slices(machine.shared_bytes, facts)) {
     kernels.push_back({"two", body("mma::chunk_chain<{}, 0, 1>", "mma::prefill_chain<{}, 0, 1>"), 128, 1, 1,
                        sm90::warp_chain_shared(facts.key_dim, 2)});
   }

@@ -125,6 +125,11 @@ PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
 // sequences alone, so a workspace can be kept for the largest launch. Estimates are those of the form that is taken.
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences);
 
+// The same on a device whose blocks can have so much shared memory: code for sm_80 runs on GPUs with 99 KB too (sm_86,
+// sm_89). Such a device takes the forms that fit, and the plan's one kernel where none does.
+PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences, int shared_bytes);
+bool prefill_fits(const KernelPlan& plan, int shared_bytes);
+
 // "pair", "segments 8".
 std::string describe(const PrefillChoice& choice);
 

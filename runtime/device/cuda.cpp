@@ -11,10 +11,11 @@
 namespace gdn::runtime {
 namespace {
 
-constexpr int kNoDevice = 100;                                                            // CUDA_ERROR_NO_DEVICE
-constexpr int kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9;                        // CUpointer_attribute
-constexpr unsigned kHostMemory = 1;                                                       // CU_MEMORYTYPE_HOST
-constexpr int kWarpSize = 10, kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76;  // CUdevice_attribute
+constexpr int kNoDevice = 100;                                      // CUDA_ERROR_NO_DEVICE
+constexpr int kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9;  // CUpointer_attribute
+constexpr unsigned kHostMemory = 1;                                 // CU_MEMORYTYPE_HOST
+constexpr int kWarpSize = 10, kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76,
+              kSharedBytes = 97;  // CUdevice_attribute
 
 struct Driver {
   Driver()
@@ -121,6 +122,7 @@ class CudaApi final : public GpuApi {
     info_.target = fmt::format("sm_{}{}", attribute(kMajor), attribute(kMinor));
     info_.processors = attribute(kProcessors);
     info_.wave = attribute(kWarpSize);
+    info_.shared_bytes = attribute(kSharedBytes);
     info_.l2_bytes = static_cast<std::size_t>(attribute(kL2Bytes));
     expect(driver_.device_memory(&info_.memory_bytes, device_), "cuDeviceTotalMem");
     driver_.driver_version(&info_.driver_version);

@@ -27,6 +27,7 @@ struct DeviceInfo {
   std::string target;  // "sm_90", "gfx942"
   int processors = 0;  // multiprocessors or compute units
   int wave = 32;
+  int shared_bytes = 0;  // of shared memory that a block can ask for; CUDA
   int driver_version = 0;
   std::size_t memory_bytes = 0;
   std::size_t l2_bytes = 0;

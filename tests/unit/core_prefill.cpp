@@ -224,6 +224,19 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
     plan.facts.rule = Rule::kKda;
     if (row.set == kWarps) CHECK(prefill_set(plan) == kNone);
   }
+  // Code for sm_80 on a GPU with 99 KB: one slice a block, whatever else would be chosen, and of 256 channels none.
+  KernelPlan small = plan_of(16, 64, 128);
+  small.target = "sm_80";
+  CHECK(describe(prefill_choice(small, 32768, 1)) == "two");
+  CHECK(describe(prefill_choice(small, 32768, 1, 163 * 1024)) == "two");
+  CHECK(describe(prefill_choice(small, 32768, 1, 99 * 1024)) == "one");
+  CHECK(prefill_fits(small, 99 * 1024));
+  CHECK_FALSE(prefill_fits(small, 48 * 1024));
+  small.choices = {{"form", 2}};
+  CHECK(describe(prefill_choice(small, 32768, 1, 99 * 1024)) == "one");
+  small.facts.key_dim = 256;
+  CHECK(prefill_fits(small, 163 * 1024));
+  CHECK_FALSE(prefill_fits(small, 99 * 1024));
   // By hand: k, M, v and gates of K = 128 twice, q and R once.
   KernelPlan plan = plan_of(2, 6, 128);
   plan.target = "sm_80";
