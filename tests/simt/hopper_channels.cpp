@@ -64,6 +64,19 @@ TEST_CASE("every form agrees with the oracle where channels decay by themselves"
   }
 }
 
+TEST_CASE("the specs of channels that decay by themselves, with their states and activations, on Hopper") {
+  int checked = 0;
+  for (const std::string& file : test::fuzz_specs()) {
+    const spec::Spec spec = test::load_spec(file);
+    if (*spec.rule != core::Rule::kKda || !*spec.prefill.enabled) continue;
+    const std::optional<Form> form = Form::make(spec, kOne);
+    if (!form) continue;
+    check(*form, oracle::make_problem(spec, "chunk_delta", with_lengths({70, 64, 3})), 5, *spec.name);
+    ++checked;
+  }
+  CHECK(checked >= 3);
+}
+
 TEST_CASE("lengths around a chunk's end, alone and together, where channels decay by themselves") {
   const spec::Spec spec = test::fuzz("fuzz_kda");
   const std::optional<Form> form = Form::make(spec, kOne);

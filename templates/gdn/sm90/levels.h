@@ -124,9 +124,7 @@ class Levels {
 
   // Two neighbouring channels of a token's row of k, or of q: `row` is the token's, of channels 2 c and 2 c + 1 of
   // eight.
-  GDN_DEVICE static int row_offset(int token) {
-    return static_cast<int>(tile_offset(token, 0)) + lane_id() % 4 * 4;
-  }
+  GDN_DEVICE static int row_offset(int token) { return static_cast<int>(tile_offset(token, 0)) + lane_id() % 4 * 4; }
   GDN_DEVICE unsigned word(int tile, int row, int channel) const {
     const int at = tile + channel / 64 * kTileBytes + (row ^ (channel % 64 / 8 * 16));
     return *reinterpret_cast<const unsigned*>(shared_ + at);
@@ -147,6 +145,8 @@ class Levels {
   template <int h, int kRows, int kColumns>
   GDN_DEVICE void multiply(Level<kRows, kColumns>& level, int left, int right) const {
     const int g = lane_id() / 4, c = lane_id() % 4 * 2;
+    // All tokens of a lane are of one block, whose middle this is.
+    const float* const middle = sums(middle_token<h>(left_token<h>(left + g))) + c;
     // Of a sum, [0] and [1] are L's of a left token and two right ones, [2] and [3] are P's.
     float sum[kRows][kColumns][4] = {};
     GDN_UNROLL
@@ -158,7 +158,7 @@ class Levels {
         GDN_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int first = 16 * s + 8 * i;
-          const float2 by = decay(sums(token) + c, sums(middle_token<h>(token)) + c, first);
+          const float2 by = decay(sums(token) + c, middle, first);
           a[m][2 * i] = times(word(0, row, first), by);
           a[m][2 * i + 1] = times(word(Record<F>::kKeyBytes, row, first), by);
         }
@@ -172,7 +172,7 @@ class Levels {
           const int first = 16 * s + 8 * i;
           b[i] = word(0, row, first);
           // The right token of a block of two is its middle.
-          if constexpr (h > 1) b[i] = times(b[i], decay(sums(middle_token<h>(token)) + c, sums(token) + c, first));
+          if constexpr (h > 1) b[i] = times(b[i], decay(middle, sums(token) + c, first));
         }
         GDN_UNROLL
         for (int m = 0; m < kRows; ++m) product_16x8(sum[m][n], a[m], b[0], b[1]);

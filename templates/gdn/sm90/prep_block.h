@@ -138,6 +138,13 @@ class PrepBlock {
       }
       norm_factors(squares, factor);
     }
+    // A power of two changes nothing about how a number is rounded, but where there are few exponents.
+    const bool exact = (bits_of(scale) & 0x007fffffu) == 0 && !same_type<typename F::RoundPrefillQk, Fp16>();
+    if (exact) {
+      GDN_UNROLL
+      for (int i = 0; i < kPasses; ++i) factor[i] *= scale;
+      scale = 1.0f;
+    }
     GDN_UNROLL
     for (int i = 0; i < kPasses; ++i) {
       const Pack<E, 8> x{pieces[i]};
