@@ -220,12 +220,17 @@ bool holds_hopper_layer(const Facts& facts) { return layer_in_chunks(facts) && f
 bool holds_hopper_prefill(const Facts& facts) { return rule_in_chunks(facts) && facts.key_dim <= 128; }
 
 static int prep_shared(const Facts& facts) {
+  if (facts.rule == Rule::kKda) return sm90::prep_channels_shared(facts.key_dim);
   return sm90::prep_shared(facts.key_dim, facts.group, std::min(2, facts.group));
 }
 
+static int warp_chain_shared(const Facts& facts, int slices) {
+  return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda);
+}
+
 static bool fits_warps(const PrefillMachine& machine, const Facts& facts) {
-  return facts.rule == Rule::kGdn && facts.key_dim <= 256 && prep_shared(facts) <= machine.shared_bytes &&
-         sm90::warp_chain_shared(facts.key_dim, 1) <= machine.shared_bytes;
+  return facts.key_dim <= (facts.rule == Rule::kKda ? 128 : 256) && prep_shared(facts) <= machine.shared_bytes &&
+         warp_chain_shared(facts, 1) <= machine.shared_bytes;
 }
 
 bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts) {
@@ -238,8 +243,7 @@ bool holds_warp_layer(const PrefillMachine& machine, const Facts& facts) {
 
 // Two slices a block: 128 key channels are as many as registers hold of both, and shared memory must do.
 static bool fits_two_slices(int shared_bytes, const Facts& facts) {
-  return facts.key_dim <= 128 && (facts.value_dim + 63) / 64 % 2 == 0 &&
-         sm90::warp_chain_shared(facts.key_dim, 2) <= shared_bytes;
+  return facts.key_dim <= 128 && (facts.value_dim + 63) / 64 % 2 == 0 && warp_chain_shared(facts, 2) <= shared_bytes;
 }
 
 bool prefill_fits(const KernelPlan& plan, int shared_bytes) {
@@ -324,11 +328,10 @@ static std::vector<PrefillKernel> warp_kernels(const PrefillMachine& machine, co
   std::vector<PrefillKernel> kernels = {
       {"prep", body("mma::chunk_prep<{}>", "mma::prefill_prep<{}>"), sm90::kPrepThreads,
        warp_prep_blocks(machine, facts, whole_layer), 1, prep_shared(facts)},
-      {"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1,
-       sm90::warp_chain_shared(facts.key_dim, 1)}};
+      {"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1, warp_chain_shared(facts, 1)}};
   if (fits_two_slices(machine.shared_bytes, facts)) {
     kernels.push_back({"two", body("mma::chunk_chain<{}, 0, 1>", "mma::prefill_chain<{}, 0, 1>"), 128, 1, 1,
-                       sm90::warp_chain_shared(facts.key_dim, 2)});
+                       warp_chain_shared(facts, 2)});
   }
   return kernels;
 }
@@ -344,7 +347,7 @@ static std::vector<PrefillKernel> hopper_kernels(const Facts& facts, bool whole_
   };
   std::vector<PrefillKernel> kernels = {
       {"prep", body("sm90::chunk_prep<{}>", "sm90::prefill_prep<{}>"), sm90::kPrepThreads, blocks, 1,
-       by_channel ? sm90::prep_channels_shared(k) : prep_shared(facts)},
+       prep_shared(facts)},
       {"one", body("sm90::chunk_chain<{}, 1>", "sm90::chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1,
        chain(1, true)},
       {"pair", body("sm90::chunk_pair<{}>", "sm90::chunk_pair<gdn::sm90::InPrefill<{}>>"), 256, 1, 2,

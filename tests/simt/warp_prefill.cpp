@@ -16,15 +16,21 @@ TEST_CASE("both forms of single warps agree with the oracle, in whatever order b
     std::vector<int> forms;
   };
   // K of half a tile, of one, of one and a half, of two, of four; V of one slice that is not full, of two, of three.
-  const Row rows[] = {{"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", {kOne}},
-                      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_120a", {kOne}},
-                      {"fuzz_interleaved_tiled_kv_fp16_fp16",
-                       "key: 2, value: 4, pairing: tiled",
-                       "key: 64, value: 128",
-                       "sm_120a",
-                       {kTwo}},
-                      {"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128", "sm_80", {kOne, kTwo}},
-                      {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 256, value: 64", "sm_90a", {kOne}}};
+  const Row rows[] = {
+      {"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", {kOne}},
+      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_120a", {kOne}},
+      {"fuzz_interleaved_tiled_kv_fp16_fp16",
+       "key: 2, value: 4, pairing: tiled",
+       "key: 64, value: 128",
+       "sm_120a",
+       {kTwo}},
+      {"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128", "sm_80", {kOne, kTwo}},
+      {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 256, value: 64", "sm_90a", {kOne}},
+      // Channels that decay by themselves.
+      {"fuzz_kda", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", {kOne}},
+      {"fuzz_kda_bounded", "key: 1, value: 3, pairing: tiled", "key: 96, value: 192", "sm_100a", {kOne}},
+      {"fuzz_kda", "key: 1, value: 1, pairing: grouped", "key: 128, value: 128", "sm_80", {kTwo}},
+      {"fuzz_kda", "key: 1, value: 1, pairing: grouped", "key: 128, value: 64", "sm_120a", {kOne}}};
   int checked = 0;
   for (const Row& row : rows) {
     const spec::Spec spec = sized(row.spec, row.heads, row.dims);
@@ -41,7 +47,7 @@ TEST_CASE("both forms of single warps agree with the oracle, in whatever order b
       }
     }
   }
-  CHECK(checked == 18);
+  CHECK(checked == 30);
 }
 
 TEST_CASE("the same launch of single warps gives the same bits in every order, and slices change rounding alone") {
@@ -85,14 +91,16 @@ TEST_CASE("keys that resemble each other, and a decay that is weak or strong, by
 
 TEST_CASE("whole layers by single warps agree with the oracle on each target") {
   struct Row {
+    const char* spec;
     const char *heads, *dims;
     const char* target;
     int form;
   };
-  for (const Row& row : {Row{"key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_80", kOne},
-                         {"key: 1, value: 2, pairing: tiled", "key: 128, value: 128", "sm_100a", kTwo},
-                         {"key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_120a", kOne}}) {
-    const spec::Spec spec = sized("fuzz_gdn", row.heads, row.dims);
+  for (const Row& row : {Row{"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 96, value: 192", "sm_80", kOne},
+                         {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 128, value: 128", "sm_100a", kTwo},
+                         {"fuzz_gdn", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_120a", kOne},
+                         {"fuzz_kda", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", kOne}}) {
+    const spec::Spec spec = sized(row.spec, row.heads, row.dims);
     const std::optional<Form> form = Form::make(spec, row.form, "prefill", row.target);
     REQUIRE(form);
     oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
@@ -102,11 +110,11 @@ TEST_CASE("whole layers by single warps agree with the oracle on each target") {
 }
 
 TEST_CASE("what single warps can't hold has no workspace, and runs by the plain body") {
-  // 256 channels and 99 KB; KDA; chunks whose state a snapshot would ask for.
+  // 256 channels and 99 KB, or KDA; chunks whose state a snapshot would ask for.
   const spec::Spec wide = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 256, value: 64");
   CHECK(Form::make(wide, kOne, "chunk_delta", "sm_80"));
   CHECK_FALSE(Form::make(wide, kOne, "chunk_delta", "sm_120a"));
-  for (const char* name : {"fuzz_kda", "fuzz_snapshots"}) {
+  for (const char* name : {"fuzz_kda_wide", "fuzz_kda_snapshots", "fuzz_snapshots"}) {
     CHECK_FALSE(Form::make(fuzz(name), kOne, "chunk_delta", "sm_80"));
   }
   // Two slices a block ask for more than 99 KB, and of 256 channels for more registers than there are.

@@ -221,8 +221,12 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
     CHECK(names == row.kernels);
     plan.choices = {{"warps", 1}};
     CHECK((prefill_set(plan) == kWarps) == (row.set != kNone));
+    // Channels that decay by themselves: the same up to 128 of them.
     plan.facts.rule = Rule::kKda;
-    if (row.set == kWarps) CHECK(prefill_set(plan) == kNone);
+    CHECK((prefill_set(plan) == kWarps) == (row.set != kNone && row.key_dim <= 128));
+    for (const PrefillKernel& kernel : prefill_kernels(plan)) {
+      CHECK(kernel.shared_bytes <= find_prefill_machine(row.target)->shared_bytes);
+    }
   }
   // Code for sm_80 on a GPU with 99 KB: one slice a block, whatever else would be chosen, and of 256 channels none.
   KernelPlan small = plan_of(16, 64, 128);

@@ -5,7 +5,9 @@
 // much to do as the matrix units. One slice a block takes half the time a chunk, where multiprocessors are idle.
 //
 // Copies run ahead by threads of the block itself: k, M, v and gates of the next chunk while this one is worked on, to
-// the other of two places; q and R, which have one place, as soon as this chunk's were read.
+// the other of two places; q and R, which have one place, as soon as this chunk's were read. Where key channels decay
+// each at its own rate, k for the state's update comes to q's place once the outputs are made, and the next q behind
+// it.
 #pragma once
 
 #include "gdn/mma/products.h"
@@ -28,7 +30,7 @@ struct ChainShape {
   static constexpr int kQuery = 2 * kStageBytes;
   static constexpr int kR = kQuery + Record<F>::kKeyBytes;
   static constexpr int kShared = kR + kTileBytes;
-  static_assert(kShared == warp_chain_shared(F::kKeyDim, kSlices), "as the launch will have it");
+  static_assert(kShared == warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel), "as the launch will have it");
 };
 
 // A slice whose products are its own.
@@ -57,6 +59,14 @@ class WarpSlice : public Slice<F> {
   GDN_DEVICE void decay(float by) {
     GDN_UNROLL
     for (int i = 0; i < 8 * kSteps; ++i) state_[i] *= by;
+  }
+  GDN_DEVICE void decay_to_end(const float* gates) {
+    if constexpr (Record<F>::kByChannel) {
+      GDN_UNROLL
+      for (int n = 0; n < 2 * kSteps; ++n) Base::multiply(state_, Base::pair(gates + Gates::kDecay, n), n);
+    } else {
+      decay(gates[Gates::kDecay]);
+    }
   }
   GDN_DEVICE void add(int n, const unsigned (&a)[4], unsigned b0, unsigned b1) {
     add_product(state_, 4 * n, a, b0, b1);
@@ -98,6 +108,7 @@ class Chain {
   using Layout = Record<F>;
   using V = typename F::InputV;
   static constexpr int kSteps = WarpSlice<F>::kSteps;
+  static constexpr bool kByChannel = Layout::kByChannel;
   // Outputs are made of so many tokens at a time: as many as registers hold beside the state.
   static constexpr int kOutTokens = 32;
 
@@ -107,7 +118,7 @@ class Chain {
         base_(base),
         chunks_(place.chunks()),
         tokens_(static_cast<int>(place.tokens)),
-        keys_(Layout::keys(key_head_of<F>(place.head))),
+        keys_(Layout::keys_of_value(place.head)),
         matrices_(Layout::matrices(place.head)),
         gates_(Layout::gates(place.head)),
         record_(workspace + place.chunk * Layout::kBytes + thread_id() * 16),
@@ -121,8 +132,8 @@ class Chain {
 
   // The first chunk's copies; the state may be read while they are under way.
   GDN_DEVICE void begin() {
-    copy_first(0);
-    copy_rest(0);
+    copy_first(0, record_);
+    if constexpr (!kByChannel) copy_rest(0);
   }
   template <class Do>
   GDN_DEVICE void each_slice(Do&& handle) {
@@ -133,15 +144,20 @@ class Chain {
     const long long stride = WarpSlice<F>::out_stride(args_);
     Global<char> row = slices_[0].out_row(args_);
     for (int c = 0; c < chunks_; ++c, row += 4 * stride) {
-      copies_wait<1>();
+      copies_wait<kByChannel ? 0 : 1>();
       barrier();  // the chunk's k, M, v and gates are there, and the other place of them was read
-      copy_first(c + 1);
+      if constexpr (kByChannel) copy_rest(c);
+      copy_first(c + 1, record_ + (kByChannel ? Layout::kBytes : 0));
       read(c);
       copies_wait<1>();
       barrier();  // q and R
       put_out(c, row, stride);
       barrier();  // were read
-      copy_rest(c + 1);
+      if constexpr (kByChannel) {
+        copy_update();
+      } else {
+        copy_rest(c + 1);
+      }
       write(c);
     }
     copies_wait<0>();
@@ -155,7 +171,7 @@ class Chain {
 
   // ---- copies -------------------------------------------------------------------------------------------------------
   //
-  // Pointers are the thread's own, at the chunk that is copied next.
+  // Pointers are the thread's own: at the chunk that is copied next, or by channel at the one that is worked on.
 
   template <int kBytes>
   GDN_DEVICE static void copy(unsigned to, Global<const char> from) {
@@ -167,23 +183,29 @@ class Chain {
     }
   }
   // What the state meets first, and writing needs: k, M, v, gates.
-  GDN_DEVICE void copy_first(int chunk) {
+  GDN_DEVICE void copy_first(int chunk, Global<const char> record) {
     if (chunk < chunks_) {
       const unsigned to = stage(chunk);
-      copy<Layout::kKeyBytes>(to + Shape::kKey, record_ + keys_);
-      copy<kTileBytes>(to + Shape::kM, record_ + matrices_);
-      copy<Layout::kGateBytes>(to + Shape::kGates, record_ + gates_);
+      copy<Layout::kKeyBytes>(to + Shape::kKey, record + (keys_ + Layout::kKey));
+      copy<kTileBytes>(to + Shape::kM, record + matrices_);
+      copy<Layout::kGateBytes>(to + Shape::kGates, record + gates_);
       copy_values(to + value_place_, tokens_ - chunk * kChunk - thread_id() / 8);
     }
     copies_commit();
   }
   GDN_DEVICE void copy_rest(int chunk) {
     if (chunk < chunks_) {
-      copy<Layout::kKeyBytes>(base_ + Shape::kQuery, record_ + (keys_ + Layout::kKeyBytes));
+      copy<Layout::kKeyBytes>(base_ + Shape::kQuery, record_ + (keys_ + Layout::kKey + Layout::kKeyBytes));
       copy<kTileBytes>(base_ + Shape::kR, record_ + (matrices_ + kTileBytes));
-      record_ += Layout::kBytes;
+      if constexpr (!kByChannel) record_ += Layout::kBytes;
     }
     copies_commit();
+  }
+  // By channel: k for the update, of the chunk that is worked on, which is then done with.
+  GDN_DEVICE void copy_update() {
+    copy<Layout::kKeyBytes>(base_ + Shape::kQuery, record_ + keys_);
+    copies_commit();
+    record_ += Layout::kBytes;
   }
   // 16 rows of 8 pieces a step; zeros past the end.
   GDN_DEVICE void copy_values(unsigned to, int left) {
@@ -314,7 +336,8 @@ class Chain {
   // Y = (X M^T) diag(2^(G_last - G)), and the state behind the chunk.
   GDN_DEVICE void write(int chunk) {
     const unsigned at = stage(chunk);
-    const Operand matrix = Operand::k_along_rows(at + Shape::kM), k = Operand::n_along_rows(at + Shape::kKey);
+    const Operand matrix = Operand::k_along_rows(at + Shape::kM);
+    const Operand k = Operand::n_along_rows(kByChannel ? base_ + Shape::kQuery : at + Shape::kKey);
     unsigned y[kSlices][16];
     GDN_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -327,9 +350,12 @@ class Chain {
         for (int m = 0; m < kSlices; ++m) decay_values(y[m], sums[m], by, n);
       }
     }
-    const float decay = gates(chunk)[Gates::kDecay];
     GDN_UNROLL
-    for (int m = 0; m < kSlices; ++m) slices_[m].decay(decay);
+    for (int m = 0; m < kSlices; ++m) slices_[m].decay_to_end(gates(chunk));
+    if constexpr (kByChannel) {
+      copies_wait<0>();
+      barrier();  // k for the update
+    }
     GDN_UNROLL
     for (int i = 0; i < 4; ++i) {
       GDN_UNROLL

@@ -2,7 +2,8 @@
 // take. With a workspace a launch is the kernels below, one after the other, as core/prefill.h lists them; without one
 // it is the plain body of gdn/chunk_delta.h. What both do with a launch's sequences is written there.
 //
-//   prep      records of all chunks             x = chunk numbers * key heads
+//   prep      records of all chunks             x = chunk numbers * key heads; value heads where channels decay each
+//                                                   at its own rate
 //   one, two  all of it, 1 or 2 slices a block  x = sequences * value heads * blocks of a head
 //
 // Records are Hopper's (sm90/record.h), and so is what is computed and the fragments it is computed in.
@@ -23,7 +24,7 @@ namespace gdn::mma {
 
 template <class F>
 GDN_DEVICE void chunk_prep(const Args& args) {
-  sm90::prep<F, HandedOver<F>, WarpPrep>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
+  sm90::prepare<F, HandedOver<F>, WarpPrep>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
 }
 
 // kMembers: 0 for a slice a block, 0 and 1 for two.

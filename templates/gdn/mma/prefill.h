@@ -9,7 +9,7 @@ namespace gdn::mma {
 template <class F>
 GDN_DEVICE void prefill_prep(const Args& args) {
   using G = InPrefill<F>;
-  sm90::prep<G, Projected<G>, WarpPrep>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
+  sm90::prepare<G, Projected<G>, WarpPrep>(args, sequences_of<F>(args), workspace_of<F>(args), dynamic_shared());
 }
 
 template <class F, int... kMembers>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "gdn/mma/products.h"
-#include "gdn/sm90/prep.h"
+#include "gdn/sm90/prep_channels.h"
 
 namespace gdn::mma {
 

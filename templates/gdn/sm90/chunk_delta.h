@@ -17,7 +17,6 @@
 
 #include "gdn/sm90/job.h"
 #include "gdn/sm90/pair.h"
-#include "gdn/sm90/prep.h"
 #include "gdn/sm90/prep_channels.h"
 #include "gdn/sm90/segments.h"
 
@@ -39,16 +38,6 @@ GDN_DEVICE Cut cut_of(const Args& args) {
   const long long records = chunk_numbers(args.rows, args.sequences) * Record<F>::kBytes;
   return {static_cast<int>(args.stride[F::kWorkspaceOperand]),
           reinterpret_cast<Global<float>>(workspace_of<F>(args) + records)};
-}
-
-template <class F, class Source>
-GDN_DEVICE void prepare(const Args& args, const Sequences<typename F::Offset>& sequences, Global<char> workspace,
-                        char* shared) {
-  if constexpr (decays_by_channel<F>()) {
-    prep_channels<F, Source>(args, sequences, workspace, shared);
-  } else {
-    prep<F, Source>(args, sequences, workspace, shared);
-  }
 }
 
 template <class F>

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "gdn/sm90/levels.h"
-#include "gdn/sm90/prep_block.h"
+#include "gdn/sm90/prep.h"
 
 namespace gdn::sm90 {
 
@@ -185,6 +185,16 @@ GDN_DEVICE void prep_channels(const Args& args, const Sequences<Index>& sequence
     PrepChannels<F, Source, Machine>(args, chunk, head, shared,
                                      workspace + static_cast<long long>(number) * Record<F>::kBytes)
         .run();
+  }
+}
+
+// Whichever of the two a rule's decays need.
+template <class F, class Source, class Machine = WarpGroupPrep, class Index>
+GDN_DEVICE void prepare(const Args& args, const Sequences<Index>& sequences, Global<char> workspace, char* shared) {
+  if constexpr (decays_by_channel<F>()) {
+    prep_channels<F, Source, Machine>(args, sequences, workspace, shared);
+  } else {
+    prep<F, Source, Machine>(args, sequences, workspace, shared);
   }
 }
 
