@@ -13,6 +13,7 @@ struct Access {
   int barriers = 0;  // that the block had passed
   int arrivals = 0;  // that the thread had made
   int fences = 0;    // that the thread had passed
+  int shuffles = 0;  // of its wave, that it had passed
 };
 
 struct Cell {
@@ -31,8 +32,8 @@ Report report;
 
 Access access_of(const gdn_host::Thread& thread) {
   const gdn_host::Block& block = *thread.block;
-  return {block.number,   block.rank,      thread.id,    block.number - block.rank,
-          block.barriers, thread.arrivals, thread.fences};
+  return {block.number,   block.rank,      thread.id,     block.number - block.rank,
+          block.barriers, thread.arrivals, thread.fences, thread.shuffles};
 }
 
 // Whether an access of a thread comes before its block's visit to a counter, and if it must be seen: whether its thread
@@ -66,7 +67,11 @@ bool ordered_by_counter(const Access& first, bool first_reads, const Access& sec
 }
 
 bool ordered(const Access& first, bool first_reads, const Access& second, const gdn_host::Thread& now) {
-  if (first.block == second.block) return first.thread == second.thread || first.barriers < second.barriers;
+  if (first.block == second.block) {
+    const bool one_wave = first.thread / gdn_host::kWave == second.thread / gdn_host::kWave;
+    return first.thread == second.thread || first.barriers < second.barriers ||
+           (one_wave && first_reads && first.shuffles < second.shuffles);
+  }
   if (ordered_by_counter(first, first_reads, second, now)) return true;
   if (first.cluster != second.cluster || !first_reads) return false;
   const int waits = second.arrivals - (now.in_meeting ? 1 : 0);

@@ -135,6 +135,19 @@ void rotate(gdn::Args args) {
                         memory.x[(gdn::thread_id() + 1) % 32]);
 }
 
+// A neighbour's number that is then overwritten: with a shuffle between, or without; and one that is written and then
+// read, which a shuffle does not order.
+template <bool kShuffle, bool kReadsFirst>
+void overwrite(gdn::Args args) {
+  GDN_SHARED(Memory, memory);
+  if constexpr (!kReadsFirst) memory.x[gdn::thread_id()] = 1.0f;
+  float x = kReadsFirst ? memory.x[(gdn::thread_id() + 1) % 32] : 0.0f;
+  if constexpr (kShuffle) x = gdn::shuffle_xor<1>(x);
+  if constexpr (kReadsFirst) memory.x[gdn::thread_id()] = x;
+  if constexpr (!kReadsFirst) x += memory.x[(gdn::thread_id() + 1) % 32];
+  gdn::store_one<float>(operand(args) + gdn::block_number() * 32 + gdn::thread_id(), x);
+}
+
 // Two blocks that are no cluster write to one place.
 void write_twice(gdn::Args args) { gdn::store_one<float>(operand(args) + gdn::thread_id(), 1.0f); }
 
@@ -169,6 +182,9 @@ TEST_CASE("the detector finds planted races, and nothing where a barrier or a me
     CHECK(launch(hand_over, 2, order).races > 0);
     CHECK(launch(rotate<false>, 1, order).races > 0);
     CHECK(launch(rotate<true>, 1, order).first == "");
+    CHECK(launch(overwrite<true, true>, 1, order).first == "");
+    CHECK(launch(overwrite<false, true>, 1, order).races > 0);
+    CHECK(launch(overwrite<true, false>, 1, order).races > 0);
     CHECK(launch(write_twice, 1, order).races > 0);
     for (const int beside : {1, 2}) {
       CAPTURE(beside);

@@ -85,6 +85,7 @@ struct Thread {
   bool in_meeting = false;                    // between the two halves of the cluster's barrier
   int arrivals = 0;                           // at meetings of the cluster
   unsigned meeting = 0;                       // the cluster's meetings when it arrived
+  int shuffles = 0;                           // and other meetings of its wave that it has passed
   int fences = 0;                             // of the device's memory that it has passed
   int fences_at_barrier = 0;                  // and had when its block passed its last barrier
   int barriers_at_fence = 0;                  // that its block had passed at its last fence
@@ -316,6 +317,7 @@ class Machine {
       current_->wait = Wait::kShuffle;
       next();
     }
+    ++current_->shuffles;
     const int other = lane ^ distance;
     if (other >= wave.lanes) fail("shuffle over distance %d: lane %d has no partner", distance, lane);
     if (wave.distance[turn][other] != distance) {
@@ -397,6 +399,7 @@ class Machine {
       current_->wait = Wait::kShuffle;
       next();
     }
+    ++current_->shuffles;
     if (out_words > 0) std::memcpy(out, lanes.out[lane], static_cast<std::size_t>(out_words) * 4);
   }
 
@@ -526,6 +529,7 @@ class Machine {
       thread.id = number % static_cast<int>(threads);
       thread.in_meeting = false;
       thread.arrivals = 0;
+      thread.shuffles = 0;
       thread.fences = thread.fences_at_barrier = thread.barriers_at_fence = 0;
       thread.visits_at_fence = 0;
       thread.copies.clear();
