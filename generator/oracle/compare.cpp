@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "oracle/convert.h"
 
@@ -16,12 +17,23 @@ namespace {
 // Compares one operand.
 class Comparison {
  public:
-  Comparison(const Problem& problem, std::size_t index, const ExpectedBuffer& expected)
+  Comparison(const Problem& problem, std::size_t index, const Expectation& expectation)
       : problem_(problem),
+        expectation_(expectation),
         info_(problem.operands().list()[index]),
         buffer_(problem.buffers()[index]),
-        expected_(expected),
-        all_written_(std::all_of(expected.written.begin(), expected.written.end(), [](bool b) { return b; })) {}
+        expected_(expectation.buffers[index]),
+        all_written_(std::all_of(expected_.written.begin(), expected_.written.end(), [](bool b) { return b; })) {
+    for (std::size_t i = 0; i < problem.buffers().size() && *problem.spec().output_quant.given; ++i) {
+      if (problem.buffers()[i].name == "out_scale") scales_ = i;
+      if (problem.buffers()[i].name == "out") codes_ = i;
+    }
+    if (!codes_) return;
+    double squares = 0;
+    const std::vector<double>& divisors = expectation.buffers[*codes_].divisors;
+    for (const double divisor : divisors) squares += divisor * divisor;
+    if (squares > 0) usual_divisor_ = std::sqrt(squares / static_cast<double>(divisors.size()));
+  }
 
   Deviation run() {
     deviation_.name = buffer_.name;
@@ -44,13 +56,18 @@ class Comparison {
       if (rule == RowRule::kZero) {
         if (load(buffer_.dtype, got) != 0) count(not_zero_, [&] { return place(row, i); });
       } else if (rule == RowRule::kValues && (all_written_ || expected_.written[i])) {
-        compare_value(row, i, load(buffer_.dtype, got), load(buffer_.dtype, want));
-        if (!expected_.exact.empty()) {
-          if (core::size_of(buffer_.dtype) == 1) {
-            compare_code(row, i, got, want);
-          } else {
-            compare_chance(row, i, got);
-          }
+        const double value = load(buffer_.dtype, got), wanted = load(buffer_.dtype, want);
+        if (expected_.exact.empty() || is_scale()) {
+          compare_value(row, i, is_scale() ? value / doubled(row, i) : value, wanted);
+        } else if (core::size_of(buffer_.dtype) != 1) {
+          compare_value(row, i, value, wanted);
+          compare_chance(row, i, got);
+        } else if (const double twice = doubled_scale(row, i); twice != 1) {
+          compare_value(row, i, value * twice, wanted);
+          compare_code_of(row, i, value, expected_.exact[exact_place(row, i)] / twice);
+        } else {
+          compare_value(row, i, value, wanted);
+          compare_code(row, i, got, want);
         }
       } else if (std::memcmp(got, want, core::size_of(buffer_.dtype)) != 0) {
         count(untouched_, [&] { return place(row, i); });
@@ -77,6 +94,37 @@ class Comparison {
     }
   }
 
+  std::size_t exact_place(std::int64_t row, std::size_t position) const {
+    return static_cast<std::size_t>(row * buffer_.inner) + position;
+  }
+
+  bool is_scale() const { return scales_ && &buffer_ == &problem_.buffers()[*scales_]; }
+
+  // What the scale of a group may be times the oracle's: 2 or 1/2 where it is a power of two and the number that it was
+  // made of lies so near to one that the error which a kernel's output may have before leads across; else 1.
+  double doubled(std::int64_t row, std::size_t group) const {
+    if (!scales_) return 1;
+    const Buffer& scales = problem_.buffers()[*scales_];
+    const ExpectedBuffer& expected = expectation_.buffers[*scales_];
+    if (expected.exact.empty()) return 1;
+    const std::size_t offset = scales.offset(row, static_cast<std::int64_t>(group));
+    const double got = load(scales.dtype, scales.data() + offset);
+    const double want = load(scales.dtype, expected.image.data() + offset);
+    if (!(got == 2 * want || got == want / 2) || want == 0) return 1;
+    const double boundary = std::min(got, want);
+    const double before = expected.exact[static_cast<std::size_t>(row * scales.inner) + group];
+    const std::size_t channels = static_cast<std::size_t>(channels_of_group(problem_.spec()));
+    double error = largest() / 3;
+    for (std::size_t i = 0; i < channels; ++i) error = std::max(error, magnified(row, group * channels + i));
+    error *= error_before() / largest();
+    const bool near = std::fabs(before - boundary) <= boundary * (error + slack_of_roundings());
+    return near ? got / want : 1;
+  }
+  double doubled_scale(std::int64_t row, std::size_t position) const {
+    if (buffer_.kind != Kind::kOutput) return 1;
+    return doubled(row, position / static_cast<std::size_t>(channels_of_group(problem_.spec())));
+  }
+
   // A code in the order of the numbers, both zeros one.
   static int rank(std::byte code) {
     const int bits = std::to_integer<int>(code);
@@ -93,9 +141,33 @@ class Comparison {
     }
     return *problem_.spec().rounding.qk == core::DType::kFp32 ? 1e-5 : 5e-3;
   }
+  // How far that may have moved a number before it became a code: an error of the largest number of a group, which is
+  // about three times its mean one; and what an error of the usual o makes of one, where norm and gate magnify it.
+  double error_in_codes(std::int64_t row, std::size_t position) const {
+    double usual = largest() / 3;
+    if (buffer_.kind == Kind::kOutput) usual = std::max(usual, magnified(row, position));
+    return error_before() * usual;
+  }
+  // Twice: the tolerance is that of a mean over a sequence, and of its thousands of numbers some err by twice as much.
+  double magnified(std::int64_t row, std::size_t position) const {
+    if (!codes_ || usual_divisor_ == 0) return 0;
+    const std::size_t channels = static_cast<std::size_t>(problem_.buffers()[*codes_].inner);
+    return 2 * usual_divisor_ *
+           expectation_.buffers[*codes_].slope[static_cast<std::size_t>(row) * channels + position];
+  }
   double largest() const {
     if (buffer_.kind == Kind::kOutput) return *problem_.spec().output_quant.max;
     return buffer_.dtype == core::DType::kE4m3fn ? 448 : 240;
+  }
+
+  // Roundings to 16 bits move a number, and a scale, by up to 2^-7 of itself.
+  double slack_of_roundings() const { return error_before() > 1e-4 ? 0x1p-6 : 3e-5; }
+
+  // Of a code under another scale than the oracle's: half a step and the error.
+  void compare_code_of(std::int64_t row, std::size_t position, double value, double exact) {
+    const double slack = error_in_codes(row, position) + std::fabs(exact) * slack_of_roundings();
+    if (std::fabs(exact - value) <= slack + std::fabs(value) / 16 + 0x1p-10) return;
+    count(wrong_codes_, [&] { return fmt::format("{}: got {} for {:.7g}", place(row, position), value, exact); });
   }
 
   // Rounded by chance: one of the two numbers on both sides of the exact one.
@@ -116,10 +188,7 @@ class Comparison {
     const int apart = std::abs(rank(*got) - rank(*want));
     if (apart == 0 && std::isnan(value) == std::isnan(wanted)) return;
     const double exact = expected_.exact[static_cast<std::size_t>(row * buffer_.inner) + position];
-    // The largest number of a group is about three times its mean one, of which the error is a part; roundings before
-    // to 16 bits move a number, and the scale, by up to 2^-7 of itself.
-    const double error = error_before();
-    const double slack = error * largest() / 3 + std::fabs(exact) * (error > 1e-4 ? 0x1p-6 : 3e-5);
+    const double slack = error_in_codes(row, position) + std::fabs(exact) * slack_of_roundings();
     if (apart == 1 && std::fabs(exact - (value + wanted) / 2) <= slack) return;
     // Products of 16 bits err by more than a step between the smallest codes: half a step and the error, then.
     const bool products = problem_.operation() == "prefill";
@@ -232,6 +301,9 @@ class Comparison {
   }
 
   const Problem& problem_;
+  const Expectation& expectation_;
+  std::optional<std::size_t> codes_, scales_;  // operands of a quantised output
+  double usual_divisor_ = 0;                   // of its norm, where that is known
   const OperandInfo& info_;
   const Buffer& buffer_;
   const ExpectedBuffer& expected_;
@@ -251,7 +323,7 @@ class Comparison {
 std::vector<Deviation> compare(const Expectation& expectation, const Problem& problem) {
   std::vector<Deviation> deviations;
   for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
-    Deviation deviation = Comparison(problem, i, expectation.buffers[i]).run();
+    Deviation deviation = Comparison(problem, i, expectation).run();
     if (problem.buffers()[i].written || !deviation.findings.empty()) deviations.push_back(std::move(deviation));
   }
   return deviations;

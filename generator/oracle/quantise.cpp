@@ -7,7 +7,7 @@
 
 namespace gdn::oracle {
 
-double quantisation_scale(const spec::OutputQuant& quant, double amax) {
+double scale_before(const spec::OutputQuant& quant, double amax) {
   const double max = *quant.max;
   double scale = amax / max;
   switch (*quant.floor_at) {
@@ -24,8 +24,12 @@ double quantisation_scale(const spec::OutputQuant& quant, double amax) {
       break;
   }
   scale = round_to(core::DType::kFp32, scale);
-  if (scale < 0x1p-126) return 0;
-  if (!*quant.power_of_two) return scale;
+  return scale < 0x1p-126 ? 0 : scale;
+}
+
+double quantisation_scale(const spec::OutputQuant& quant, double amax) {
+  const double scale = scale_before(quant, amax);
+  if (scale == 0 || !*quant.power_of_two) return scale;
   int exponent = 0;
   const double fraction = std::frexp(scale, &exponent);  // in [0.5, 1)
   return std::ldexp(1.0, fraction == 0.5 ? exponent - 1 : exponent);

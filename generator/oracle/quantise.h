@@ -11,6 +11,9 @@ namespace gdn::oracle {
 // and, for ue8m0, the smallest power of two that is at least as large.
 double quantisation_scale(const spec::OutputQuant& quant, double amax);
 
+// The same before it is rounded up to a power of two.
+double scale_before(const spec::OutputQuant& quant, double amax);
+
 // The scale of a value channel of an 8-bit state: amax over its key channels / the largest code, as a float holds it,
 // and 0 where that is below the smallest normal float.
 double state_scale(core::DType dtype, double amax);

@@ -113,9 +113,8 @@ class Reference {
         const Values q = conv_token("q", row, windows["q"]), k = conv_token("k", row, windows["k"]);
         const Values v = conv_token("v", row, windows["v"]);
         const Values o = prefill_step(q, k, v, decay(row), betas(row), state);
-        std::vector<double> divisors;
-        put_output(row, gated_norm(o, get("in.z", row), &divisors));
-        if (channels_of_group(spec_) == 0) weigh("out.out", row, divisors);
+        Norm norm;
+        put_output(row, gated_norm(o, get("in.z", row), &norm), &norm);
       }
       for (const Snapshot& snapshot : problem_.snapshots()) {
         if (snapshot.row == row && !snapshot.padding) put_states(snapshot.slot, windows, state);
@@ -460,8 +459,12 @@ class Reference {
     return o;
   }
 
-  // `divisors`, where they are asked for: what each head was divided by.
-  Values gated_norm(Values x, const Values& z, std::vector<double>* divisors = nullptr) {
+  // What each head was divided by, and how much an element of the result grows with its o.
+  struct Norm {
+    std::vector<double> divisors, slopes;
+  };
+
+  Values gated_norm(Values x, const Values& z, Norm* norm = nullptr) {
     const std::size_t value_dim = static_cast<std::size_t>(*spec_.dims.value);
     const Values& weight = constant("norm_weight");
     const bool norm_first = *spec_.out_norm.norm_before_gate, biased = operands_.find("norm_bias").operand >= 0;
@@ -474,12 +477,15 @@ class Reference {
         squares += begin[c] * begin[c];
       }
       const double factor = 1 / std::sqrt(squares / static_cast<double>(value_dim) + *spec_.out_norm.eps);
-      if (divisors != nullptr) divisors->push_back(1 / factor);
+      if (norm != nullptr) norm->divisors.push_back(1 / factor);
       for (std::size_t c = 0; c < value_dim; ++c) {
         const double w = weight[weight.size() == value_dim ? c : head * value_dim + c];
         begin[c] = round_to_point(*spec_.rounding.norm, begin[c] * factor) * weight_factor(*spec_.out_norm.weight, w);
         if (biased) begin[c] += constant("norm_bias")[c];
-        if (norm_first) begin[c] *= gate_factor(*spec_.out_norm.gate, gate[c]);
+        const double open = gate_factor(*spec_.out_norm.gate, gate[c]);
+        if (norm_first) begin[c] *= open;
+        if (norm != nullptr)
+          norm->slopes.push_back(std::fabs(factor * weight_factor(*spec_.out_norm.weight, w) * open));
       }
     }
     return x;
@@ -499,10 +505,11 @@ class Reference {
   }
 
   // The layer's output as it is stored: as it is, or as codes and scales.
-  void put_output(int row, Values y) {
+  void put_output(int row, Values y, const Norm* norm = nullptr) {
     const int channels = channels_of_group(spec_);
     if (channels == 0) {
       put("out.out", row, y);
+      if (norm != nullptr) weigh("out.out", row, norm->divisors);
       return;
     }
     for (double& x : y) x = round_to_point(*spec_.output_quant.from, x);
@@ -521,6 +528,23 @@ class Reference {
     }
     put("out.out", row, y);
     put("out.out_scale", row, scales);
+    if (norm != nullptr) {
+      expected.divisors.insert(expected.divisors.end(), norm->divisors.begin(), norm->divisors.end());
+      expected.slope.resize(expected.exact.size());
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        const double scale = scales[group(i)];
+        expected.slope[static_cast<std::size_t>(row * buffer.inner + place[i])] =
+            scale == 0 ? 0 : norm->slopes[i] / scale;
+      }
+    }
+    if (!*spec_.output_quant.power_of_two) return;
+    const std::size_t of_scales = static_cast<std::size_t>(operands_.at("out.out_scale").operand);
+    const std::size_t count = amax.size();
+    std::vector<double>& before = expectation_.buffers[of_scales].exact;
+    before.resize(static_cast<std::size_t>(problem_.buffers()[of_scales].rows) * count);
+    for (std::size_t g = 0; g < count; ++g) {
+      before[static_cast<std::size_t>(row) * count + g] = scale_before(spec_.output_quant, amax[g]);
+    }
   }
 
   static double round_to_point(core::DType dtype, double x) {

@@ -25,11 +25,17 @@ struct ExpectedBuffer {
   std::vector<std::byte> image;
   std::vector<RowRule> rows;
   std::vector<bool> written;  // by position in a row
-  std::vector<double> exact;  // of a quantised output: what was rounded to a code, by row and position
+  // By row and position, of a quantised output: what was rounded to a code, and the scale before it was rounded up to a
+  // power of two, where it is one.
+  std::vector<double> exact;
   // Of prefill's output, by row and position: how much an error there counts, the same for a head's row. The gated norm
   // brings rows to one size; what is judged is the error of what it divides, by what it divides with. A row of small o,
   // in which large terms cancel, would show their roundings magnified otherwise. Empty: every error counts alike.
   std::vector<double> weight;
+  // Where prefill's output is quantised: what the norm divided heads by, in any order; and by row and position how many
+  // codes a number moves with its o. Groups have one size whatever the norm divided by, so it is not the differences of
+  // codes that count less, but what leads across a tie that may be larger.
+  std::vector<double> divisors, slope;
 };
 
 struct Expectation {

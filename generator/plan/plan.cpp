@@ -300,17 +300,15 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
     if (target.family == Family::kCpu) rule.grid = core::Grid::kSequences;
   } else if (const std::int64_t heads = choice_of(choices, "heads_per_block", 0); heads > 0) {
     rule.blocks_per_row = plan.facts.value_heads / static_cast<int>(heads);
+  } else if (plan.operation == "norm_quant" && plan.facts.quant_group > 0 &&
+             plan.facts.value_dim % plan.facts.quant_group != 0) {
+    rule.blocks_per_row = 1;  // on the CPU: a whole row, whose groups have channels of several heads
   } else {
     rule.one_dimension =
         target.family != Family::kCpu &&
         (plan.operation == "decode" || plan.operation == "decode_spec" || plan.operation == "delta_update");
   }
   return rule;
-}
-
-bool has_norm_bias(const layout::Layout& layout) {
-  return std::any_of(layout.parameters.begin(), layout.parameters.end(),
-                     [](const layout::TensorLayout& tensor) { return tensor.name == "norm_bias"; });
 }
 
 // Why an operation of a target can't give the output that the spec describes; empty: it can. A block of decode has the
@@ -321,18 +319,16 @@ std::string output_refused(const layout::Layout& layout, std::string_view operat
   const bool whole = operation == "decode" || operation == "decode_spec";
   const bool normed = operation == "norm_quant" || operation == "prefill";
   if (!whole && !normed) return "";
-  if (target.family == Family::kCpu && (f.quant_group > 0 || has_norm_bias(layout))) {
-    return fmt::format("{} on {}: there is no CPU kernel yet for {}", operation, target.name,
-                       f.quant_group > 0 ? "a quantised output" : "a norm with a bias");
-  }
   if (f.quant_group == 0 || f.value_dim % f.quant_group == 0) return "";
-  if (whole) {
+  // The CPU's prefill makes the output of a key head's value heads in one go, too.
+  if (whole || (operation == "prefill" && target.family == Family::kCpu)) {
     return fmt::format(
         "{0} on {1}: output_quant.group = {2} does not divide a value head of {3} channels: such a group's scale needs "
-        "heads that other blocks compute. Let {0} write a plain output and quantise it with norm_quant, or choose "
+        "heads that other {4} compute. Let {0} write a plain output and quantise it with norm_quant, or choose "
         "a group that divides {3}",
-        operation, target.name, f.quant_group, f.value_dim);
+        operation, target.name, f.quant_group, f.value_dim, target.family == Family::kCpu ? "threads" : "blocks");
   }
+  if (target.family == Family::kCpu) return "";
   const std::int64_t bytes = shared_bytes_of_groups(target, f);
   if (bytes <= target.static_shared) return "";
   return fmt::format(
@@ -352,6 +348,14 @@ void check_form(const core::KernelPlan& plan) {
                                 plan.target, core::to_string(choice.form), plan.facts.key_dim, plan.facts.value_dim));
 }
 
+// Whether neighbours of a state are channels of one head.
+bool runs_along_a_channel(const layout::TensorLayout& state) {
+  const std::vector<layout::Axis>& axes = state.parts.front().axes;
+  return std::any_of(axes.begin(), axes.end(), [](const layout::Axis& axis) {
+    return axis.stride == 1 && (axis.name == "key_dim" || axis.name == "value_dim");
+  });
+}
+
 // Why an operation of a target can't keep the state as the spec says; empty: it can, or has none.
 std::string state_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
   const bool one_token = operation == "decode" || operation == "delta_update";
@@ -362,9 +366,17 @@ std::string state_refused(const layout::Layout& layout, std::string_view operati
   const bool scaled = core::size_of(layout.tensor("state").dtype) == 1;
   if (!scaled && !layout.numbers.stochastic_state) return "";
   const char* what = scaled ? "an 8-bit state" : "a state that is rounded by chance";
-  if (target.family == Family::kCpu) return fmt::format("{} on {}: no CPU kernel has {}", operation, target.name, what);
-  if (one_token) return "";
-  return fmt::format("{} on {}: no kernel of several tokens has {} yet", operation, target.name, what);
+  if (!one_token) {
+    return fmt::format(
+        "{} on {}: no kernel of several tokens has {}. Keep the state of sequences under way in 16 or 32 bits, rounded "
+        "to nearest, and convert it for decode",
+        operation, target.name, what);
+  }
+  if (scaled || target.family != Family::kCpu || runs_along_a_channel(layout.tensor("state"))) return "";
+  return fmt::format(
+      "{} on {}: rounding.state = stochastic takes one block of random bits for eight neighbours of a row, and "
+      "neighbours of pools.state are of different heads: put key_dim or value_dim last, or round to nearest",
+      operation, target.name);
 }
 
 // Why a target has no kernel for an operation of a spec; empty: it has.
@@ -372,18 +384,9 @@ std::string unavailable(const layout::Layout& layout, std::string_view operation
   if (std::string reason = why_not(layout, operation); !reason.empty()) return reason;
   if (std::string reason = output_refused(layout, operation, target); !reason.empty()) return reason;
   if (std::string reason = state_refused(layout, operation, target); !reason.empty()) return reason;
-  if (target.family != Family::kCpu) {
-    if (operation != "conv_pack") return "";
-    return fmt::format("conv_pack on {}: there is no GPU kernel that packs; GPU kernels read weights in any order",
-                       target.name);
-  }
-  if (operation == "prefill" && layout.numbers.excess_output == core::PaddedOutput::kZero) {
-    return fmt::format(
-        "prefill on {}: slots.excess_output = zero, and this kernel leaves the rest of a larger buffer as it is: use "
-        "its parts, or untouched",
-        target.name);
-  }
-  return "";
+  if (operation != "conv_pack" || target.family == Family::kCpu) return "";
+  return fmt::format("conv_pack on {}: there is no GPU kernel that packs; GPU kernels read weights in any order",
+                     target.name);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // and the stack frame.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/facts.h"
@@ -29,8 +30,8 @@ inline const Reg32 eax{0}, ecx{1}, edx{2};
 
 // Byte offsets from reg::frame. Vectors are fp32.
 struct Frame {
-  // `parts`: of an item that several threads share.
-  explicit Frame(const core::Facts& facts, bool parts = false) {
+  // `parts`: of an item that several threads share. `scratch_memory`: what a thread's calls work in is at hand.
+  explicit Frame(const core::Facts& facts, bool parts = false, bool scratch_memory = false) {
     q = take(4 * facts.key_dim);
     k = take(4 * facts.key_dim);
     v = take(4 * facts.value_dim);
@@ -45,6 +46,9 @@ struct Frame {
     old_stack = take(8);
     old_mxcsr = take(4);
     next_state = take(8);
+    if (facts.out_scale.present()) groups_left = take(8);
+    if (facts.state_scale.present()) scales = take(4 * facts.value_dim);
+    if (facts.stochastic_state) chances = take((2 * std::max(facts.key_dim, facts.value_dim) + 127) / 128 * 128);
     if (facts.offsets_operand >= 0) rows = take(8 * kRowPointers);
     if (facts.rollback != core::Rollback::kNone) {
       scratch = take(8);
@@ -53,6 +57,7 @@ struct Frame {
         *variable = take(8);
       }
     }
+    if (scratch_memory) scratch = take(8);
     if (parts) {
       scratch = take(8);
       for (int* const variable : {&unit, &column_part, &exchange, &ready_item}) *variable = take(8);
@@ -75,11 +80,14 @@ struct Frame {
   int decays = 0;           // kda: [key_dim], exp(g) of one value head
   int decayed_k = 0;        // kda: [key_dim], k times the decay of each channel; for q the same
   int decayed_q = 0;
-  int staged = 0;      // one vector on its way to or from memory that no vector instruction reaches
-  int key_query = 0;   // dot product of the normalised k and q
-  int old_stack = 0;   // the caller's stack pointer
-  int old_mxcsr = 0;   // the caller's floating-point control
-  int next_state = 0;  // address of the state that the next item begins with
+  int staged = 0;       // one vector on its way to or from memory that no vector instruction reaches
+  int key_query = 0;    // dot product of the normalised k and q
+  int old_stack = 0;    // the caller's stack pointer
+  int old_mxcsr = 0;    // the caller's floating-point control
+  int groups_left = 0;  // of a quantised output, that a loop has yet to do
+  int next_state = 0;   // address of the state that the next item begins with
+  int scales = 0;       // [value_dim]: of an 8-bit state's value channels
+  int chances = 0;      // 16 random bits for each number of a state's row
   static constexpr int kRowPointers = 8;
   int rows = 0;  // sequences: addresses and steps of a convolution over rows
   // Several tokens of a sequence with roll-back, 8 bytes each (draft.h).

@@ -1,7 +1,10 @@
 #include "cpu/delta.h"
 
 #include <algorithm>
+#include <functional>
+#include <limits>
 
+#include "cpu/chance.h"
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
@@ -17,6 +20,8 @@ const Reg64 kState = reg::r8;
 const Reg64 kNextState = reg::r9;
 const Reg64 kChannel = reg::rdx;  // frame + 4 * channel of the outer loop
 const Reg64 kColumns = reg::r10;  // frame + 4 * first value channel, where a head is cut into parts
+const Reg64 kScales = reg::r11;   // the scale of the first value channel at hand, of an 8-bit state
+const Reg64 kBlock = reg::r11;    // number of the row's first block of random bits, of a state rounded by chance
 
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
@@ -25,7 +30,29 @@ struct Rule {
   const Map& state;     // strides and type of what kState points at
   bool ahead = true;    // kNextState points at the next head's state, to be asked for
   bool keep_u = false;  // u takes the place of v
+
+  bool scaled() const { return core::size_of(state.dtype) == 1; }
+  bool by_chance(const Context& c) const { return c.facts.stochastic_state && core::size_of(state.dtype) == 2; }
 };
+
+// zmm(scale), every lane <- the scale for a largest magnitude of `amax`; `amax` becomes what numbers are multiplied
+// with to become codes. Of a scale that is no normal number, both are 0.
+void make_scale(Context& c, const Rule& rule, int scale, int amax) {
+  c.e.vbroadcastss(zmm(kScratch), c.e.scalar(largest_of(rule.state.dtype)));
+  c.e.vdivps(zmm(scale), zmm(amax), zmm(kScratch));
+  c.e.vbroadcastss(zmm(amax), c.e.scalar(std::numeric_limits<float>::infinity()));
+  c.e.replace_where_greater(zmm(amax), zmm(scale), c.e.constant(0.0f), zmm(scale));
+  c.e.vbroadcastss(zmm(kScratch), c.e.scalar(1.0f));
+  c.e.vdivps(zmm(amax), zmm(kScratch), zmm(amax));
+}
+
+// The largest magnitude so far is the second source, which stays where the other one is NaN.
+void take_magnitude(Context& c, int amax, int x) {
+  c.e.vpandd(zmm(kScratch), zmm(x), c.e.constant_bits(0x7fffffffu));
+  c.e.vmaxps(zmm(amax), zmm(kScratch), zmm(amax));
+}
+
+std::int64_t scale_step(const Context& c) { return 4 * c.facts.state_scale.inner_stride; }
 
 // Where the frame's vectors of a value head begin for who works on it.
 Reg64 columns_base(const Context& c) { return c.column_parts == 1 ? reg::frame : kColumns; }
@@ -112,6 +139,7 @@ class RowsOfKeys {
   }
 
   void row() const {
+    if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 0, c_.facts.key_dim, 0);
     // Two chains a sum: an FMA has a latency of four cycles.
     for (const int sum : {kP, kR, kP2, kR2}) c_.e.vpxord(zmm(sum), zmm(sum), zmm(sum));
     for (int i = 0; i < n_; ++i) {
@@ -122,6 +150,7 @@ class RowsOfKeys {
     c_.e.vaddps(zmm(kP), zmm(kP), zmm(kP2));
     c_.e.vaddps(zmm(kR), zmm(kR), zmm(kR2));
     emit_sum_pair(c_, kR, kP, kR, kP2);
+    if (rule_.scaled()) c_.e.vmulps(zmm(kR), zmm(kR), c_.e.broadcast(kScales, 0));
     // u in every lane; o in the lanes of the high half, where r is.
     c_.e.vshuff64x2(zmm(kP), zmm(kR), zmm(kR), imm8(0x00));
     c_.e.vbroadcastss(zmm(kP2), c_.e.at(kChannel, c_.frame.v));
@@ -138,20 +167,41 @@ class RowsOfKeys {
     c_.e.vextractf32x4(xmm(kR), zmm(kR), imm8(2));
     c_.e.vmovss(c_.e.at(kChannel, c_.frame.o), xmm(kR));
     row_.prefetch(0, n_);
+    int decay = kDecay;
+    if (rule_.scaled()) {
+      decay = kP;
+      c_.e.vbroadcastss(zmm(kP), c_.e.at(kScales));
+      if (!c_.by_channel()) c_.e.vmulps(zmm(kP), zmm(kP), zmm(kDecay));
+    }
     for (int i = 0; i < n_; ++i) {
       if (c_.by_channel()) {
         c_.e.vmulps(zmm(i), zmm(i), c_.e.at(reg::frame, c_.frame.decays + 64 * i));
+        if (rule_.scaled()) c_.e.vmulps(zmm(i), zmm(i), zmm(decay));
         c_.e.vfmadd231ps(zmm(i), zmm(kP2), c_.e.at(reg::frame, c_.frame.k + 64 * i));
       } else {
-        c_.e.vmulps(zmm(i), zmm(i), zmm(kDecay));
+        c_.e.vmulps(zmm(i), zmm(i), zmm(decay));
         multiply_add(i, kP2, kKeys, c_.frame.k, i);
       }
+      if (rule_.by_chance(c_)) emit_round_by_chance(c_, i, rule_.state.dtype, i);
     }
+    if (rule_.scaled()) rescale();
     row_.store_vectors(0, n_, 0);
     const std::int64_t step = rule_.state.outer_stride * element_bytes(rule_.state);
+    if (rule_.scaled()) emit_advance(c_, kScales, scale_step(c_));
+    if (rule_.by_chance(c_)) emit_advance(c_, kBlock, rule_.state.outer_stride / 8);
     emit_advance(c_, kState, step);
     if (rule_.ahead) emit_advance(c_, kNextState, step);
     c_.e.add(kChannel, 4);
+  }
+
+  // The row by a new scale of its own.
+  void rescale() const {
+    c_.e.vpxord(zmm(kR), zmm(kR), zmm(kR));
+    for (int i = 0; i < n_; ++i) take_magnitude(c_, kR, i);
+    emit_max_lanes(c_, kR, kR2);
+    make_scale(c_, rule_, kP, kR);
+    c_.e.vmovss(c_.e.at(kScales), xmm(kP));
+    for (int i = 0; i < n_; ++i) c_.e.vmulps(zmm(i), zmm(i), zmm(kR));
   }
 
   Context& c_;
@@ -161,7 +211,8 @@ class RowsOfKeys {
 };
 
 // The state's rows run along the value channels: one sweep accumulates p and r for a strip of columns, a second one
-// updates it, from the cache. zmm0-11 p, then u; zmm12-23 r, then o.
+// updates it, from the cache. zmm0-11 p, then u; zmm12-23 r, then o; behind it random bits, or the largest magnitudes
+// of the columns of an 8-bit state, which a third sweep makes codes of.
 class RowsOfValues {
  public:
   RowsOfValues(Context& c, const Rule& rule) : c_(c), rule_(rule), row_(c, rule, 1) {}
@@ -214,6 +265,14 @@ class RowsOfValues {
     c_.e.vbroadcastss(zmm(kValue), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
     for (int i = 0; i < n; ++i) {
       const int offset = 64 * (begin + i);
+      if (rule_.scaled()) {
+        load(c_, kValue + 1,
+             {kScales, scale_step(c_) * kLanes * (begin + i), DType::kFp32, c_.facts.state_scale.inner_stride});
+        c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue + 1));
+        c_.e.vmulps(zmm(kR + i), zmm(kR + i), zmm(kValue + 1));
+        if (!c_.by_channel()) c_.e.vmulps(zmm(kValue + 1), zmm(kValue + 1), zmm(kDecay));
+        c_.e.vmovaps(c_.e.at(reg::frame, c_.frame.scales + offset), zmm(kValue + 1));
+      }
       c_.e.vfnmadd213ps(zmm(kP + i), zmm(kDecay), c_.e.at(base, c_.frame.v + offset));
       c_.e.vmulps(zmm(kP + i), zmm(kP + i), zmm(kValue));
       if (rule_.keep_u) c_.e.vmovaps(c_.e.at(base, c_.frame.v + offset), zmm(kP + i));
@@ -222,24 +281,55 @@ class RowsOfValues {
       c_.e.vmovaps(c_.e.at(base, c_.frame.o + offset), zmm(kR + i));
     }
 
-    c_.e.mov(kChannel, reg::frame);
-    emit_repeat(c_, c_.facts.key_dim, "state_update", [&] {
-      if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
-      for (int first = 0; first < n; first += kValues) {
-        const int last = std::min(n, first + kValues);
-        for (int i = first; i < last; ++i) {
-          const int value = kValue + i - first;
-          row_.load_vector(value, begin + i);
-          c_.e.vmulps(zmm(value), zmm(value), zmm(kDecay));
-          c_.e.vfmadd231ps(zmm(value), zmm(kP + i), c_.e.broadcast(kChannel, c_.frame.k));
-        }
-        row_.store_vectors(begin + first, begin + last, kValue);
+    if (rule_.scaled()) {
+      for (int i = 0; i < n; ++i) c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
+      sweep("state_magnitudes",
+            [&] { updated(begin, begin, end, [&](int i, int value) { take_magnitude(c_, kR + i, value); }); });
+      for (int i = 0; i < n; ++i) {
+        make_scale(c_, rule_, kValue, kR + i);
+        store(c_, {kScales, scale_step(c_) * kLanes * (begin + i), DType::kFp32, c_.facts.state_scale.inner_stride},
+              kValue);
       }
+    }
+    sweep("state_update", [&] {
+      if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 2 * begin, kLanes * n, kR);
+      for (int first = begin; first < end; first += kValues) {
+        const int last = std::min(end, first + kValues);
+        updated(begin, first, last, [&](int i, int value) {
+          if (rule_.scaled()) c_.e.vmulps(zmm(value), zmm(value), zmm(kR + i));
+          if (rule_.by_chance(c_)) emit_round_by_chance(c_, value, rule_.state.dtype, i);
+        });
+        row_.store_vectors(first, last, kValue);
+      }
+      if (rule_.by_chance(c_)) emit_advance(c_, kBlock, rule_.state.inner_stride / 8);
+    });
+    if (rule_.by_chance(c_)) emit_advance(c_, kBlock, -rule_.state.inner_stride / 8 * c_.facts.key_dim);
+    if (rule_.ahead) emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
+  }
+
+  // `row` for each row of the state, which kState and kChannel follow.
+  void sweep(const char* name, const std::function<void()>& row) const {
+    c_.e.mov(kChannel, reg::frame);
+    emit_repeat(c_, c_.facts.key_dim, name, [&] {
+      if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
+      row();
       emit_advance(c_, kState, row_bytes());
       c_.e.add(kChannel, 4);
     });
     c_.e.mov(kState, reg::rsi);
-    if (rule_.ahead) emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
+  }
+
+  // `use`s vectors [first, last) of the row as the rule leaves them, each in a register of its own of four; a vector's
+  // number counts from `begin`.
+  void updated(int begin, int first, int last, const std::function<void(int i, int value)>& use) const {
+    for (int at = first; at < last; ++at) {
+      const int i = at - begin, value = kValue + (at - first) % kValues;
+      row_.load_vector(value, at);
+      if (c_.by_channel() || !rule_.scaled()) c_.e.vmulps(zmm(value), zmm(value), zmm(kDecay));
+      if (rule_.scaled()) c_.e.vmulps(zmm(value), zmm(value), c_.e.at(reg::frame, c_.frame.scales + 64 * at));
+      c_.e.vfmadd231ps(zmm(value), zmm(kP + i), c_.e.broadcast(kChannel, c_.frame.k));
+      use(i, value);
+    }
   }
 
   Context& c_;
@@ -259,7 +349,28 @@ void decay_keys_and_queries(Context& c) {
   }
 }
 
+// kScales or kBlock, for the value channels that kState is at.
+void point_at_store(Context& c, const Rule& rule) {
+  if (rule.scaled()) {
+    emit_pointer(c, kScales, c.facts.state_scale, Row::kSlot);
+    if (c.column_parts == 1) return;
+    const std::int64_t columns = c.facts.value_dim / c.column_parts;
+    c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part), static_cast<int>(columns * scale_step(c)));
+    c.e.add(kScales, reg::rax);
+  } else if (rule.by_chance(c)) {
+    Map slot = rule.state;
+    slot.heads = core::HeadKind::kNone;
+    slot.offset = 0;
+    emit_pointer(c, kBlock, slot, Row::kSlot);
+    c.e.mov(reg::rax, kState);
+    c.e.sub(reg::rax, kBlock);
+    c.e.shr(reg::rax, 4);  // blocks of 8 elements
+    c.e.mov(kBlock, reg::rax);
+  }
+}
+
 void apply(Context& c, const Rule& rule) {
+  point_at_store(c, rule);
   if (state_runs_along_values(rule.state)) {
     RowsOfValues(c, rule).emit();
   } else {

@@ -4,6 +4,7 @@
 
 #include "cpu/item.h"
 #include "cpu/memory.h"
+#include "cpu/quantise.h"
 #include "gdn/args.h"
 
 namespace gdn::cpu {
@@ -170,6 +171,7 @@ void fill_rows(Context& c, const Map& map, std::uint32_t bits) {
       store(c, {reg::r8, 0, map.dtype, map.inner_stride}, 0);
       emit_advance(c, reg::r8, std::int64_t{kLanes} * stride_bytes(map, map.inner_stride));
     });
+    if (quantises(c.facts)) emit_fill_scales(c, bits);
   });
   c.e.inc(reg::row);
   c.e.dec(c.e.at_bits(64, reg::frame, c.frame.left));
@@ -209,7 +211,7 @@ void emit_drafts(Context& c, const std::function<void(const Mark& nothing)>& bod
   Mark& mistaken = c.e.mark("mistaken");
   Mark& done = c.e.mark("sequence_done");
   emit_item_loop(
-      c,
+      c, f.key_heads,
       [&](const Mark&) {
         c.e.mov(variable(c, c.frame.sequence), reg::row);
         if (decodes) find_rows(c);

@@ -67,6 +67,16 @@ void Emitter::replace_where_greater(const Zmm& target, const Zmm& x, const Addre
   vmovaps(target | above, value);
 }
 
+void Emitter::replace_where_equal(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value) {
+  if (halves_ != nullptr) {
+    halves_->replace_where_equal(target, x, constant, value);
+    return;
+  }
+  const Opmask equal(1);
+  vpcmpeqd(equal, x, constant);
+  vmovaps(target | equal, value);
+}
+
 void Emitter::lanes_above(const Reg32& to, const Zmm& x, const Address& constant) {
   if (halves_ != nullptr) {
     halves_->lanes_above(to, x, constant);

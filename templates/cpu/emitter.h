@@ -118,6 +118,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_VECTOR(vbroadcastss)
   GDN_VECTOR(vcvtne2ps2bf16)
   GDN_VECTOR(vcvtneps2bf16)
+  GDN_VECTOR(vcvtdq2ps)
   GDN_VECTOR(vcvtph2ps)
   GDN_VECTOR(vcvtps2ph)
   GDN_VECTOR(vdivps)
@@ -136,12 +137,23 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_VECTOR(vmovups)
   GDN_VECTOR(vmulps)
   GDN_VECTOR(vmulss)
+  GDN_VECTOR(vpaddd)
   GDN_VECTOR(vpandd)
   GDN_VECTOR(vpermilps)
+  GDN_VECTOR(vpmaxud)
+  GDN_VECTOR(vpminud)
+  GDN_VECTOR(vpmovdb)
+  GDN_VECTOR(vpmovzxbw)
   GDN_VECTOR(vpmovzxwd)
+  GDN_VECTOR(vpmuludq)
   GDN_VECTOR(vpord)
   GDN_VECTOR(vpslld)
+  GDN_VECTOR(vpsllq)
+  GDN_VECTOR(vpsllw)
+  GDN_VECTOR(vpsraw)
   GDN_VECTOR(vpsrld)
+  GDN_VECTOR(vpsrlq)
+  GDN_VECTOR(vpsubd)
   GDN_VECTOR(vpxord)
   GDN_VECTOR(vrcp14ps)
   GDN_VECTOR(vrndscaleps)
@@ -169,6 +181,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_WIDE(kmovd)
   GDN_WIDE(kxnorw)
   GDN_WIDE(vcmpps)
+  GDN_WIDE(vpcmpeqd)
   GDN_WIDE(vdpbf16ps)
   GDN_WIDE(vgatherdps)
   GDN_WIDE(vmovdqu16)
@@ -179,6 +192,9 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
 
   // target's lanes <- value's, where x is greater than the constant. Changes k1.
   void replace_where_greater(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value);
+
+  // target's lanes <- value's, where x has the bits of the constant. Changes k1.
+  void replace_where_equal(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value);
 
   // Bits of `to` are set for lanes of x that are greater than the constant, or NaN. Changes k1.
   void lanes_above(const Reg32& to, const Zmm& x, const Address& constant);

@@ -26,6 +26,10 @@ constexpr core::DType dtype_of() {
     return core::DType::kInt32;
   } else if constexpr (std::is_same_v<Element, long long>) {
     return core::DType::kInt64;
+  } else if constexpr (std::is_same_v<Element, gdn::E4m3fn>) {
+    return core::DType::kE4m3fn;
+  } else if constexpr (std::is_same_v<Element, gdn::E4m3fnuz>) {
+    return core::DType::kE4m3fnuz;
   } else if constexpr (std::is_same_v<Element, unsigned char>) {
     return core::DType::kUint8;
   } else {
@@ -142,6 +146,23 @@ core::Facts facts_of() {
   f.a_log = map_of<F, typename F::ALog>(HeadKind::kValue);
   f.dt_bias = map_of<F, typename F::DtBias>(HeadKind::kValue);
   f.norm_w = map_of<F, typename F::NormW>(HeadKind::kValue);
+  f.norm_b = map_of<F, typename F::NormB>(HeadKind::kValue);
+  f.state_scale = map_of<F, typename F::StateScale>(HeadKind::kValue);
+  if constexpr (F::kStochasticState) {
+    f.stochastic_state = true;
+    f.seed_operand = F::kSeedOperand;
+  }
+  if constexpr (F::OutScale::kPresent) {
+    f.out_scale = map_of<F, typename F::OutScale>(HeadKind::kValue);
+    f.quant_group = F::kQuantGroup;
+    f.quant_max = F::kQuantMax;
+    f.quant_floor_at = F::kQuantFloorAt;
+    f.quant_floor = F::kQuantFloor;
+    f.quant_power_of_two = F::kScalePowerOfTwo;
+    f.quant_from = dtype_of<typename F::QuantFrom>();
+    f.quant_divides = F::kQuantDivides;
+    f.scale_group_first = F::kScaleGroupFirst;
+  }
   return f;
 }
 

@@ -17,6 +17,7 @@
 #include "cpu/next_item.h"
 #include "cpu/norm.h"
 #include "cpu/parts.h"
+#include "cpu/quantise.h"
 
 namespace gdn::cpu {
 namespace {
@@ -43,8 +44,16 @@ void check_maps(const core::KernelPlan& plan, const std::vector<Need>& needs) {
     if (need.map.run != need.elements) {
       refuse(plan, fmt::format("{} has {} elements a head, {} are needed", need.name, need.map.run, need.elements));
     }
-    if (need.map.dtype != DType::kFp32 && need.map.dtype != DType::kBf16 && need.map.dtype != DType::kFp16) {
-      refuse(plan, fmt::format("{} is {}: fp32, bf16 and fp16 are known", need.name, core::to_string(need.map.dtype)));
+    const bool scaled = (&need.map == &plan.facts.out && plan.facts.quant_group > 0) ||
+                        (&need.map == &plan.facts.state && plan.facts.state_scale.present());
+    if (scaled ? core::size_of(need.map.dtype) != 1 || need.map.dtype == DType::kUint8
+               : need.map.dtype != DType::kFp32 && need.map.dtype != DType::kBf16 && need.map.dtype != DType::kFp16) {
+      refuse(plan, fmt::format("{} is {}: {} are known", need.name, core::to_string(need.map.dtype),
+                               scaled ? "e4m3fn and e4m3fnuz" : "fp32, bf16 and fp16"));
+    }
+    const bool scale = &need.map == &plan.facts.out_scale || &need.map == &plan.facts.state_scale;
+    if (scale && need.map.dtype != DType::kFp32) {
+      refuse(plan, fmt::format("{} is {}: fp32 is known", need.name, core::to_string(need.map.dtype)));
     }
   }
 }
@@ -85,9 +94,17 @@ std::vector<Need> gate_needs(const Facts& f) {
   return needs;
 }
 
+std::vector<Need> state_needs(const Facts& f) {
+  std::vector<Need> needs = {{"state", f.state, f.key_dim}};
+  if (f.state_scale.present()) needs.push_back({"state_scale", f.state_scale, f.value_dim});
+  return needs;
+}
+
 std::vector<Need> norm_needs(const Facts& f) {
   std::vector<Need> needs = {{"norm_weight", f.norm_w, f.value_dim}, {"out", f.out, f.value_dim}};
   if (f.norm_gate != core::Activation::kNone) needs.push_back({"z", f.in_z, f.value_dim});
+  if (f.norm_b.present()) needs.push_back({"norm_bias", f.norm_b, f.value_dim});
+  if (f.quant_group > 0) needs.push_back({"out_scale", f.out_scale, f.value_heads * f.value_dim / f.quant_group});
   return needs;
 }
 
@@ -229,7 +246,54 @@ void delta_update(Context& c) {
   });
 }
 
+// Bytes of a row on its way to codes, and as many behind it as a vector has.
+std::int64_t norm_quant_scratch(const Facts& f) {
+  return groups_straddle(f) ? std::int64_t{4} * f.value_heads * f.value_dim + 64 : 0;
+}
+
+// Scales of groups that have channels of several heads: a row is normed as a whole before it is quantised.
+void norm_quant_rows(Context& c) {
+  const Facts& f = c.facts;
+  Map row = f.out;  // heads' places in a row of the output
+  const auto scaled = [&](std::int64_t stride) { return static_cast<int>(4 * stride); };
+  emit_item_loop(
+      c, 1,
+      [&](const Mark&) {
+        Mark& again = c.e.mark("key_head");
+        c.e.bind(again);
+        emit_for_heads(c, [&] {
+          emit_load_part(c, c.frame.o, f.in_o);
+          emit_point_at_norm(c);
+          for (int i = 0; i < c.value_vectors(); ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, c.frame.o + 64 * i));
+          emit_gated_norm_vectors(c);
+          c.e.mov(reg::r9, c.e.at(reg::frame, c.frame.scratch));
+          c.e.imul(reg::rax, reg::key_head, scaled(row.key_head_stride));
+          c.e.add(reg::r9, reg::rax);
+          c.e.imul(reg::rax, reg::group, scaled(row.group_stride));
+          c.e.add(reg::r9, reg::rax);
+          for (int i = 0; i < c.value_vectors(); ++i) {
+            c.e.vmovups(c.e.at(reg::r9, scaled(row.offset) + 64 * i), zmm(i));
+          }
+        });
+        c.e.inc(reg::key_head);
+        c.e.cmp(reg::key_head, f.key_heads);
+        c.e.jb(again);
+        c.e.xor_(reg::key_head, reg::key_head);
+        row.heads = core::HeadKind::kNone;
+        row.offset = 0;
+        emit_pointer(c, reg::r9, row, Row::kToken);
+        emit_scale_pointer(c, reg::rdx);
+        c.e.mov(reg::rax, c.e.at(reg::frame, c.frame.scratch));
+        emit_quantised(c, f.value_heads * f.value_dim);
+      },
+      [](const Mark&) {});
+}
+
 void norm_quant(Context& c) {
+  if (groups_straddle(c.facts)) {
+    norm_quant_rows(c);
+    return;
+  }
   emit_items(c, {}, [&] {
     emit_for_heads(c, [&] {
       emit_load_part(c, c.frame.o, c.facts.in_o);
@@ -278,10 +342,7 @@ struct Operation {
 };
 
 const Operation kOperations[] = {
-    {"decode", true,
-     [](const Facts& f) {
-       return conv_needs(f) + gate_needs(f) + norm_needs(f) + std::vector<Need>{{"state", f.state, f.key_dim}};
-     },
+    {"decode", true, [](const Facts& f) { return conv_needs(f) + gate_needs(f) + norm_needs(f) + state_needs(f); },
      decode},
     {"decode_spec", true, [](const Facts& f) { return conv_needs(f) + gate_needs(f) + norm_needs(f) + draft_needs(f); },
      emit_decode_spec, decode_spec_scratch},
@@ -320,8 +381,8 @@ const Operation kOperations[] = {
      [](const Facts& f) {
        return std::vector<Need>{{"handover.q", f.in_q, f.key_dim},   {"handover.k", f.in_k, f.key_dim},
                                 {"handover.v", f.in_v, f.value_dim}, {"handover.g", f.in_g, decays(f)},
-                                {"handover.beta", f.in_beta, 1},     {"state", f.state, f.key_dim},
-                                {"handover.o", f.out_o, f.value_dim}};
+                                {"handover.beta", f.in_beta, 1},     {"handover.o", f.out_o, f.value_dim}} +
+              state_needs(f);
      },
      delta_update},
     {"conv_pack", false,
@@ -333,7 +394,8 @@ const Operation kOperations[] = {
      },
      conv_pack},
     {"norm_quant", false,
-     [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant},
+     [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant,
+     norm_quant_scratch},
 };
 
 int choice(const core::KernelPlan& plan, std::string_view name) {
@@ -442,12 +504,13 @@ Kernel generate(const core::KernelPlan& plan) {
     check_maps(plan, operation.needs(plan.facts));
     const Facts facts = without_idle_strides(plan.facts);
     Emitter emitter;
-    Context context{emitter, facts, Frame(facts)};
+    const std::int64_t scratch = operation.scratch == nullptr ? 0 : operation.scratch(facts);
+    const bool drafts = facts.rollback != core::Rollback::kNone;  // whose frames know of it
+    Context context{emitter, facts, Frame(facts, false, scratch > 0 && !drafts)};
     narrow(plan, context);
     operation.emit(context);
     Emitter::Program program = emitter.finish(title(plan));
-    return Kernel(program.code, std::move(program.listing),
-                  operation.scratch == nullptr ? 0 : operation.scratch(facts));
+    return Kernel(program.code, std::move(program.listing), scratch);
   }
   refuse(plan,
          "the operations are decode, decode_spec, state_commit, unpack, conv_update, gating, delta_update, norm_quant, "
@@ -458,8 +521,7 @@ Kernel generate_parts(const core::KernelPlan& plan) {
   if (plan.operation != "decode") return {};
   check_facts(plan);
   check_slots(plan);
-  check_maps(plan, conv_needs(plan.facts) + gate_needs(plan.facts) + norm_needs(plan.facts) +
-                       std::vector<Need>{{"state", plan.facts.state, plan.facts.key_dim}});
+  check_maps(plan, conv_needs(plan.facts) + gate_needs(plan.facts) + norm_needs(plan.facts) + state_needs(plan.facts));
   const Facts facts = without_idle_strides(plan.facts);
   const ItemParts parts = parts_of(facts);
   if (parts.count == 1) return {};

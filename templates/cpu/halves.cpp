@@ -212,6 +212,11 @@ GDN_FUSED(vfnmadd213ps)
 GDN_FUSED(vfnmadd231ps)
 #undef GDN_FUSED
 
+void Halves::vpaddd(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpaddd), false, to, a, b); }
+void Halves::vpmaxud(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpmaxud), false, to, a, b); }
+void Halves::vpminud(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpminud), false, to, a, b); }
+void Halves::vpmuludq(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpmuludq), false, to, a, b); }
+void Halves::vpsubd(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpsubd), false, to, a, b); }
 void Halves::vpandd(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpand), false, to, a, b); }
 void Halves::vpord(const Xmm& to, const Xmm& a, const Operand& b) { three(GDN_RAW(vpor), false, to, a, b); }
 
@@ -294,7 +299,11 @@ void Halves::two(const Encode& encode, const char* name, const Xmm& to, const Xm
 }
 
 void Halves::vpslld(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpslld), to, from, bits); }
+void Halves::vpsllq(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpsllq), to, from, bits); }
+void Halves::vpsllw(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpsllw), to, from, bits); }
+void Halves::vpsraw(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpsraw), to, from, bits); }
 void Halves::vpsrld(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpsrld), to, from, bits); }
+void Halves::vpsrlq(const Xmm& to, const Xmm& from, std::uint8_t bits) { two(GDN_RAW(vpsrlq), to, from, bits); }
 void Halves::vpermilps(const Xmm& to, const Xmm& from, std::uint8_t lanes) { two(GDN_RAW(vpermilps), to, from, lanes); }
 void Halves::vrndscaleps(const Xmm& to, const Xmm& from, std::uint8_t mode) { two(GDN_RAW(vroundps), to, from, mode); }
 
@@ -420,6 +429,35 @@ void Halves::widen(const Encode& encode, const char* name, const Xmm& to, const 
 void Halves::vpmovzxwd(const Xmm& to, const Operand& from) { widen(GDN_RAW(vpmovzxwd), to, from); }
 void Halves::vcvtph2ps(const Xmm& to, const Operand& from) { widen(GDN_RAW(vcvtph2ps), to, from); }
 
+void Halves::vcvtdq2ps(const Xmm& to, const Xmm& from) {
+  for (int which = 0; which < halves_of(to); ++which) {
+    begin();
+    const Xmm source = sized(read(half_of(from, which)), bits_of(to));
+    raw(GDN_RAW(vcvtdq2ps), sized(write(half_of(to, which)), bits_of(to)), source);
+  }
+}
+
+void Halves::vpmovzxbw(const Ymm& to, const Operand& from) {
+  check(from);
+  begin();
+  if (from.isMEM()) {
+    raw(GDN_RAW(vpmovzxbw), Ymm(write(half_of(to, 0))), displaced(from.getAddress(), 0, 128));
+    return;
+  }
+  const Xmm source(read(half_of(from, 0)));
+  raw(GDN_RAW(vpmovzxbw), Ymm(write(half_of(to, 0))), source);
+}
+
+void Halves::vpmovdb(const Xmm& to, const Zmm& from) {
+  begin();
+  const Ymm low(read(half_of(from, 0))), high(read(half_of(from, 1))), words(temporary()), rest(temporary());
+  raw(GDN_RAW(vpackusdw), words, low, high);
+  raw(GDN_RAW(vpermq), words, words, imm8(0xd8));  // lanes in order
+  raw(GDN_RAW(vextracti128), Xmm(rest.getIdx()), words, imm8(1));
+  raw(GDN_RAW(vpackuswb), Xmm(words.getIdx()), Xmm(words.getIdx()), Xmm(rest.getIdx()));
+  rename(words.getIdx(), half_of(to, 0));
+}
+
 void Halves::vcvtps2ph(const Xmm& to, const Xmm& from, std::uint8_t mode) {
   begin();
   const int first = temporary();
@@ -520,6 +558,16 @@ void Halves::replace_where_greater(const Zmm& target, const Zmm& x, const Addres
     const Ymm source(read(half_of(x, which))), mask(temporary());
     with_source(constant, which, kHalfBits,
                 [&](const auto& bound) { raw(GDN_RAW(vcmpps), mask, source, bound, kGreater); });
+    const Ymm other(read(half_of(value, which))), result(change(half_of(target, which)));
+    raw(GDN_RAW(vblendvps), result, result, other, mask);
+  }
+}
+
+void Halves::replace_where_equal(const Zmm& target, const Zmm& x, const Address& constant, const Zmm& value) {
+  for (int which = 0; which < 2; ++which) {
+    begin();
+    const Ymm source(read(half_of(x, which))), mask(temporary());
+    with_source(constant, which, kHalfBits, [&](const auto& bits) { raw(GDN_RAW(vpcmpeqd), mask, source, bits); });
     const Ymm other(read(half_of(value, which))), result(change(half_of(target, which)));
     raw(GDN_RAW(vblendvps), result, result, other, mask);
   }

@@ -48,8 +48,13 @@ class Halves {
   GDN_THREE_OPERANDS(vminps)
   GDN_THREE_OPERANDS(vmulps)
   GDN_THREE_OPERANDS(vmulss)
+  GDN_THREE_OPERANDS(vpaddd)
   GDN_THREE_OPERANDS(vpandd)
+  GDN_THREE_OPERANDS(vpmaxud)
+  GDN_THREE_OPERANDS(vpminud)
+  GDN_THREE_OPERANDS(vpmuludq)
   GDN_THREE_OPERANDS(vpord)
+  GDN_THREE_OPERANDS(vpsubd)
   GDN_THREE_OPERANDS(vpxord)
   GDN_THREE_OPERANDS(vsqrtss)
   GDN_THREE_OPERANDS(vsubps)
@@ -67,7 +72,12 @@ class Halves {
   void vbroadcastss(const Xbyak::Xmm& to, const Xbyak::Operand& from);
 
   void vpslld(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
+  void vpsllq(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
+  void vpsllw(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
+  void vpsraw(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
   void vpsrld(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
+  void vpsrlq(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t bits);
+  void vcvtdq2ps(const Xbyak::Xmm& to, const Xbyak::Xmm& from);
   void vpermilps(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t lanes);
   void vrndscaleps(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t mode);  // to whole numbers: 0 to 3
   void vshuff64x2(const Xbyak::Zmm& to, const Xbyak::Zmm& a, const Xbyak::Zmm& b, std::uint8_t lanes);
@@ -89,6 +99,8 @@ class Halves {
 
   // From the first half's words, or memory's, to both halves, and back. xmm: four words.
   void vpmovzxwd(const Xbyak::Xmm& to, const Xbyak::Operand& from);
+  void vpmovzxbw(const Xbyak::Ymm& to, const Xbyak::Operand& from);  // sixteen bytes to the first half
+  void vpmovdb(const Xbyak::Xmm& to, const Xbyak::Zmm& from);        // of numbers up to 255
   void vcvtph2ps(const Xbyak::Xmm& to, const Xbyak::Operand& from);
   void vcvtps2ph(const Xbyak::Xmm& to, const Xbyak::Xmm& from, std::uint8_t mode);
   void vcvtneps2bf16(const Xbyak::Xmm& to, const Xbyak::Xmm& from);
@@ -99,6 +111,8 @@ class Halves {
   void interleave_words(const Xbyak::Zmm& target);
   void replace_where_greater(const Xbyak::Zmm& target, const Xbyak::Zmm& x, const Xbyak::Address& constant,
                              const Xbyak::Zmm& value);
+  void replace_where_equal(const Xbyak::Zmm& target, const Xbyak::Zmm& x, const Xbyak::Address& constant,
+                           const Xbyak::Zmm& value);
 
  private:
   struct Register {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "cpu/memory.h"
+#include "cpu/quantise.h"
 #include "gdn/args.h"
 
 namespace gdn::cpu {
@@ -119,6 +120,7 @@ void emit_zero_head(Context& c, const Map& map) {
     store_raw(c, {reg::r8, 0, map.dtype, map.inner_stride}, 0);
     emit_advance(c, reg::r8, kLanes * stride_bytes(map, map.inner_stride));
   });
+  if (&map == &c.facts.out && quantises(c.facts)) emit_fill_scales(c, 0);
 }
 
 void emit_for_heads(Context& c, const std::function<void()>& body) {
@@ -148,9 +150,8 @@ void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padd
   }
 }
 
-void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item_body,
-                    const std::function<void(const Mark& next)>& behind, int parts) {
-  const int in_row = c.facts.key_heads * parts;
+void emit_item_loop(Context& c, int in_row, const std::function<void(const Mark& next)>& item_body,
+                    const std::function<void(const Mark& next)>& behind) {
   const Reg64 saved[] = {reg::slot, reg::end, reg::item, reg::group, reg::row, reg::key_head};
   Mark& done = c.e.mark("done");
   Mark& item = c.e.mark("item");
@@ -164,7 +165,7 @@ void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& ite
   c.e.vstmxcsr(c.e.at(reg::frame, c.frame.old_mxcsr));
   c.e.vldmxcsr(c.e.scalar_bits(kMxcsr));
   if (c.frame.scratch >= 0) c.e.mov(c.e.at(reg::frame, c.frame.scratch), reg::rcx);
-  if (parts > 1) {
+  if (c.frame.ready_item != 0) {
     c.e.xor_(reg::eax, reg::eax);
     c.e.dec(reg::rax);
     c.e.mov(c.e.at(reg::frame, c.frame.ready_item), reg::rax);  // no item's
@@ -173,7 +174,7 @@ void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& ite
   c.e.mov(reg::end, reg::rdx);
   c.e.cmp(reg::item, reg::end);
   c.e.jge(done);
-  // row = item / key_heads, key_head = the rest
+  // row = item / in_row, key_head = the rest
   c.e.mov(reg::rax, reg::item);
   c.e.xor_(reg::rdx, reg::rdx);
   c.e.mov(reg::ecx, in_row);
@@ -208,7 +209,7 @@ void emit_items(Context& c, const std::vector<const Map*>& outputs, const std::f
   const bool slots = c.facts.slots_operand >= 0;
   Mark& padded = c.e.mark("padded");
   emit_item_loop(
-      c,
+      c, c.facts.key_heads,
       [&](const Mark&) {
         if (slots) emit_slot(c, reg::slot, reg::row, padded);
         body();

@@ -38,7 +38,7 @@ void emit_repeat(Context& c, int count, const char* name, const std::function<vo
 // `body` once for each value head of the key head, with reg::group counting.
 void emit_for_heads(Context& c, const std::function<void()>& body);
 
-// Zeros in the elements of an output's head at hand (reg::group of value heads).
+// Zeros in the elements of an output's head at hand (reg::group of value heads), and in the scales of its groups.
 void emit_zero_head(Context& c, const core::Map& map);
 
 // Leaves for `padding` unless `slot`, the slot of token `row`, lies inside the pools. A slot beyond them counts as
@@ -46,10 +46,10 @@ void emit_zero_head(Context& c, const core::Map& map);
 void emit_slot(Context& c, const Reg64& slot, const Reg64& row, const Mark& padding);
 
 // The whole function around an item: `item` does one, with reg::row, reg::key_head and reg::item set, and goes on to
-// `next` where there is nothing to do; `behind` emits what stands behind the function's end. With `parts` of each item,
-// reg::item counts them and reg::key_head those of a row.
-void emit_item_loop(Context& c, const std::function<void(const Mark& next)>& item,
-                    const std::function<void(const Mark& next)>& behind, int parts = 1);
+// `next` where there is nothing to do; `behind` emits what stands behind the function's end. A row has `in_row` items:
+// its key heads, or parts of them, or itself alone; reg::key_head counts them within the row.
+void emit_item_loop(Context& c, int in_row, const std::function<void(const Mark& next)>& item,
+                    const std::function<void(const Mark& next)>& behind);
 
 // The same for operations of one token a row, whose slot is reg::slot. With slots, rows of padding skip it and get
 // zeros in `outputs` (or nothing, as the facts say).

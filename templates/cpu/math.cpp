@@ -153,4 +153,15 @@ void emit_sum_pair(Context& c, int sums, int x, int y, int t) {
   c.e.vaddps(zmm(sums), zmm(sums), zmm(t));
 }
 
+void emit_max_lanes(Context& c, int x, int t) {
+  for (const int lanes : {0x4e, 0xb1}) {  // of 128 bits, then of 32
+    c.e.vshuff64x2(zmm(t), zmm(x), zmm(x), imm8(lanes));
+    c.e.vmaxps(zmm(x), zmm(x), zmm(t));
+  }
+  for (const int lanes : {0x4e, 0xb1}) {
+    c.e.vpermilps(zmm(t), zmm(x), imm8(lanes));
+    c.e.vmaxps(zmm(x), zmm(x), zmm(t));
+  }
+}
+
 }  // namespace gdn::cpu

@@ -34,4 +34,7 @@ void emit_softplus(Context& c, double threshold, int x, int t1, int t2, int t3, 
 // high half the sum of y's. `t` is changed; `sums` may be x or y.
 void emit_sum_pair(Context& c, int sums, int x, int y, int t);
 
+// x, every lane <- the largest of its lanes. `t` is changed.
+void emit_max_lanes(Context& c, int x, int t);
+
 }  // namespace gdn::cpu

@@ -5,8 +5,9 @@
 // that have strides) one at a time through the frame: right for every stride, fast for the ones that engines use.
 // Nothing outside the sixteen elements is written, and nothing before the first or behind the last is read.
 //
-// A raw vector holds 16-bit elements in the low half (ymm), 32-bit elements in the whole register. bf16 is rounded by
-// vcvtneps2bf16: to nearest even, with results below 2^-126 in magnitude flushed to zero.
+// A raw vector holds 8-bit elements in the lowest quarter (xmm), 16-bit elements in the low half (ymm), 32-bit elements
+// in the whole register. bf16 is rounded by vcvtneps2bf16: to nearest even, with results below 2^-126 in magnitude
+// flushed to zero. The 8-bit types are those of gdn/eight_bit.h, code for code.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +37,9 @@ void narrow(Context& c, int target, int source, core::DType dtype);
 // Memory to fp32 and back; store leaves the source as it is.
 void load(Context& c, int target, const Vector16& from);
 void store(Context& c, const Vector16& to, int source);
+
+// The largest number of an 8-bit type.
+float largest_of(core::DType dtype);
 
 // Rounds fp32 values to `dtype` and back to fp32; nothing for kFp32.
 void round_to(Context& c, int target, core::DType dtype);

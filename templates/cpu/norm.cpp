@@ -3,6 +3,7 @@
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
+#include "cpu/quantise.h"
 
 namespace gdn::cpu {
 namespace {
@@ -100,11 +101,31 @@ void emit_qk_norm(Context& c, int frame_offset, double scale) {
 void emit_gated_norm(Context& c) {
   c.e.comment("gated norm");
   const core::Facts& f = c.facts;
-  if (f.norm_gate != core::Activation::kNone) emit_pointer(c, reg::r8, f.in_z, Row::kToken);
+  emit_point_at_norm(c);
   emit_pointer(c, reg::r9, f.out, Row::kToken);
-  emit_pointer(c, reg::r10, f.norm_w, Row::kNone);
+  if (quantises(f)) emit_scale_pointer(c, reg::rdx);
   for (int i = 0; i < c.value_vectors(); ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, c.frame.o + 64 * i));
   emit_gated_norm_vectors(c);
+  emit_leave_normed(c);
+}
+
+void emit_point_at_norm(Context& c) {
+  const core::Facts& f = c.facts;
+  if (f.norm_gate != core::Activation::kNone) emit_pointer(c, reg::r8, f.in_z, Row::kToken);
+  emit_pointer(c, reg::r10, f.norm_w, Row::kNone);
+  if (f.norm_b.present()) emit_pointer(c, reg::rsi, f.norm_b, Row::kNone);
+}
+
+void emit_leave_normed(Context& c) {
+  const core::Facts& f = c.facts;
+  const int n = c.value_vectors();
+  if (!quantises(f)) {
+    for (int i = 0; i < n; ++i) store(c, vector_of(reg::r9, f.out, i), i);
+    return;
+  }
+  for (int i = 0; i < n; ++i) c.e.vmovaps(c.e.at(reg::frame, c.frame.o + 64 * i), zmm(i));
+  c.e.lea(reg::rax, c.e.at(reg::frame, c.frame.o));
+  emit_quantised(c, f.value_dim);
 }
 
 void emit_gated_norm_vectors(Context& c) {
@@ -125,11 +146,15 @@ void emit_gated_norm_vectors(Context& c) {
     round_to(c, i, f.round_norm);
     load_weight(c, i);
     c.e.vmulps(zmm(i), zmm(i), zmm(kGate));
+    if (f.norm_b.present()) {
+      load(c, kGate, vector_of(reg::rsi, f.norm_b, i));
+      c.e.vaddps(zmm(i), zmm(i), zmm(kGate));
+    }
     if (f.norm_before_gate && gated) {
       load_gate(c, i);
       c.e.vmulps(zmm(i), zmm(i), zmm(kGate));
     }
-    store(c, vector_of(reg::r9, f.out, i), i);
+    if (quantises(f)) round_to(c, i, f.quant_from);
   }
 }
 

@@ -11,13 +11,21 @@ void emit_qk_norm(Context& c, int frame_offset, double scale);
 // The same of the vectors in zmm0 and the registers behind it. Changes zmm16 to zmm18 and what memory.h may.
 void emit_qk_norm_vectors(Context& c, double scale);
 
-// The gated norm of value head reg::group into facts.out: o from the frame, z and the weight from their operands.
-//   norm before gate: x = o / sqrt(mean(o^2) + eps), rounded; out = x w' act(z)
-//   gate before norm: y = o act(z); out = y / sqrt(mean(y^2) + eps), rounded, times w'
+// The gated norm of value head reg::group into facts.out: o from the frame, z, weight and bias from their operands.
+//   norm before gate: x = o / sqrt(mean(o^2) + eps), rounded; out = (x w' + bias) act(z)
+//   gate before norm: y = o act(z); out = y / sqrt(mean(y^2) + eps), rounded, times w' + bias
+// A quantised output is rounded as output_quant.from says, and becomes codes and scales (quantise.h).
 void emit_gated_norm(Context& c);
 
-// The same of o in zmm0 and the registers behind it, with r8 at z, r9 at the output and r10 at the weight. Changes
-// zmm16 to zmm22 and what memory.h may.
+// Where the norm finds its operands: r8 <- z, r10 <- weight, rsi <- bias, as far as the layer has them. Changes rax.
+void emit_point_at_norm(Context& c);
+
+// The norm of o in zmm0 and the registers behind it, in place, with what emit_point_at_norm() leaves. Changes zmm16 to
+// zmm22 and what memory.h may.
 void emit_gated_norm_vectors(Context& c);
+
+// Its result to the output at r9, quantised with the scales at rdx. Changes rax, rcx, rdx, rsi, zmm0 to zmm5 and what
+// memory.h may.
+void emit_leave_normed(Context& c);
 
 }  // namespace gdn::cpu

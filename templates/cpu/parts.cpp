@@ -96,7 +96,7 @@ void emit_decode_parts(Context& c) {
   Mark& padded = c.e.mark("padded");
   Mark& done = c.e.mark("part_done");
   emit_item_loop(
-      c,
+      c, f.key_heads * parts.count,
       [&](const Mark&) {
         find_part(c, parts);
         Mark& ready = c.e.mark("ready");
@@ -143,8 +143,7 @@ void emit_decode_parts(Context& c) {
           emit_zero_head(c, f.out);
         }
         c.e.jmp(done);
-      },
-      parts.count);
+      });
 }
 
 }  // namespace gdn::cpu

@@ -120,7 +120,7 @@ void check_fenced(const std::string& file, std::string_view operation, const cha
 
 TEST_CASE("nothing is read before the first or behind the last element of an operand") {
   if (!test::runs_here()) return;
-  for (const std::string& file : test::all_specs()) {
+  for (const std::string& file : test::held_specs()) {
     for (const auto& [target, operation] : test::kernels_of(spec::load_or_throw(file))) {
       check_fenced(file, operation, target);
     }
@@ -129,7 +129,7 @@ TEST_CASE("nothing is read before the first or behind the last element of an ope
 
 TEST_CASE("by tiles, emulated where there are none, nothing is read outside of an operand either") {
   if (!test::runs_here()) return;
-  for (const std::string& file : test::all_specs()) {
+  for (const std::string& file : test::held_specs()) {
     if (file.find("fuzz_") == std::string::npos) continue;  // true sizes take the emulator minutes
     for (const std::string_view operation : {"chunk_delta", "prefill"}) {
       const auto all = plan::operations_on(layout::resolve(spec::load_or_throw(file)), *plan::find_target("amx"));
@@ -140,7 +140,7 @@ TEST_CASE("by tiles, emulated where there are none, nothing is read outside of a
 
 TEST_CASE("any split of the items gives the bytes of one call, from two threads at once too") {
   if (!test::runs_here()) return;
-  for (const std::string& file : test::all_specs()) {
+  for (const std::string& file : test::held_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
     for (const auto& [target, operation] : test::kernels_of(spec)) {
       const core::KernelPlan plan = test::plan_of(spec, operation, target);
@@ -178,7 +178,7 @@ TEST_CASE("any split of the items gives the bytes of one call, from two threads 
 TEST_CASE("decode in parts of items, in any order and from two threads at once, gives the bytes of whole items") {
   if (!test::runs_here()) return;
   std::vector<std::pair<std::string, const char*>> kernels;
-  for (const std::string& file : test::all_specs()) {
+  for (const std::string& file : test::held_specs()) {
     for (const char* const target : {test::kCpuTarget, "avx2"}) kernels.emplace_back(file, target);
   }
   for (const auto& [file, target] : kernels) {
@@ -230,7 +230,7 @@ TEST_CASE("decode in parts of items, in any order and from two threads at once, 
 
 TEST_CASE("a slot outside of the pools is a padding row") {
   if (!test::runs_here()) return;
-  for (const std::string& file : test::all_specs()) {
+  for (const std::string& file : test::held_specs()) {
     const spec::Spec spec = spec::load_or_throw(file);
     if (!pads(spec)) continue;
     for (const auto& [target, operation] : test::kernels_of(spec)) {
@@ -271,12 +271,13 @@ TEST_CASE("rows of an output beyond the batch are zero, or as they were, as the 
   for (const core::PaddedOutput excess : {core::PaddedOutput::kZero, core::PaddedOutput::kUntouched}) {
     spec::Spec spec = fuzz_spec();
     spec.slots.excess_output.value = excess;
-    for (const char* operation : {"decode", "norm_quant"}) {
+    for (const char* operation : {"decode", "norm_quant", "prefill"}) {
       const layout::Layout layout = layout::resolve(spec);
       const core::KernelPlan plan = test::plan_of(spec, operation);
       const auto kernel = runtime::load_cpu(plan, {runtime::Threading::Kind::kPool, 2});
       oracle::Options options;
       options.rows = 3;
+      if (plan::prefills(operation)) options.lengths = {2, 66, 0};
       options.extra_stride = 16;
       options.excess_rows = 9;
       oracle::Problem problem = oracle::make_problem(spec, operation, options);

@@ -38,7 +38,7 @@ inline core::KernelPlan plan_of(const spec::Spec& spec, std::string_view operati
 }
 
 // Every spec of the project, released models and fuzz geometries, that the target can hold; prints why not.
-inline std::vector<std::string> all_specs() {
+inline std::vector<std::string> held_specs() {
   std::vector<std::string> files;
   for (const char* folder : {"/specs", "/tests/fuzz"}) {
     for (const auto& entry : std::filesystem::directory_iterator(std::string(GDN_SOURCE_DIR) + folder)) {

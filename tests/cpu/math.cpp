@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -10,6 +11,7 @@
 #include "cpu/kernel.h"
 #include "cpu/memory.h"
 #include "harness.h"
+#include "oracle/convert.h"
 #include "support/catch.h"
 
 using namespace gdn;
@@ -249,4 +251,66 @@ TEST_CASE("bf16 is rounded to nearest even, and flushed below the smallest norma
   CHECK(y[7] == bits(0x00800000));
   CHECK(y[8] == 0.0f);
   CHECK(y[9] == 0.0f);
+}
+
+namespace {
+
+// The code nearest to a number as fp32 has it, from all codes' values.
+class Codes {
+ public:
+  explicit Codes(core::DType dtype) : dtype_(dtype) {
+    for (int code = 0; code < 256; ++code) {
+      const auto byte = static_cast<std::byte>(code);
+      const double value = oracle::load(dtype, &byte);
+      if (!std::isnan(value) && value >= 0) values_.emplace_back(value, code);
+    }
+    std::sort(values_.begin(), values_.end());
+    values_.erase(
+        std::unique(values_.begin(), values_.end(), [](const auto& a, const auto& b) { return a.first == b.first; }),
+        values_.end());
+  }
+  double nearest(double x) const {
+    const double size = std::min(std::fabs(x), values_.back().first);
+    const auto above = std::lower_bound(values_.begin(), values_.end(), std::pair(size, -1));
+    if (above == values_.begin()) return std::copysign(above->first, x);
+    const auto below = above - 1;
+    const double low = size - below->first, high = above->first - size;
+    const bool up = high < low || (high == low && above->second % 2 == 0);
+    return std::copysign(up ? above->first : below->first, x);
+  }
+
+ private:
+  core::DType dtype_;
+  std::vector<std::pair<double, int>> values_;
+};
+
+}  // namespace
+
+TEST_CASE("8-bit numbers are the nearest ones, ties to even, and come back as they are") {
+  if (!test::runs_here()) return;
+  const bool narrow = GENERATE(false, true);
+  for (const core::DType dtype : {core::DType::kE4m3fn, core::DType::kE4m3fnuz}) {
+    const Codes codes(dtype);
+    const Function16 round(narrow, [&](cpu::Context& c) { cpu::round_to(c, 0, dtype); });
+    std::vector<float> x = {0.0f, -0.0f, 1e-30f, -1e-30f, 3e38f, -3e38f, kInfinity, -kInfinity, 1000.0f, -464.0f};
+    for (int i = 0; i < 1 << 16; ++i) {  // every exponent from far below to far above, three bits and their ties
+      const std::uint32_t bits = 0x37000000u + static_cast<std::uint32_t>(i % 0x8000) * 0x2000u;
+      float value = 0;
+      std::memcpy(&value, &bits, sizeof(value));
+      for (const int sign : {1, -1}) {
+        x.push_back(static_cast<float>(sign) * value);
+        x.push_back(static_cast<float>(sign) * std::nextafter(value, 0.0f));
+      }
+    }
+    const std::vector<float> y = round(x);
+    int wrong = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double want = codes.nearest(static_cast<double>(x[i]));
+      const bool sign_matters = dtype == core::DType::kE4m3fn || want != 0;
+      if (static_cast<double>(y[i]) == want && (!sign_matters || std::signbit(y[i]) == std::signbit(want))) continue;
+      if (wrong++ == 0) UNSCOPED_INFO("first: " << x[i] << " gives " << y[i] << ", wanted " << want);
+    }
+    CHECK(wrong == 0);
+    for (const float nan : round({kNan, -kNan})) CHECK(std::isnan(nan));
+  }
 }

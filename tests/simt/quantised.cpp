@@ -2,92 +2,25 @@
 // what is rounded before, GDN and KDA; groups that are silent and nearly so, where the floors disagree.
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "layout/resolve.h"
 #include "oracle/compare.h"
-#include "oracle/convert.h"
 #include "oracle/reference.h"
 #include "plan/plan.h"
 #include "support/catch.h"
 #include "support/laid_over.h"
+#include "support/quant_choices.h"
 #include "verify/verify.h"
 
 using namespace gdn;
 
-namespace {
-
-constexpr const char* kByToken = "[token@launch, scale_group]";
-constexpr const char* kByGroup = "[scale_group@launch, token]";
-
-struct Choice {
-  const char* spec;
-  const char* dtype;
-  int max;
-  const char* group;
-  const char* floor;  // floor_at, and floor where there is one
-  const char* scale;
-  const char* from;
-  const char* arithmetic;
-  const char* dims;
-};
-
-// Each value of each column, most pairs of values that meet in the formulas.
-constexpr Choice kChoices[] = {
-    {"fuzz_gdn", "e4m3fn", 448, "head", "floor_at: none", "fp32", "fp32", "reciprocal", kByToken},
-    {"fuzz_gdn", "e4m3fn", 448, "16", "floor_at: amax, floor: 1e-10", "ue8m0", "bf16", "reciprocal", kByGroup},
-    {"fuzz_gdn", "e4m3fn", 448, "head", "floor_at: replace, floor: 1e-10", "ue8m0", "bf16", "divide", kByToken},
-    {"fuzz_gdn", "e4m3fnuz", 240, "token", "floor_at: scale, floor: 1e-10", "fp32", "bf16", "divide", kByGroup},
-    {"fuzz_gdn", "e4m3fnuz", 224, "16", "floor_at: none", "ue8m0", "fp32", "divide", kByToken},
-    {"fuzz_gdn", "e4m3fnuz", 240, "head", "floor_at: replace, floor: 1e-10", "fp32", "fp32", "reciprocal", kByGroup},
-    {"fuzz_gdn", "e4m3fnuz", 224, "32", "floor_at: amax, floor: 1e-10", "fp32", "bf16", "reciprocal", kByToken},
-    {"fuzz_gdn", "e4m3fn", 448, "96", "floor_at: scale, floor: 4.359654017857143e-06", "ue8m0", "bf16", "divide",
-     kByGroup},
-    {"fuzz_kda", "e4m3fn", 448, "head", "floor_at: amax, floor: 1e-10", "fp32", "bf16", "divide", kByToken},
-    {"fuzz_kda", "e4m3fnuz", 224, "16", "floor_at: replace, floor: 1e-10", "ue8m0", "fp32", "reciprocal", kByGroup},
-    {"fuzz_kda", "e4m3fnuz", 240, "16", "floor_at: scale, floor: 1e-10", "fp32", "fp32", "divide", kByToken}};
-
-std::string text_of(const Choice& c) {
-  return fmt::format(
-      "output_quant: {{kind: dynamic, max: {}, group: {}, {}, scale: {}, from: {}, arithmetic: {}}}\n"
-      "outputs:\n  out: {{dtype: {}, dims: [token@launch, value_head, value_dim]}}\n"
-      "  out_scale: {{dtype: fp32, dims: {}}}\n",
-      c.max, c.group, c.floor, c.scale, c.from, c.arithmetic, c.dtype, c.dims);
-}
-
-void scale_row(oracle::Buffer& buffer, int row, double factor) {
-  for (std::int64_t i = 0; i < buffer.inner; ++i) {
-    std::byte* const at = buffer.data() + buffer.offset(row, i);
-    oracle::store(buffer.dtype, at, oracle::load(buffer.dtype, at) * factor);
-  }
-}
-
-// Scales one by one: beside those of loud groups a wrong floor would not show.
-void check_scales(const oracle::Problem& problem, const oracle::Expectation& expectation, const Choice& choice) {
-  const double allowed = std::string_view(choice.scale) == "ue8m0" ? 1.0 : 0.02;  // amax near a power of two
-  for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
-    const oracle::Buffer& scales = problem.buffers()[i];
-    if (scales.name != "out_scale") continue;
-    for (int row = 0; row < problem.rows(); ++row) {
-      for (std::int64_t group = 0; group < scales.inner; ++group) {
-        const std::size_t at = scales.offset(row, group);
-        const double got = oracle::load(scales.dtype, scales.data() + at);
-        const double want = oracle::load(scales.dtype, expectation.buffers[i].image.data() + at);
-        INFO("row " << row << " group " << group << ": " << got << ", wanted " << want);
-        CHECK(std::fabs(got - want) <= (row == 0 ? 1e-6 : allowed) * want);
-      }
-    }
-  }
-}
-
-}  // namespace
+using test::kByToken;
 
 TEST_CASE("every choice of output_quant, silent and nearly silent groups included") {
   const auto executor = verify::open_executor("simt", plan::find_target(GDN_TEST_TARGET));
-  for (const Choice& choice : kChoices) {
-    const spec::Spec spec = test::laid_over(choice.spec, text_of(choice));
+  for (const test::QuantChoice& choice : test::kQuantChoices) {
+    const spec::Spec spec = test::laid_over(choice.spec, test::text_of(choice));
     const layout::Layout layout = layout::resolve(spec);
-    INFO(choice.spec << "\n" << text_of(choice));
+    INFO(choice.spec << "\n" << test::text_of(choice));
     if (48 % layout.numbers.quant_group != 0) {
       // Groups that straddle heads: another block computes a part of them.
       CHECK_THROWS_WITH(
@@ -107,15 +40,13 @@ TEST_CASE("every choice of output_quant, silent and nearly silent groups include
     options.extra_stride = 64;
     options.excess_rows = 1;
     oracle::Problem problem = oracle::make_problem(spec, "norm_quant", options);
-    // Nothing; amax below every floor; amax between the floors that two engines read from one sentence.
-    const double quiet[] = {0, 1e-13, 1e-11};
-    for (int row = 0; row < 3; ++row) scale_row(problem.buffer("handover.o"), row, quiet[row]);
+    test::hush_rows(problem);
     const oracle::Expectation expectation = oracle::expect(problem);
     kernel->run(problem, verify::views_of(problem, layout));
     const auto deviations = oracle::compare(expectation, problem);
     INFO(oracle::describe(deviations));
     CHECK(oracle::all_good(deviations));
-    check_scales(problem, expectation, choice);
+    test::check_scales(problem, expectation, choice);
   }
 }
 
@@ -146,7 +77,7 @@ TEST_CASE("every way to launch decode with an output of 8 bits, value heads and 
 
 TEST_CASE("KDA with states of 8 bits, and with states rounded by chance, and an output of 8 bits beside them") {
   const auto executor = verify::open_executor("simt", plan::find_target(GDN_TEST_TARGET));
-  const std::string quantised = text_of(
+  const std::string quantised = test::text_of(
       {"fuzz_kda", "e4m3fn", 448, "16", "floor_at: amax, floor: 1e-10", "fp32", "fp32", "reciprocal", kByToken});
   const char* const states[] = {
       "pools:\n  state: {dtype: e4m3fn, dims: [slot@launch, value_head, value_dim, key_dim]}\n"
