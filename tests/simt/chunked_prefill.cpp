@@ -16,7 +16,7 @@ constexpr const char* kTarget = GDN_TEST_TARGET;
 }  // namespace
 
 TEST_CASE("lengths around a chunk's end, alone and together") {
-  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const spec::Spec spec = test::fuzz(GENERATE(as<std::string>{}, "fuzz_gdn", "fuzz_kda"));
   const std::optional<Form> form = Form::make(spec, kOne, "chunk_delta", kTarget);
   REQUIRE(form);
   for (const std::vector<int>& lengths :
@@ -27,7 +27,7 @@ TEST_CASE("lengths around a chunk's end, alone and together") {
 }
 
 TEST_CASE("a broken sequence does not reach its neighbours") {
-  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const spec::Spec spec = test::fuzz(GENERATE(as<std::string>{}, "fuzz_gdn", "fuzz_kda"));
   const std::optional<Form> form = Form::make(spec, kOne, "chunk_delta", kTarget);
   REQUIRE(form);
   oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", with_lengths({70, 20, 66}));
@@ -71,14 +71,17 @@ TEST_CASE("values of any scale, and a jump of it inside a sequence, keep their p
 
 TEST_CASE("vllm_40956 in chunks: a state kept as (V, K) read as (K, V), from a state that is not zero") {
   struct Row {
-    const char *heads, *dims;
+    const char *spec, *heads, *dims;
   };
-  const Row rows[] = {{"key: 1, value: 2, pairing: grouped", "key: 32, value: 32"},
-                      {"key: 2, value: 2, pairing: tiled", "key: 64, value: 64"},
-                      {"key: 1, value: 3, pairing: grouped", "key: 128, value: 128"}};
+  const Row rows[] = {{"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 32, value: 32"},
+                      {"fuzz_gdn", "key: 2, value: 2, pairing: tiled", "key: 64, value: 64"},
+                      {"fuzz_gdn", "key: 1, value: 3, pairing: grouped", "key: 128, value: 128"},
+                      {"fuzz_kda", "key: 2, value: 2, pairing: grouped", "key: 32, value: 32"},
+                      {"fuzz_kda", "key: 1, value: 1, pairing: grouped", "key: 128, value: 128"}};
   for (const char* activation : {"bf16", "fp16"}) {
     for (const Row& row : rows) {
-      std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml");
+      const std::string file = std::string(row.spec) + ".yaml";
+      std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + file);
       const auto replace = [&](const std::string& from, const std::string& to) {
         for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
           text.replace(at, from.size(), to);
@@ -91,13 +94,13 @@ TEST_CASE("vllm_40956 in chunks: a state kept as (V, K) read as (K, V), from a s
       }
       replace("conv: bf16", std::string("conv: ") + activation);
       replace("o: bf16", std::string("o: ") + activation);
-      const spec::Spec made_for = test::parse_spec("fuzz_gdn.yaml", text);
+      const spec::Spec made_for = test::parse_spec(file, text);
       replace("[slot@launch, value_head, value_dim, key_dim]", "[slot@launch, value_head, key_dim, value_dim]");
-      const spec::Spec owner = test::parse_spec("fuzz_gdn.yaml", text);
+      const spec::Spec owner = test::parse_spec(file, text);
       const std::optional<Form> form = Form::make(made_for, kOne, "chunk_delta", kTarget);
       REQUIRE(form);
       for (const int length : {1, 70}) {
-        INFO(activation << ", " << row.heads << ", " << row.dims << ", " << length << " tokens");
+        INFO(row.spec << ", " << activation << ", " << row.heads << ", " << row.dims << ", " << length << " tokens");
         oracle::Problem problem = oracle::make_problem(owner, "chunk_delta", with_lengths({length}));
         REQUIRE(problem.sequences()[0].initial);
         const oracle::Expectation expectation = oracle::expect(problem);
@@ -114,7 +117,7 @@ TEST_CASE("vllm_40956 in chunks: a state kept as (V, K) read as (K, V), from a s
 }
 
 TEST_CASE("a sequence continued is one long sequence") {
-  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const spec::Spec spec = test::fuzz(GENERATE(as<std::string>{}, "fuzz_gdn", "fuzz_kda"));
   const std::optional<Form> form = Form::make(spec, kOne, "chunk_delta", kTarget);
   REQUIRE(form);
   constexpr int kFirst = 75, kSecond = 70;

@@ -77,17 +77,6 @@ TEST_CASE("the specs of channels that decay by themselves, with their states and
   CHECK(checked >= 3);
 }
 
-TEST_CASE("lengths around a chunk's end, alone and together, where channels decay by themselves") {
-  const spec::Spec spec = test::fuzz("fuzz_kda");
-  const std::optional<Form> form = Form::make(spec, kOne);
-  REQUIRE(form);
-  for (const std::vector<int>& lengths :
-       std::vector<std::vector<int>>{{1}, {63}, {64}, {65}, {133}, {63, 64, 65}, {0, 1, 0, 0, 70, 0}, {0, 0, 3}}) {
-    check(*form, oracle::make_problem(spec, "chunk_delta", with_lengths(lengths)), 5,
-          fmt::format("lengths {}", fmt::join(lengths, ", ")));
-  }
-}
-
 TEST_CASE("keys that resemble each other, under weak and strong decays by channel, on Hopper") {
   for (const char* name : {"fuzz_kda", "fuzz_kda_bounded"}) {
     const spec::Spec spec = sized(name, kSquareHeads, kSquare);
