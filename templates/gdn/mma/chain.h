@@ -51,10 +51,12 @@ class WarpSlice : public Slice<F> {
   }
   GDN_DEVICE float down() const { return sm90::power_of_two(-exponent_.x); }
 
-  // The state as A's words of channels 16 i to 16 i + 15.
-  GDN_DEVICE void step(unsigned (&a)[4], int i) const {
+  // The state as A's words of channels 16 i to 16 i + 15, once `nothing`, which is 0, is known.
+  GDN_DEVICE void step(unsigned (&a)[4], int i, unsigned nothing) const {
     GDN_UNROLL
-    for (int j = 0; j < 4; ++j) a[j] = float_to_half_pair(state_[8 * i + 2 * j], state_[8 * i + 2 * j + 1]);
+    for (int j = 0; j < 4; ++j) {
+      a[j] = float_to_half_pair(float_of(bits_of(state_[8 * i + 2 * j]) | nothing), state_[8 * i + 2 * j + 1]);
+    }
   }
   GDN_DEVICE void decay(float by) {
     GDN_UNROLL
@@ -111,11 +113,15 @@ class Chain {
   static constexpr bool kByChannel = Layout::kByChannel;
   // Outputs are made of so many tokens at a time: as many as registers hold beside the state.
   static constexpr int kOutTokens = 32;
+  // Where the state is half of a thread's registers, its words must not be packed for products that are far off, as
+  // compilers like to: a step's packing waits for the loads of the step before, of which it takes zeros.
+  static constexpr bool kFull = kSlices * kSteps > 8;
 
  public:
   GDN_DEVICE Chain(const Args& args, const Place& place, Global<const char> workspace, unsigned base)
       : args_(args),
         base_(base),
+        zero_(static_cast<unsigned>(args.rows) >> 31),
         chunks_(place.chunks()),
         tokens_(static_cast<int>(place.tokens)),
         keys_(Layout::keys_of_value(place.head)),
@@ -232,12 +238,13 @@ class Chain {
     const Operand k = Operand::k_along_rows(at + Shape::kKey);
     unsigned largest[kSlices] = {};
     float d[kSlices][32] = {};
+    unsigned nothing = 0;
     GDN_UNROLL
     for (int i = 0; i < kSteps; ++i) {
       unsigned s[kSlices][4];
       GDN_UNROLL
       for (int m = 0; m < kSlices; ++m) {
-        slices_[m].step(s[m], i);
+        slices_[m].step(s[m], i, nothing);
         largest[m] = larger_half(largest[m], larger_half(larger_half(s[m][0], s[m][1]), larger_half(s[m][2], s[m][3])));
       }
       GDN_UNROLL
@@ -249,6 +256,7 @@ class Chain {
           add_product(d[m], 8 * n, s[m], b[0], b[1]);
           add_product(d[m], 8 * n + 4, s[m], b[2], b[3]);
         }
+        if (kFull && n == (kSlices == 2 ? 1 : 3)) nothing = b[0] & zero_;
       }
     }
     GDN_UNROLL
@@ -271,11 +279,12 @@ class Chain {
     GDN_UNROLL
     for (int first = 0; first < kChunk; first += kOutTokens) {
       float o[kSlices][kOutTokens / 2] = {};
+      unsigned nothing = 0;
       GDN_UNROLL
       for (int i = 0; i < kSteps; ++i) {
         unsigned s[kSlices][4];
         GDN_UNROLL
-        for (int m = 0; m < kSlices; ++m) slices_[m].step(s[m], i);
+        for (int m = 0; m < kSlices; ++m) slices_[m].step(s[m], i, nothing);
         GDN_UNROLL
         for (int n = 0; n < kOutTokens / 16; ++n) {
           unsigned b[4];
@@ -285,6 +294,7 @@ class Chain {
             add_product(o[m], 8 * n, s[m], b[0], b[1]);
             add_product(o[m], 8 * n + 4, s[m], b[2], b[3]);
           }
+          if (kFull && n == (kSlices == 2 ? 0 : 1)) nothing = b[0] & zero_;
         }
       }
       GDN_UNROLL
@@ -375,6 +385,7 @@ class Chain {
 
   const Args& args_;
   unsigned base_;
+  unsigned zero_;  // that no compiler knows to be 0
   int chunks_, tokens_;
   int keys_, matrices_, gates_;  // where the heads' parts of a record begin
   Global<const char> record_, values_;
