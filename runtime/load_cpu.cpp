@@ -18,8 +18,8 @@
 namespace gdn::runtime {
 namespace {
 
-// In parts of items, or whole ones.
-cpu::Kernel generate(const core::KernelPlan& plan, bool parts) {
+// By one of the generators' functions; `suffix` follows the symbol in what perf is told.
+cpu::Kernel generate(const core::KernelPlan& plan, cpu::Kernel (*make)(const core::KernelPlan&), const char* suffix) {
   if (!cpu::cpu_supports(plan.target)) {
     throw Error(
         Code::kUnsupported,
@@ -30,10 +30,9 @@ cpu::Kernel generate(const core::KernelPlan& plan, bool parts) {
                     plan.symbol, plan.target));
   }
   try {
-    cpu::Kernel kernel = parts ? cpu::generate_parts(plan) : cpu::generate(plan);
+    cpu::Kernel kernel = make(plan);
     if (kernel) {
-      name_for_perf(reinterpret_cast<const void*>(kernel.function()), kernel.size(),
-                    plan.symbol + (parts ? "_parts" : ""));
+      name_for_perf(reinterpret_cast<const void*>(kernel.function()), kernel.size(), plan.symbol + suffix);
     }
     return kernel;
   } catch (const Error&) {
@@ -83,18 +82,22 @@ class Scratch {
 
 // Whether a launch of so many items keeps the threads busier by parts of items: whole items are dealt out in rounds,
 // and in the last one threads idle.
-bool gains_by_parts(std::int64_t items, int parts, int threads) {
+bool gains_by_parts(std::int64_t items, const cpu::ItemParts& parts, int threads) {
   if (threads < 2) return false;
-  const std::int64_t whole = (items + threads - 1) / threads * parts;
-  const std::int64_t cut = (items * parts + threads - 1) / threads;
-  // Parts repeat some of an item's work.
+  // In hundredths of a part's work without what all of an item's parts repeat.
+  const std::int64_t whole = (items + threads - 1) / threads * (100 * parts.count + parts.repeated_percent);
+  const std::int64_t cut = (items * parts.count + threads - 1) / threads * (100 + parts.repeated_percent);
   return 10 * cut <= 9 * whole;
 }
 
 class CpuKernel final : public Kernel {
  public:
   CpuKernel(const core::KernelPlan& plan, const Threading& threading)
-      : Kernel(plan), code_(generate(plan, false)), parts_(generate(plan, true)), workers_(workers_of(threading)) {}
+      : Kernel(plan),
+        code_(generate(plan, cpu::generate, "")),
+        parts_(generate(plan, cpu::generate_parts, "_parts")),
+        after_parts_(generate(plan, cpu::generate_after_parts, "_after_parts")),
+        workers_(workers_of(threading)) {}
 
   bool on_host() const override { return true; }
 
@@ -104,16 +107,19 @@ class CpuKernel final : public Kernel {
     if (args.out_rows > 0) core::zero_excess(plan(), args);
     args.out_rows = 0;  // it asks for blocks that a GPU does the same with
     const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
-    if (parts_ && gains_by_parts(items, parts_.parts().count, workers_->threads())) {
+    if (!parts_ || !gains_by_parts(items, parts_.parts(), workers_->threads())) {
+      run_items(code_, args, items);
+    } else if (parts_.parts().exchange_bytes > 0) {
       run_parts(args, items);
     } else {
-      run_items(args, items);
+      run_items(parts_, args, items * parts_.parts().count);
+      if (after_parts_) run_items(after_parts_, args, items);
     }
   }
 
-  void run_items(const Args& args, std::int64_t items) const {
-    const cpu::Kernel::Function function = code_.function();
-    const std::int64_t bytes = code_.scratch_bytes();
+  void run_items(const cpu::Kernel& code, const Args& args, std::int64_t items) const {
+    const cpu::Kernel::Function function = code.function();
+    const std::int64_t bytes = code.scratch_bytes();
     std::atomic<bool> starved{false};
     workers_->run(items, [&](std::int64_t begin, std::int64_t end) {
       thread_local Scratch scratch;
@@ -146,7 +152,8 @@ class CpuKernel final : public Kernel {
   }
 
   cpu::Kernel code_;
-  cpu::Kernel parts_;  // empty where whole items are all there is
+  cpu::Kernel parts_;        // empty where whole items are all there is
+  cpu::Kernel after_parts_;  // empty where parts leave nothing undone
   std::shared_ptr<Workers> workers_;
 };
 

@@ -11,20 +11,21 @@ namespace {
 
 class Chunked {
  public:
-  explicit Chunked(ChunkContext& cc) : cc_(cc), c_(cc.c), e_(cc.c.e), at_(cc.at), walk_(c_, at_.walk, pools(cc)) {}
+  explicit Chunked(ChunkContext& cc)
+      : cc_(cc), c_(cc.c), e_(cc.c.e), at_(cc.at), walk_(c_, at_.walk, pools(cc), cc.item_parts, cc.at.part) {}
 
   void emit() {
     const auto begin = [&] {
       if (cc_.tiles != nullptr) cc_.tiles->configure();
       zero_inverse();
       leave_triangle();
-      emit_ahead_routine(cc_, c_.facts.group * products_of_apply(at_));
+      emit_ahead_routine(cc_, cc_.heads_of_item() * products_of_apply(at_));
     };
     const auto sequence = [&] {
       take_states();
       if (cc_.projected != nullptr) emit_begin_histories(c_, walk_, cc_.projected->histories);
-      walk_.for_chunks(kChunk, [&] { chunk(); }, [&] { leave(); });
-      if (c_.facts.final_states) leave();
+      walk_.for_chunks(kChunk, [&] { chunk(); }, [&] { leave(true); });
+      if (c_.facts.final_states) leave(false);
     };
     walk_.emit({cc_.projected != nullptr ? &c_.facts.out : &c_.facts.out_o}, begin, sequence, [&] {
       if (cc_.tiles != nullptr) cc_.tiles->release();
@@ -39,9 +40,9 @@ class Chunked {
   }
 
   // What the sequence has come to, into the slot in reg::slot.
-  void leave() {
+  void leave(bool snapshot) {
     leave_states();
-    if (cc_.projected != nullptr) emit_leave_windows(c_, walk_);
+    if (cc_.projected != nullptr) emit_leave_windows(c_, walk_, snapshot);
   }
 
   // Its blocks above the diagonal are read and never written.
@@ -65,7 +66,7 @@ class Chunked {
   }
 
   void for_heads(const std::function<void()>& body) {
-    emit_for_heads(c_, [&] {
+    walk_.for_heads([&] {
       const auto address = [&](int variable_at, int buffer, int bytes) {
         e_.imul(reg::rax, reg::group, bytes);
         e_.lea(reg::rax, e_.indexed(reg::work, reg::rax, 1, buffer));

@@ -66,6 +66,7 @@ struct Buffers {
     for (int* const variable : {&blocks, &head_state, &head_pairs, &pending, &key_block}) *variable = take(8);
     walk = SequencePlaces::from(take(SequencePlaces::kBytes));
     use = take(8 * kUsePointers);
+    part = take(8);
     ahead_left = take(8);
     ahead = take(8 * kAheadOperands);
     ahead_step = take(8 * kAheadOperands);
@@ -105,6 +106,7 @@ struct Buffers {
   SequencePlaces walk;
   int head_state = 0, head_pairs = 0;  // addresses of the value head's state and its pairs
 
+  int part = 0;       // of the item, where it is done in parts
   int pending = 0;    // whether a product waits for its use
   int key_block = 0;  // of 32 key channels, in the update of the state
   static constexpr int kUsePointers = 4;
@@ -178,7 +180,10 @@ struct ChunkContext {
   Tiles* tiles;  // null: products by vectors
   Parts parts;
   const Projected* projected = nullptr;  // null: q, k, v, g and beta are handed over, and o is
+  int item_parts = 1;                    // 1: an item is all value heads of its key head; else one of them each
   const Mark* ahead = nullptr;           // chunk_ahead.h
+
+  int heads_of_item() const { return c.facts.group / item_parts; }
 };
 
 // The stages, in their order. Each leaves nothing in registers but those with a role.

@@ -46,7 +46,7 @@ void emit_ahead_routine(ChunkContext& cc, int products_of_a_chunk) {
     const auto maps = operands(f);
     for (std::size_t i = 0; i < maps.size(); ++i) {
       const Map& map = *maps[i];
-      const int heads = map.heads == core::HeadKind::kValue ? f.group : 1;
+      const int heads = map.heads == core::HeadKind::kValue ? cc.heads_of_item() : 1;
       e.mov(reg::rax, variable(cc, cc.at.ahead, i));
       for (int head = 0; head < heads; ++head) {
         for (std::int64_t byte = 0; byte < map.run * size_of(map); byte += kLine) {
@@ -73,8 +73,10 @@ void emit_ahead_begin(ChunkContext& cc) {
   e.bind(whole);
   e.mov(e.at(reg::work, cc.at.ahead_left), reg::rax);
   const auto maps = operands(cc.c.facts);
+  const bool all_heads = cc.item_parts == 1;
+  if (!all_heads) e.mov(reg::group, e.at(reg::work, cc.at.part));
   for (std::size_t i = 0; i < maps.size(); ++i) {
-    emit_pointer(cc.c, reg::r8, *maps[i], Row::kToken, {reg::row, reg::slot, reg::key_head, true});
+    emit_pointer(cc.c, reg::r8, *maps[i], Row::kToken, {reg::row, reg::slot, reg::key_head, all_heads});
     emit_row_step(cc.c, reg::r9, *maps[i]);
     e.mov(variable(cc, cc.at.ahead_step, i), reg::r9);
     e.imul(reg::r9, reg::tokens);

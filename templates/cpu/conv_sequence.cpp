@@ -40,13 +40,29 @@ Histories::Histories(const core::Facts& facts, int first) : end(first) {
 void emit_begin_histories(Context& c, const SequenceWalk& walk, const Histories& at) {
   emit_begin_history(c, walk, conv_q(c.facts), at.q);
   emit_begin_history(c, walk, conv_k(c.facts), at.k);
-  emit_for_heads(c, [&] { emit_begin_history(c, walk, conv_v(c.facts), at.v); });
+  walk.for_heads([&] { emit_begin_history(c, walk, conv_v(c.facts), at.v); });
 }
 
-void emit_leave_windows(Context& c, const SequenceWalk& walk) {
-  emit_leave_window(c, walk, conv_q(c.facts));
-  emit_leave_window(c, walk, conv_k(c.facts));
-  emit_for_heads(c, [&] { emit_leave_window(c, walk, conv_v(c.facts)); });
+void emit_leave_windows(Context& c, const SequenceWalk& walk, bool snapshot) {
+  if (snapshot || !walk.in_parts()) {
+    Mark& others = c.e.mark("windows_of_keys_left");
+    walk.unless_first_part(others);
+    emit_leave_window(c, walk, conv_q(c.facts));
+    emit_leave_window(c, walk, conv_k(c.facts));
+    c.e.bind(others);
+  }
+  walk.for_heads([&] { emit_leave_window(c, walk, conv_v(c.facts)); });
+}
+
+void emit_last_windows(Context& c) {
+  const core::Facts& f = c.facts;
+  const SequenceWalk walk(c, SequencePlaces::from(0), {&f.state, &f.window_q, &f.window_k, &f.window_v});
+  const auto sequence = [&] {
+    c.e.add(reg::row, walk.variable(walk.places().left));
+    emit_leave_window(c, walk, conv_q(f));
+    emit_leave_window(c, walk, conv_k(f));
+  };
+  walk.emit({}, [] {}, sequence, [] {});
 }
 
 void emit_conv_prefill(Context& c, const ConvPlaces& at) {
@@ -64,8 +80,8 @@ void emit_conv_prefill(Context& c, const ConvPlaces& at) {
         if (f.out_z.present()) emit_copy_rows(c, f.out_z, f.in_z);
       });
     };
-    walk.for_chunks(kRows, chunk, [&] { emit_leave_windows(c, walk); });
-    if (f.final_states) emit_leave_windows(c, walk);
+    walk.for_chunks(kRows, chunk, [&] { emit_leave_windows(c, walk, true); });
+    if (f.final_states) emit_leave_windows(c, walk, false);
   };
   walk.emit(outputs, [] {}, sequence, [] {});
 }

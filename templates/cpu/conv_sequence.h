@@ -17,8 +17,12 @@ struct Histories {
 
 void emit_begin_histories(Context& c, const SequenceWalk& walk, const Histories& at);
 
-// See emit_leave_window().
-void emit_leave_windows(Context& c, const SequenceWalk& walk);
+// See emit_leave_window(). In parts, which all read the windows of q and k: of the sequence's own slot only those of v,
+// of a `snapshot` those of q and k by the first part; emit_last_windows() does the rest.
+void emit_leave_windows(Context& c, const SequenceWalk& walk, bool snapshot);
+
+// The whole function that leaves the windows of q and k of whole items, once all their parts are done.
+void emit_last_windows(Context& c);
 
 // conv_prefill, the whole function: an item owns the channels of its key head and of the value heads that read it; z,
 // where it is handed over, comes along as it is.

@@ -440,8 +440,14 @@ std::vector<Need> chunk_needs(const Facts& f) {
           {"handover.g", f.in_g, decays(f)}, {"handover.beta", f.in_beta, 1},   {"handover.o", f.out_o, f.value_dim}};
 }
 
+// q, k and their products beside the work for one value head: tests/bench/NOTES.md.
+constexpr int kRepeatedKeys = 40;
+
+bool is_chunked(const core::KernelPlan& plan) { return plan.operation == "chunk_delta" || plan.operation == "prefill"; }
+
 // chunk_delta and prefill: sequences in chunks, by tiles where the target has them.
-Kernel generate_chunked(const core::KernelPlan& plan) {
+// `parts` of an item: 1, or as many as a key head has value heads.
+Kernel generate_chunked(const core::KernelPlan& plan, int item_parts) {
   check_facts(plan);
   check_sequences(plan);
   const Facts& f = plan.facts;
@@ -459,11 +465,15 @@ Kernel generate_chunked(const core::KernelPlan& plan) {
   Tiles tiles(emitter, palette);
   const Buffers buffers(facts);
   const Projected projected(facts, buffers);
-  ChunkContext chunks{context, buffers, by_tiles ? &tiles : nullptr, parts_of(plan), layer ? &projected : nullptr};
+  ChunkContext chunks{context,   buffers, by_tiles ? &tiles : nullptr, parts_of(plan), layer ? &projected : nullptr,
+                      item_parts};
   const std::int64_t scratch = narrow_in_scratch(plan, context, layer ? projected.size : buffers.size);
   emit_chunk_delta(chunks);
-  Emitter::Program program = emitter.finish(title(plan));
-  return Kernel(program.code, std::move(program.listing), scratch);
+  Emitter::Program program = emitter.finish(title(plan) + (item_parts > 1 ? ", in parts" : ""));
+  ItemParts parts;
+  parts.count = item_parts;
+  parts.repeated_percent = item_parts > 1 ? kRepeatedKeys : 0;
+  return Kernel(program.code, std::move(program.listing), scratch, parts);
 }
 
 // conv_prefill: the convolution alone, over sequences.
@@ -495,7 +505,7 @@ Kernel generate(const core::KernelPlan& plan) {
   if (plan.target != "avx2" && plan.target != "avx512bf16" && plan.target != "amx") {
     refuse(plan, fmt::format("the target is {}: the CPU targets are avx2, avx512bf16 and amx", plan.target));
   }
-  if (plan.operation == "chunk_delta" || plan.operation == "prefill") return generate_chunked(plan);
+  if (is_chunked(plan)) return generate_chunked(plan, 1);
   if (plan.operation == "conv_prefill") return generate_conv_rows(plan);
   for (const Operation& operation : kOperations) {
     if (operation.name != plan.operation) continue;
@@ -518,6 +528,7 @@ Kernel generate(const core::KernelPlan& plan) {
 }
 
 Kernel generate_parts(const core::KernelPlan& plan) {
+  if (is_chunked(plan)) return plan.facts.group > 1 ? generate_chunked(plan, plan.facts.group) : Kernel();
   if (plan.operation != "decode") return {};
   check_facts(plan);
   check_slots(plan);
@@ -531,6 +542,21 @@ Kernel generate_parts(const core::KernelPlan& plan) {
   emit_decode_parts(context);
   Emitter::Program program = emitter.finish(title(plan) + ", in parts");
   return Kernel(program.code, std::move(program.listing), 0, parts);
+}
+
+Kernel generate_after_parts(const core::KernelPlan& plan) {
+  const Facts& f = plan.facts;
+  if (plan.operation != "prefill" || f.group == 1 || !f.final_states || !f.window_q.present()) return {};
+  check_facts(plan);
+  check_sequences(plan);
+  check_maps(plan, row_conv_needs(f));
+  const Facts facts = without_idle_strides(f);
+  Emitter emitter;
+  Context context{emitter, facts, Frame(facts)};
+  narrow(plan, context);
+  emit_last_windows(context);
+  Emitter::Program program = emitter.finish(title(plan) + ", behind its parts");
+  return Kernel(program.code, std::move(program.listing), SequencePlaces::kBytes);
 }
 
 }  // namespace gdn::cpu

@@ -16,6 +16,7 @@ struct ItemParts {
   int count = 1;                    // of an item; 1: whole items
   std::int64_t counter_bytes = 0;   // at the front of each item's exchange memory: zero before a launch
   std::int64_t exchange_bytes = 0;  // an item
+  int repeated_percent = 0;         // of a part's work, what each part of an item does again
 };
 
 // Owns its pages. They are written while readable and writable only, then turned readable and executable: no page is
@@ -28,8 +29,8 @@ class Kernel {
   // null for a kernel that wants none. Reads and writes nothing but the operands of Args, that memory and its own
   // stack. Sets its own floating-point modes (round to nearest even, subnormal fp32 numbers count as zero) and restores
   // the caller's.
-  // A kernel of parts counts these instead, item * parts().count + part, and all calls of a launch have the same
-  // scratch memory: what the parts exchange, parts().exchange_bytes for each item of the launch.
+  // A kernel of parts counts these instead, item * parts().count + part. Where parts().exchange_bytes is not 0, all
+  // calls of a launch have the same scratch memory: what the parts exchange, so many bytes for each item of the launch.
   using Function = void (*)(const gdn::Args* args, std::int64_t begin, std::int64_t end, void* scratch);
 
   Kernel() = default;
@@ -76,8 +77,12 @@ class Kernel {
 // multiple of 16 or exceeds 256, a rule or a decay form it doesn't know, a part the operation needs and the plan lacks.
 Kernel generate(const core::KernelPlan& plan);
 
-// The same operation in parts of items, for launches with fewer items than threads; an empty kernel where nothing is
-// gained by it: for every operation but decode. Results are those of generate()'s kernel to the bit.
+// The same operation in parts of items, for launches with fewer items than threads; an empty kernel where there are
+// none: for every operation but decode, chunk_delta and prefill. Results are those of generate()'s kernel to the bit.
 Kernel generate_parts(const core::KernelPlan& plan);
+
+// What the parts leave undone, over whole items once all of them are through; an empty kernel where that is nothing.
+// For prefill the windows of q and k, which every part reads.
+Kernel generate_after_parts(const core::KernelPlan& plan);
 
 }  // namespace gdn::cpu

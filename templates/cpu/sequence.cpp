@@ -35,12 +35,29 @@ void emit_point_at_rows(Context& c, const Reg64& first, const Reg64& step, const
   c.e.mov(step, rows.width * static_cast<int>(core::size_of(rows.dtype)));
 }
 
-SequenceWalk::SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const Map*>& pools)
-    : c_(c), e_(c.e), places_(places) {
+SequenceWalk::SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const Map*>& pools, int parts,
+                           int part)
+    : c_(c), e_(c.e), places_(places), parts_(parts), part_(part) {
   for (const Map* const pool : pools) {
     const auto same = [&](const Map* known) { return known->operand == pool->operand; };
     if (pool->present() && std::none_of(pools_.begin(), pools_.end(), same)) pools_.push_back(pool);
   }
+}
+
+void SequenceWalk::for_heads(const std::function<void()>& body) const {
+  if (!in_parts()) {
+    emit_for_heads(c_, body);
+    return;
+  }
+  e_.mov(reg::group, variable(part_));
+  body();
+}
+
+void SequenceWalk::unless_first_part(const Mark& others) const {
+  if (!in_parts()) return;
+  e_.mov(reg::rax, variable(part_));
+  e_.test(reg::rax, reg::rax);
+  e_.jnz(others);
 }
 
 void SequenceWalk::emit(const std::vector<const Map*>& outputs, const std::function<void()>& begin,
@@ -249,7 +266,7 @@ void SequenceWalk::fill_padding(const std::vector<const Map*>& outputs) const {
   e_.bind(again);
   for (const Map* const map : outputs) {
     if (map->heads == core::HeadKind::kValue) {
-      emit_for_heads(c_, [&] { emit_zero_head(c_, *map); });
+      for_heads([&] { emit_zero_head(c_, *map); });
     } else {
       emit_zero_head(c_, *map);
     }
@@ -261,17 +278,26 @@ void SequenceWalk::fill_padding(const std::vector<const Map*>& outputs) const {
   e_.jnz(again);
 }
 
-// item = sequence * key_heads + key head. Leaves for `next` where there is nothing to do.
+// item = sequence * key_heads + key head, times parts + part. Leaves for `next` where there is nothing to do.
 void SequenceWalk::begin_sequence(const Mark& next, const Mark& padded) const {
   const core::Facts& f = c_.facts;
   const Reg64 sequence = reg::r8, begin = reg::row, end = reg::rcx;
   e_.mov(reg::rax, variable(places_.item));
   e_.xor_(reg::rdx, reg::rdx);
-  e_.mov(reg::ecx, f.key_heads);
+  e_.mov(reg::ecx, f.key_heads * parts_);
   e_.div(reg::rcx);
   e_.mov(sequence, reg::rax);
   e_.mov(variable(places_.sequence), sequence);
-  e_.mov(reg::key_head, reg::rdx);
+  if (in_parts()) {
+    e_.mov(reg::rax, reg::rdx);
+    e_.xor_(reg::rdx, reg::rdx);
+    e_.mov(reg::ecx, parts_);
+    e_.div(reg::rcx);
+    e_.mov(reg::key_head, reg::rax);
+    e_.mov(variable(part_), reg::rdx);
+  } else {
+    e_.mov(reg::key_head, reg::rdx);
+  }
   e_.mov(reg::r9, e_.at(reg::args, operand_offset(f.offsets_operand)));
   load_offset(begin, sequence, 0);
   load_offset(end, sequence, 1);

@@ -57,8 +57,16 @@ struct SequencePlaces {
 
 class SequenceWalk {
  public:
-  // `pools`: one map of each pool that the operation may use; absent ones are skipped.
-  SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const core::Map*>& pools);
+  // `pools`: one map of each pool that the operation may use; absent ones are skipped. `parts` of an item, each one
+  // value head's, or 1 for all of them: the part at hand is a variable at reg::work + `part`.
+  SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const core::Map*>& pools, int parts = 1,
+               int part = 0);
+
+  // `body` once for each value head of the item, or of its part, with reg::group.
+  void for_heads(const std::function<void()>& body) const;
+  bool in_parts() const { return parts_ > 1; }
+  // Leaves for `others` but in an item's first part. Changes rax.
+  void unless_first_part(const Mark& others) const;
 
   // The whole function. `begin` once a call that has items, before the first; `body` once an item with reg::row,
   // reg::slot, reg::key_head and the places set; `end` once behind the last item. Rows of padding get zeros in
@@ -102,6 +110,7 @@ class SequenceWalk {
   Emitter& e_;
   SequencePlaces places_;
   std::vector<const core::Map*> pools_;  // one of each operand
+  int parts_, part_;
 };
 
 }  // namespace gdn::cpu
