@@ -368,9 +368,11 @@ std::string state_refused(const layout::Layout& layout, std::string_view operati
   const char* what = scaled ? "an 8-bit state" : "a state that is rounded by chance";
   if (!one_token) {
     return fmt::format(
-        "{} on {}: no kernel of several tokens has {}. Keep the state of sequences under way in 16 or 32 bits, rounded "
-        "to nearest, and convert it for decode",
-        operation, target.name, what);
+        "{} on {}: pools.state is {}{}, and no kernel of several tokens has {}: it rounds what it stores to nearest, "
+        "without scales, which is another state than decode's. Let decode take the tokens one by one; or keep the "
+        "state of sequences under way in 16 or 32 bits, rounded to nearest, and convert it for decode",
+        operation, target.name, core::to_string(layout.tensor("state").dtype), scaled ? "" : ", rounded by chance",
+        what);
   }
   if (scaled || target.family != Family::kCpu || runs_along_a_channel(layout.tensor("state"))) return "";
   return fmt::format(

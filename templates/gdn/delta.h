@@ -331,10 +331,13 @@ class DeltaColumns {
   // How the key channels of a sum are dealt out, the same for every number of threads and for the bodies that take
   // several tokens, so that all of them round alike: kTeams teams, each adds up every kTeams-th channel, and the teams'
   // sums are added by halves (t and t + kTeams / 2 first). A wave alone would take 128 bytes of value channels if its
-  // teams then have at most 16 key channels each, else half of that; a whole 32-byte sector is the least.
+  // teams then have at most 16 key channels each, else half of that; a whole 32-byte sector is the least. Where numbers
+  // are rounded by chance 8 key channels at most: their random words are made side by side, and need the registers.
+  static constexpr int kMostKeys = F::kStochasticState ? 8 : 16;
   GDN_HD static constexpr int wave_lanes() {
     for (int lanes = 8; lanes > 2; lanes /= 2) {
-      if (lanes <= power_of_two_above(kValueDim / kWidth) && ceil_div(kKeyDim, kWaveSize / lanes) <= 16) return lanes;
+      if (lanes <= power_of_two_above(kValueDim / kWidth) && ceil_div(kKeyDim, kWaveSize / lanes) <= kMostKeys)
+        return lanes;
     }
     return 2;
   }

@@ -139,8 +139,8 @@ void compile_left_out(plan::Family family, const runtime::Compiler& compiler) {
   CHECK(compiled >= 24);
 }
 
-// Numbers that no released spec asks of a decode by itself: outputs of 8 bits, of GDN and of KDA, states of 8 bits in
-// both orders, and states (V, K) rounded by chance: the other order of those spills.
+// Numbers that no released spec asks of a decode by itself: outputs of 8 bits, of GDN and of KDA, states of 8 bits and
+// states rounded by chance in both orders.
 void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
   constexpr int kStateScalars =
       512;  // AMD: addresses of scales, or words of a random number, that a wave has in common
@@ -165,7 +165,9 @@ void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: e4m3fn, " + by_rows + scales, {"decode"}},
       {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: e4m3fn, " + by_columns + scales, {"decode"}},
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}},
-      {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}}};
+      {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}},
+      {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: bf16, " + by_columns + by_chance, {"decode"}},
+      {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: fp16, " + by_columns + by_chance, {"decode"}}};
   for (const Laid& laid : all) {
     const std::string model = std::string(GDN_SOURCE_DIR) + "/specs/" + laid.model + ".yaml";
     const std::vector<spec::Source> sources = {{model, test::read_text(model)},

@@ -87,8 +87,9 @@ TEST_CASE("a group that shares no channel with a head is more than a block can h
   CHECK(why.find("bytes of shared memory a block") != std::string::npos);
 }
 
-TEST_CASE("a CPU target says that it has no quantised output") {
-  CHECK(test::refusal(of("fuzz_quant_head"), "norm_quant", target("avx512bf16")).find("no CPU kernel yet") !=
+TEST_CASE("a CPU target has outputs of 8 bits, and refuses a decode of groups that straddle heads as a GPU does") {
+  CHECK(test::refusal(of("fuzz_quant_head"), "norm_quant", target("avx512bf16")).empty());
+  CHECK(test::refusal(of("fuzz_quant_straddle"), "decode", target("avx512bf16")).find("does not divide") !=
         std::string::npos);
 }
 
@@ -162,5 +163,34 @@ TEST_CASE("every number of the quantisation is in the kernel's identity") {
                                  {"arithmetic: divide", "arithmetic: reciprocal"}}) {
     CAPTURE(to);
     CHECK(identity(test::variant(file(name), from, to)) != plain);
+  }
+}
+
+TEST_CASE("operations of several tokens say which state they can't keep, why, and what to write") {
+  for (const char* operation : {"decode_spec", "state_commit"}) {
+    // fuzz_spec_slots with a state of 8 bits, and with one that is rounded by chance.
+    std::string text = test::read_text(file("fuzz_spec_slots"));
+    const auto replaced = [&](const std::string& from, const std::string& to) {
+      std::string other = text;
+      const std::size_t at = other.find(from);
+      REQUIRE(at != std::string::npos);
+      return other.replace(at, from.size(), to);
+    };
+    const std::string state = "  state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}\n";
+    const spec::Spec eight =
+        test::parse_spec("fuzz_spec_slots.yaml",
+                         replaced(state,
+                                  "  state: {dtype: e4m3fn, dims: [slot@launch, value_head, value_dim, key_dim]}\n"
+                                  "  state_scale: {dtype: fp32, dims: [slot@launch, value_head, value_dim]}\n"));
+    for (const char* on : {"sm_90a", "gfx942"}) {
+      const std::string why = test::refusal(layout::resolve(eight), operation, target(on));
+      INFO(why);
+      CHECK(why.find(std::string(operation) + " on " + on + ": pools.state is e4m3fn") == 0);
+      CHECK(why.find("no kernel of several tokens has an 8-bit state: it rounds what it stores to nearest") !=
+            std::string::npos);
+      CHECK(why.find("Let decode take the tokens one by one; or keep the state of sequences under way in 16 or 32") !=
+            std::string::npos);
+      CHECK(test::refusal(layout::resolve(eight), "decode", target(on)).empty());
+    }
   }
 }
