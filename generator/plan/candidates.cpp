@@ -53,7 +53,7 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
   if (facts.group > 1) head_parts.push_back(facts.group);
   if (facts.group > 2) head_parts.push_back((facts.group + 1) / 2);
   for (const int heads : head_parts) {
-    for (const int parts : {1, 2, 4}) {
+    for (const int parts : {1, 2, 4, 8}) {
       const int blocks = pairs * heads * parts;
       if (parts > 1 && blocks > kMostSplitBlocks * target.processors) continue;
       if (heads == 1 && facts.group > 1 && blocks * 2 < target.processors) continue;
@@ -66,6 +66,14 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
             for (const int heads_first : by_rows || heads > 1 ? std::vector<int>{1} : std::vector<int>{1, 0}) {
               Choices choices = {{"threads", threads}, {"rows_per_pass", pass},      {"head_parts", heads},
                                  {"row_parts", parts}, {"heads_first", heads_first}, {"resident", resident}};
+              // Beyond the parts of a cluster, and in place of one where there is a block for each multiprocessor,
+              // parts may meet in memory: a launch without clusters has less to place.
+              if (target.clusters && heads * parts > 1 && threads == 256 && blocks <= 2 * target.processors) {
+                Choices in_memory = choices;
+                in_memory.emplace_back("arrivals", 1);
+                add(in_memory);
+              }
+              if (parts == 8) continue;
               add(choices);
               if (by_rows) continue;
               choices.emplace_back("skew", 1);

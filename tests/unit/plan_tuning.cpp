@@ -1,6 +1,7 @@
 // The tuning table: its format, and how its rows and the written model reach a plan.
 #include "core/arrivals.h"
 #include "layout/resolve.h"
+#include "plan/candidates.h"
 #include "plan/plan.h"
 #include "support/catch.h"
 #include "support/specs.h"
@@ -142,6 +143,23 @@ TEST_CASE("a tuning row may have blocks meet in memory on a target with clusters
   const core::KernelPlan always =
       decode_plan("sm_90a", table("sm_90a decode * * threads=128 head_parts=3 row_parts=4 arrivals=1\n"));
   CHECK_FALSE(always.operands.back().optional);
+}
+
+TEST_CASE("a tuner tries parts that meet in memory too, where there are few rows") {
+  const core::Facts facts = decode_plan("sm_90a", plan::TuningTable::none()).facts;
+  const plan::Target& target = *plan::find_target("sm_90a");
+  const auto count = [&](int rows, int most_parts) {
+    int found = 0;
+    for (const plan::Choices& choices : plan::candidates(target, "decode", facts, rows)) {
+      CHECK(plan::choices_fault(target, "decode", facts, choices).empty());
+      const std::int64_t parts = plan::choice_of(choices, "head_parts", 1) * plan::choice_of(choices, "row_parts", 1);
+      found += plan::choice_of(choices, "arrivals", 0) == 1 && parts > most_parts ? 1 : 0;
+    }
+    return found;
+  };
+  CHECK(count(1, 1) > 0);
+  CHECK(count(1, 8) > 0);  // more than a cluster has
+  CHECK(count(1000, 1) == 0);
 }
 
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
