@@ -4,6 +4,8 @@
 
 #include "chunked_form.h"
 #include "error.h"
+#include "support/parts_of_rows.h"
+#include "support/rows.h"
 #include "support/thrown.h"
 
 using namespace gdn;
@@ -66,6 +68,32 @@ TEST_CASE("values of any scale, and a jump of it inside a sequence, keep their p
       }
     }
     check(*form, problem, 0, fmt::format("v times {} from row 70 on", scale));
+  }
+}
+
+TEST_CASE("what a chunk's first tokens wrote is read exactly behind strong decays, where nothing else was written") {
+  const spec::Spec spec = test::fuzz(GENERATE(as<std::string>{}, "fuzz_gdn", "fuzz_kda"));
+  REQUIRE(*spec.decay.handover == core::Domain::kLn);
+  const std::optional<Form> form = Form::make(spec, kOne, "chunk_delta", kTarget);
+  REQUIRE(form);
+  constexpr int kTokens = 40, kWritten = 8;
+  oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", with_lengths({3, kTokens}));
+  const oracle::TokenRun& sequence = problem.sequences()[1];
+  REQUIRE(!sequence.initial);
+  // The last token written is e^-14 to e^-20 of what it was at the end, as its channels go.
+  for (int i = 0; i < kTokens; ++i) {
+    std::vector<double> g = part_of_row(problem, "in.g", sequence.first + i);
+    for (std::size_t c = 0; c < g.size(); ++c) g[c] = -0.45 * (1 + 0.2 * static_cast<double>(c % 3));
+    put_part(problem, "in.g", sequence.first + i, g);
+    if (i >= kWritten) put_part(problem, "in.beta", sequence.first + i, std::vector<double>(6, 0.0));
+  }
+  oracle::Problem want = problem;
+  oracle::apply(oracle::expect(problem), want);
+  form->run(problem, 0);
+  for (int i = 0; i < kTokens; ++i) {
+    const int row = sequence.first + i;
+    INFO("token " << i);
+    CHECK(error_of(part_of_row(problem, "out.o", row), part_of_row(want, "out.o", row)) < 6e-3);
   }
 }
 

@@ -36,6 +36,8 @@ struct ChannelShape {
   // Of k and q in shared memory: the factors' entries are then normal down to 2^-27. Vectors that need not be units get
   // less, for fp16 to hold them.
   static constexpr int kFactorShift = F::kQkNorm ? 13 : 6;
+  // P is at most 1 of unit vectors: times 2^14, a pair's decay is exact to fp16 down to 2^-28.
+  static constexpr int kPairShift = F::kQkNorm ? 14 : 0;
   static_assert(kShared == prep_channels_shared(F::kKeyDim), "as the launch will have it");
 };
 
@@ -66,6 +68,7 @@ class Levels {
   using Shape = ChannelShape<F>;
   static constexpr int kSteps = ceil_div(F::kKeyDim, 16);  // of 16 channels
   static constexpr float kUnit = 1.0f / (1 << Shape::kFactorShift);
+  static constexpr float kPairUnit = kUnit * kUnit * (1 << Shape::kPairShift);
 
  public:
   GDN_DEVICE explicit Levels(char* shared) : shared_(shared), base_(shared_address(shared)) {}
@@ -184,7 +187,7 @@ class Levels {
       for (int n = 0; n < kColumns; ++n) {
         float(&d)[4] = sum[m][n];
         GDN_UNROLL
-        for (int i = 0; i < 4; ++i) d[i] *= kUnit * kUnit;
+        for (int i = 0; i < 4; ++i) d[i] *= i < 2 ? kUnit * kUnit : kPairUnit;
         level.l[m][n] = float_to_half_pair(d[0], d[1]);
         level.p[m][n] = float_to_half_pair(d[2], d[3]);
         if constexpr (h < 16) {
@@ -221,8 +224,8 @@ class Levels {
       product_16x8(high, a, b[2], b[3]);
     }
     const bool odd = lane_id() / 4 % 2 != 0;
-    own_[0] = (odd ? low[1] : low[0]) * (kUnit * kUnit);
-    own_[1] = (odd ? high[3] : high[2]) * (kUnit * kUnit);
+    own_[0] = (odd ? low[1] : low[0]) * kPairUnit;
+    own_[1] = (odd ? high[3] : high[2]) * kPairUnit;
   }
 
   // The warp's block on P's diagonal, of which half is never computed.

@@ -58,7 +58,8 @@ struct TokenExponents {
   float read, query, write;
 };
 
-// `Shape` says where in shared memory things lie, for how many value heads at a time.
+// `Shape` says where in shared memory things lie, for how many value heads at a time, and that P comes times
+// 2^kPairShift.
 template <class F, class Source, class Shape, class Machine>
 class PrepBlock {
  protected:
@@ -274,8 +275,10 @@ class PrepBlock {
       if (c < 4) {  // lanes 0 and 1 of each quad, a row each
         const int i = 16 * w + g + 4 * c;
         const float scale = c == 0 ? largest[0] : largest[1];
-        gates(h)[Gates::kOut + i] = exp2_fast(exponents(h, i).query + (kMatrixShift - kStateShift)) * scale;
-        gates(h)[Gates::kOutScale + i] = F::kQScale * kMatrixUnit * inverse_of_power(scale);
+        gates(h)[Gates::kOut + i] =
+            exp2_fast(exponents(h, i).query + (kMatrixShift + Shape::kPairShift - kStateShift)) * scale;
+        gates(h)[Gates::kOutScale + i] =
+            F::kQScale * (kMatrixUnit / (1 << Shape::kPairShift)) * inverse_of_power(scale);
       }
     }
   }

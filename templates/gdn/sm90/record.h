@@ -22,7 +22,7 @@ struct Gates {
   static constexpr int kRead = 0;     // [64] 2^(G_i - kStateShift): the state's share of X
   static constexpr int kOut = 64;     // [64] 2^(G_i + kMatrixShift - kStateShift + p_i), p_i the exponent of R's row i
   static constexpr int kWrite = 128;  // [64] 2^(G_last - G_i + kStateShift - kMatrixShift)
-  static constexpr int kOutScale = 192;  // [64] q's scale times 2^(-kMatrixShift - p_i)
+  static constexpr int kOutScale = 192;  // [64] q's scale times 2^(-kMatrixShift - kPairShift - p_i)
   // 2^G_last: one number, or where they decay by channel one a key channel, ones beyond K. There G_i, and G_last - G_i,
   // above are the exponents of token i's row of k or q, which then carry their decays themselves.
   static constexpr int kDecay = 256;
