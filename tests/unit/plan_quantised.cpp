@@ -87,10 +87,20 @@ TEST_CASE("a group that shares no channel with a head is more than a block can h
   CHECK(why.find("bytes of shared memory a block") != std::string::npos);
 }
 
-TEST_CASE("a CPU target has outputs of 8 bits, and refuses a decode of groups that straddle heads as a GPU does") {
-  CHECK(test::refusal(of("fuzz_quant_head"), "norm_quant", target("avx512bf16")).empty());
-  CHECK(test::refusal(of("fuzz_quant_straddle"), "decode", target("avx512bf16")).find("does not divide") !=
-        std::string::npos);
+TEST_CASE(
+    "a CPU target quantises within heads by every operation, and rows of groups that straddle them by norm_quant") {
+  for (const char* name : {"avx2", "avx512bf16", "amx"}) {
+    for (const char* operation : {"decode", "norm_quant", "prefill"}) {
+      CHECK(test::refusal(of("fuzz_quant_head"), operation, target(name)).empty());
+    }
+    const layout::Layout straddles = of("fuzz_quant_straddle");
+    CHECK(plan::make(straddles, "norm_quant", target(name)).kernel.launch.blocks_per_row == 1);
+    for (const char* operation : {"decode", "prefill"}) {
+      const std::string why = test::refusal(straddles, operation, target(name));
+      CHECK(why.find("needs heads that other threads compute") != std::string::npos);
+      CHECK(why.find("quantise it with norm_quant") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("scales token by token and group by group are two layouts, most of all where no shape tells them apart") {
