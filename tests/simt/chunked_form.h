@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -98,6 +100,42 @@ inline oracle::Options with_lengths(std::vector<int> lengths) {
   options.lengths = std::move(lengths);
   options.extra_stride = 64;
   return options;
+}
+
+// Ragged sequences, and padding where the spec has it; blocks, threads and transfers in each of the orders.
+inline void check_in_orders(const Form& form, const spec::Spec& spec, std::vector<int> lengths,
+                            std::initializer_list<unsigned> orders, const std::string& what) {
+  oracle::Options options = with_lengths(std::move(lengths));
+  options.padding_rows = form.plan().facts.padding == core::Padding::kNone ? 0 : 1;
+  const oracle::Problem problem = oracle::make_problem(spec, form.plan().operation, options);
+  for (const unsigned order : orders) check(form, problem, order, what);
+}
+
+// Keys of every kind, behind each of these decays.
+inline void check_keys(const Form& form, const spec::Spec& spec, std::initializer_list<bool> strong_decays,
+                       const std::string& what) {
+  for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
+    for (const bool strong : strong_decays) {
+      oracle::Options options = with_lengths({200, 63});
+      options.keys = keys;
+      options.strong_decay = strong;
+      check(form, oracle::make_problem(spec, "chunk_delta", options), 3,
+            fmt::format("{} keys {}, {} decay", what, static_cast<int>(keys), strong ? "strong" : "weak"));
+    }
+  }
+}
+
+// Two launches of chunk_delta, in two orders: the same bits in states and outputs.
+inline void check_same_bits(const Form& form, const spec::Spec& spec, const std::string& what) {
+  const oracle::Problem fresh = oracle::make_problem(spec, "chunk_delta", with_lengths({130, 40}));
+  oracle::Problem first = fresh, second = fresh;
+  form.run(first, 0);
+  form.run(second, 12345);
+  for (const char* name : {"state", "handover.o"}) {
+    const oracle::Buffer& a = first.buffer(name);
+    INFO(what << " " << name);
+    CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
+  }
 }
 
 }  // namespace gdn::test

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "chunked_form.h"
 #include "support/parts_of_rows.h"
@@ -54,12 +53,8 @@ TEST_CASE("every form agrees with the oracle where channels decay by themselves"
     for (const int number : row.forms) {
       const std::optional<Form> form = Form::make(spec, number);
       REQUIRE(form);
-      oracle::Options options = with_lengths({65, 0, 7, 133, 1});
-      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-      const oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
-      for (const unsigned order : {0u, 7u}) {
-        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
-      }
+      check_in_orders(*form, spec, {65, 0, 7, 133, 1}, {0u, 7u},
+                      fmt::format("{} {} form {}", row.spec, row.dims, number));
     }
   }
 }
@@ -82,15 +77,7 @@ TEST_CASE("keys that resemble each other, under weak and strong decays by channe
     const spec::Spec spec = sized(name, kSquareHeads, kSquare);
     const std::optional<Form> form = Form::make(spec, kPair);
     REQUIRE(form);
-    for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
-      for (const bool strong : {false, true}) {
-        oracle::Options options = with_lengths({200, 63});
-        options.keys = keys;
-        options.strong_decay = strong;
-        check(*form, oracle::make_problem(spec, "chunk_delta", options), 3,
-              fmt::format("{} keys {} {}", name, static_cast<int>(keys), strong ? "strong" : "weak"));
-      }
-    }
+    check_keys(*form, spec, {false, true}, name);
   }
 }
 
@@ -188,15 +175,7 @@ TEST_CASE("the same launch gives the same bits in every order, channels decaying
   for (const int number : {kTwo, kPair, kThreeSegments}) {
     const std::optional<Form> form = Form::make(spec, number);
     REQUIRE(form);
-    const oracle::Problem fresh = oracle::make_problem(spec, "chunk_delta", with_lengths({130, 40}));
-    oracle::Problem first = fresh, second = fresh;
-    form->run(first, 0);
-    form->run(second, 12345);
-    for (const char* name : {"state", "handover.o"}) {
-      const oracle::Buffer& a = first.buffer(name);
-      INFO("form " << number << " " << name);
-      CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
-    }
+    check_same_bits(*form, spec, fmt::format("form {}", number));
   }
 }
 
@@ -214,12 +193,8 @@ TEST_CASE("whole layers of KDA agree with the oracle on Hopper") {
     for (const int number : row.forms) {
       const std::optional<Form> form = Form::make(spec, number, "prefill");
       REQUIRE(form);
-      oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
-      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-      const oracle::Problem problem = oracle::make_problem(spec, "prefill", options);
-      for (const unsigned order : {0u, 7u}) {
-        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
-      }
+      check_in_orders(*form, spec, {65, 0, 7, 133, 1, 2}, {0u, 7u},
+                      fmt::format("{} {} form {}", row.spec, row.dims, number));
     }
   }
 }

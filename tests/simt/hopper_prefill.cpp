@@ -1,8 +1,6 @@
 // Prefill's kernels for Hopper, as emitted, through the host shim: its models of warp-group products, barriers with
 // phases, bulk copies and clusters stand for the hardware, and the oracle judges states and outputs. Every form that a
 // launch can take, transfers as late and as early as they may be, lengths around a chunk's end.
-#include <cstring>
-
 #include "chunked_form.h"
 
 using namespace gdn;
@@ -29,13 +27,9 @@ TEST_CASE("every form agrees with the oracle, in whatever order blocks, threads 
     for (const int number : row.forms) {
       const std::optional<Form> form = Form::make(spec, number);
       REQUIRE(form);
-      oracle::Options options = with_lengths({65, 0, 7, 133, 1});
-      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-      const oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
-      for (const unsigned order : {0u, 1u, 7u}) {
-        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
-        ++checked;
-      }
+      check_in_orders(*form, spec, {65, 0, 7, 133, 1}, {0u, 1u, 7u},
+                      fmt::format("{} {} form {}", row.spec, row.dims, number));
+      checked += 3;
     }
   }
   CHECK(checked == 30);
@@ -45,12 +39,7 @@ TEST_CASE("keys that resemble each other, and a decay that is weak, on Hopper") 
   const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
   const std::optional<Form> form = Form::make(spec, kPair);
   REQUIRE(form);
-  for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
-    oracle::Options options = with_lengths({200, 63});
-    options.keys = keys;
-    options.strong_decay = false;
-    check(*form, oracle::make_problem(spec, "chunk_delta", options), 3, fmt::format("keys {}", static_cast<int>(keys)));
-  }
+  check_keys(*form, spec, {false}, "pair");
 }
 
 TEST_CASE("the same launch gives the same bits in every order, on Hopper") {
@@ -58,15 +47,7 @@ TEST_CASE("the same launch gives the same bits in every order, on Hopper") {
   for (const int number : {kTwo, kPair, kThreeSegments}) {
     const std::optional<Form> form = Form::make(spec, number);
     REQUIRE(form);
-    const oracle::Problem fresh = oracle::make_problem(spec, "chunk_delta", with_lengths({130, 40}));
-    oracle::Problem first = fresh, second = fresh;
-    form->run(first, 0);
-    form->run(second, 12345);
-    for (const char* name : {"state", "handover.o"}) {
-      const oracle::Buffer& a = first.buffer(name);
-      INFO("form " << number << " " << name);
-      CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
-    }
+    check_same_bits(*form, spec, fmt::format("form {}", number));
   }
 }
 
@@ -85,12 +66,8 @@ TEST_CASE("whole layers agree with the oracle in every form, on Hopper") {
     for (const int number : row.forms) {
       const std::optional<Form> form = Form::make(spec, number, "prefill");
       REQUIRE(form);
-      oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
-      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-      const oracle::Problem problem = oracle::make_problem(spec, "prefill", options);
-      for (const unsigned order : {0u, 1u, 7u}) {
-        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
-      }
+      check_in_orders(*form, spec, {65, 0, 7, 133, 1, 2}, {0u, 1u, 7u},
+                      fmt::format("{} {} form {}", row.spec, row.dims, number));
     }
   }
 }

@@ -38,13 +38,9 @@ TEST_CASE("both forms of single warps agree with the oracle, in whatever order b
       const std::optional<Form> form = Form::make(spec, number, "chunk_delta", row.target);
       REQUIRE(form);
       REQUIRE(core::prefill_set(form->plan()) == core::PrefillSet::kWarps);
-      oracle::Options options = with_lengths({65, 0, 7, 133, 1});
-      options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-      const oracle::Problem problem = oracle::make_problem(spec, "chunk_delta", options);
-      for (const unsigned order : {0u, 1u, 7u}) {
-        check(*form, problem, order, fmt::format("{} {} form {}", row.spec, row.dims, number));
-        ++checked;
-      }
+      check_in_orders(*form, spec, {65, 0, 7, 133, 1}, {0u, 1u, 7u},
+                      fmt::format("{} {} form {}", row.spec, row.dims, number));
+      checked += 3;
     }
   }
   CHECK(checked == 30);
@@ -56,14 +52,7 @@ TEST_CASE("the same launch of single warps gives the same bits in every order, a
   for (const int number : {kOne, kTwo}) {
     const std::optional<Form> form = Form::make(spec, number, "chunk_delta", "sm_80");
     REQUIRE(form);
-    oracle::Problem first = fresh, second = fresh;
-    form->run(first, 0);
-    form->run(second, 12345);
-    for (const char* name : {"state", "handover.o"}) {
-      const oracle::Buffer& a = first.buffer(name);
-      INFO("form " << number << " " << name);
-      CHECK(std::memcmp(a.data(), second.buffer(name).data(), a.size_bytes()) == 0);
-    }
+    check_same_bits(*form, spec, fmt::format("form {}", number));
   }
   // A block of one slice or of two: each slice's sums are the same, in the same order.
   oracle::Problem one = fresh, two = fresh;
@@ -78,15 +67,7 @@ TEST_CASE("keys that resemble each other, and a decay that is weak or strong, by
   const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128");
   const std::optional<Form> form = Form::make(spec, kTwo, "chunk_delta", "sm_80");
   REQUIRE(form);
-  for (const oracle::Keys keys : {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated}) {
-    for (const bool strong : {false, true}) {
-      oracle::Options options = with_lengths({200, 63});
-      options.keys = keys;
-      options.strong_decay = strong;
-      check(*form, oracle::make_problem(spec, "chunk_delta", options), 3,
-            fmt::format("keys {}, {} decay", static_cast<int>(keys), strong ? "strong" : "weak"));
-    }
-  }
+  check_keys(*form, spec, {false, true}, "two");
 }
 
 TEST_CASE("whole layers by single warps agree with the oracle on each target") {
@@ -103,9 +84,7 @@ TEST_CASE("whole layers by single warps agree with the oracle on each target") {
     const spec::Spec spec = sized(row.spec, row.heads, row.dims);
     const std::optional<Form> form = Form::make(spec, row.form, "prefill", row.target);
     REQUIRE(form);
-    oracle::Options options = with_lengths({65, 0, 7, 133, 1, 2});
-    options.padding_rows = form->plan().facts.padding == core::Padding::kNone ? 0 : 1;
-    check(*form, oracle::make_problem(spec, "prefill", options), 7, fmt::format("{} {}", row.target, row.dims));
+    check_in_orders(*form, spec, {65, 0, 7, 133, 1, 2}, {7}, fmt::format("{} {}", row.target, row.dims));
   }
 }
 
