@@ -183,7 +183,7 @@ class Comparison {
   // Rounded by chance: one of the two numbers on both sides of the exact one.
   void compare_chance(std::int64_t row, std::size_t position, const std::byte* got) {
     const double value = load(buffer_.dtype, got);
-    const double exact = expected_.exact[static_cast<std::size_t>(row * buffer_.inner) + position];
+    const double exact = expected_.exact[exact_place(row, position)];
     const bool bf16 = buffer_.dtype == core::DType::kBf16;
     const int exponent = std::max(std::ilogb(std::max(std::fabs(value), std::fabs(exact))), bf16 ? -126 : -14);
     const double step = std::ldexp(1.0, exponent - (bf16 ? 7 : 10));
@@ -197,7 +197,7 @@ class Comparison {
     const double value = load(buffer_.dtype, got), wanted = load(buffer_.dtype, want);
     const int apart = std::abs(rank(*got) - rank(*want));
     if (apart == 0 && std::isnan(value) == std::isnan(wanted)) return;
-    const double exact = expected_.exact[static_cast<std::size_t>(row * buffer_.inner) + position];
+    const double exact = expected_.exact[exact_place(row, position)];
     const double slack = error_in_codes(row, position) + std::fabs(exact) * slack_of_roundings();
     if (apart == 1 && std::fabs(exact - (value + wanted) / 2) <= slack) return;
     // Products of 16 bits err by more than a step between the smallest codes: half a step and the error, then.
@@ -210,8 +210,7 @@ class Comparison {
   void compare_value(std::int64_t row, std::size_t position, double got, double want) {
     const double difference = got - want;
     values_ = true;
-    const double weight =
-        expected_.weight.empty() ? 1 : expected_.weight[static_cast<std::size_t>(row * buffer_.inner) + position];
+    const double weight = expected_.weight.empty() ? 1 : expected_.weight[exact_place(row, position)];
     sums_->squares += weight * weight * difference * difference;
     sums_->reference += weight * weight * want * want;
     // The comparison is written so that a NaN counts as the largest difference.

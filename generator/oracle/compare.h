@@ -18,8 +18,8 @@ struct Deviation {
   double got = 0, want = 0;  // there
   double tolerance = 0;      // see problem.h; 0 for inputs moved rather than computed
   // What must hold exactly and doesn't (and what no norm of a quantised output shows: a code further than one from the
-  // oracle's, or another code where the number is not near a tie): bytes changed that belong to nobody, padding rows
-  // that are not zero, copies that arrived wrong.
+  // oracle's, or another code or power-of-two scale where the number is not near a tie): bytes changed that belong to
+  // nobody, padding rows that are not zero, copies that arrived wrong.
   std::vector<std::string> findings;
 
   bool good() const { return findings.empty() && error <= tolerance; }

@@ -11,13 +11,13 @@ namespace {
 constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
 constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
 constexpr int kStaticShared = 48 * 1024;
+constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Without clusters: what a block that has a multiprocessor to itself reads and writes of the state, and what it costs
 // to hand o over in memory: 0.5 us until the state's stores are acknowledged (measured on an H200,
 // tests/bench/NOTES.md), and some 0.7 us for the counter and for o to come back from the L2.
 constexpr double kBlockBytesPerUs = 64e3;
 constexpr double kHandOverUs = 1.2;
-constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
 // one by columns or element by element.
@@ -255,13 +255,6 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
   const int piece = std::gcd(facts.quant_group, facts.value_dim);
   const std::int64_t channels = std::int64_t{norm_heads(target, facts, kNormThreads)} * facts.value_dim;
   return 4 * (channels / piece + channels / facts.quant_group);
-}
-
-std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing) {
-  for (const auto& [key, value] : choices) {
-    if (key == name) return value;
-  }
-  return missing;
 }
 
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {

@@ -18,6 +18,7 @@ std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads);
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
 
 using Choices = core::Choices;
+using core::choice_of;
 
 // Choices for launches of up to so many rows.
 struct Band {
@@ -46,8 +47,7 @@ struct Band {
 //   row_parts      blocks that share the value channels of a value head
 //   heads_first    1: blocks follow each other through the heads of a row; 0: through the rows of a head
 //   skew           1: blocks begin with different slabs of a row of memory, where a slab is a part of one (a state with
-//   the
-//                  value channel innermost); the model leaves it out, which is 0
+//                  the value channel innermost); the model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do
@@ -56,9 +56,6 @@ struct Band {
 //
 //   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);
-
-// The value of a choice, or `missing` without it.
-std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing);
 
 // What is wrong with choices for this operation on this target, as text that names the limit; empty when nothing is.
 std::string choices_fault(const Target& target, std::string_view operation, const core::Facts& facts,

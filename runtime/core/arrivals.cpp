@@ -2,15 +2,10 @@
 
 #include <algorithm>
 
+#include "core/prefill.h"
+
 namespace gdn::core {
 namespace {
-
-std::int64_t choice(const Choices& choices, std::string_view name) {
-  for (const auto& [key, value] : choices) {
-    if (key == name) return value;
-  }
-  return 1;
-}
 
 // The form of a launch of so many rows: its rule and choices.
 bool form_meets_in_memory(const KernelPlan& plan, std::size_t variant) {
@@ -24,13 +19,10 @@ std::int64_t whole_lines(std::int64_t bytes) { return (bytes + kArrivalsAlign - 
 
 bool meets_in_memory(const KernelPlan& plan, const LaunchRule& rule, const Choices& choices) {
   if (plan.operation != "decode" || rule.threads <= 1 || rule.cluster > 1) return false;
-  return choice(choices, "head_parts") * choice(choices, "row_parts") > 1;
+  return choice_of(choices, "head_parts", 1) * choice_of(choices, "row_parts", 1) > 1;
 }
 
-int arrivals_operand(const KernelPlan& plan) {
-  if (plan.operands.empty() || plan.operands.back().role != Role::kWorkspace || plan.operation != "decode") return -1;
-  return static_cast<int>(plan.operands.size()) - 1;
-}
+int arrivals_operand(const KernelPlan& plan) { return plan.operation == "decode" ? workspace_operand(plan) : -1; }
 
 std::int64_t arrivals_row_bytes(const Facts& facts) {
   return whole_lines(4 * std::int64_t{facts.key_heads} * (1 + facts.group)) +

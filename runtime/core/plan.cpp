@@ -539,6 +539,13 @@ void visit_plan(Visitor& visitor, Value& plan) {
 
 }  // namespace
 
+std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing) {
+  for (const auto& [key, value] : choices) {
+    if (key == name) return value;
+  }
+  return missing;
+}
+
 std::string_view to_string(Leading leading) {
   for (const auto& word : words(leading)) {
     if (word.value == leading) return word.text;

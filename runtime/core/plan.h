@@ -81,6 +81,9 @@ struct LaunchRule {
 
 using Choices = std::vector<std::pair<std::string, std::int64_t>>;
 
+// The value of a choice, or `missing` without it.
+std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing);
+
 // The same kernel made for launches of few rows: its own entry point, launch rule and choices, everything else the
 // plan's.
 struct Variant {

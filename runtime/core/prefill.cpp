@@ -156,13 +156,6 @@ int workspace_operand(const KernelPlan& plan) {
   return last ? static_cast<int>(plan.operands.size()) - 1 : -1;
 }
 
-static std::int64_t choice_of(const KernelPlan& plan, std::string_view wanted) {
-  for (const auto& [name, value] : plan.choices) {
-    if (name == wanted) return value;
-  }
-  return 0;
-}
-
 PrefillSet prefill_set(std::string_view target, std::string_view operation, const Facts& facts) {
   const bool layer = operation == "prefill";
   if (!layer && operation != "chunk_delta") return PrefillSet::kNone;
@@ -178,7 +171,7 @@ PrefillSet prefill_set(std::string_view target, std::string_view operation, cons
 PrefillSet prefill_set(const KernelPlan& plan) {
   if (workspace_operand(plan) < 0) return PrefillSet::kNone;
   const PrefillSet set = prefill_set(plan.target, plan.operation, plan.facts);
-  return set != PrefillSet::kNone && choice_of(plan, "warps") != 0 ? PrefillSet::kWarps : set;
+  return set != PrefillSet::kNone && choice_of(plan.choices, "warps", 0) != 0 ? PrefillSet::kWarps : set;
 }
 
 bool holds_o(const KernelPlan& plan) {
@@ -265,7 +258,7 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences, int shared_bytes) {
   const PrefillWork work = prefill_work(plan, rows, sequences);
   PrefillCosts costs = prefill_costs_h200(work.by_channel);
-  std::int64_t form = choice_of(plan, "form");
+  std::int64_t form = choice_of(plan.choices, "form", 0);
   if (prefill_set(plan) == PrefillSet::kWarps) {
     const PrefillMachine& machine = *find_prefill_machine(plan.target);
     costs = machine.costs;

@@ -22,9 +22,14 @@ GDN_DEVICE int value_head(int key_head, int g) {
   return F::kPairing == Pairing::kGrouped ? key_head * F::kGroup + g : g * F::kKeyHeads + key_head;
 }
 
+// And back: the key head of a value head, and its number in that group.
 template <class F>
 GDN_DEVICE int key_head_of(int value_head) {
   return F::kPairing == Pairing::kGrouped ? value_head / F::kGroup : value_head % F::kKeyHeads;
+}
+template <class F>
+GDN_DEVICE int member_of(int value_head) {
+  return F::kPairing == Pairing::kGrouped ? value_head % F::kGroup : value_head / F::kKeyHeads;
 }
 
 // ---- pointers -------------------------------------------------------------------------------------------------------

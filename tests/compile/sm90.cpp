@@ -1,15 +1,14 @@
 // The kernels of templates/gdn/sm90 through NVRTC: they compile, keep to their registers, and their machine code holds
 // the matrix instructions that were planned, with none of them serialised by ptxas.
-#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <iterator>
 #include <string>
 
 #include "compile/compiler.h"
-#include "compile/elf.h"
 #include "compile/headers.h"
 #include "compile/resources.h"
+#include "opcodes.h"
 #include "support/catch.h"
 
 namespace {
@@ -37,18 +36,7 @@ Binary compile(const std::string& facts, const Kernel& kernel) {
   return make_nvrtc()->compile(source, "sm_90a", options);
 }
 
-// An instruction of sm_90 is 16 bytes, and its low 12 bits say which it is, predicate aside.
-int count(const Binary& binary, unsigned opcode, const std::string& symbol = "kernel") {
-  const std::string_view text = section(binary.bytes, ".text." + symbol);
-  int found = 0;
-  for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
-    std::uint16_t low = 0;
-    std::memcpy(&low, text.data() + i, sizeof(low));
-    if ((low & 0xfffu) == opcode) ++found;
-  }
-  return found;
-}
-constexpr unsigned kHgmma = 0xdf0, kHgmmaShared = 0x9f0, kHmma = 0x23c;  // A in registers, in shared memory; mma.sync
+using gdn::test::count_opcode, gdn::test::kHgmma, gdn::test::kHgmmaShared, gdn::test::kHmma;
 
 struct Row {
   const char* facts;  // key heads, group, K, V, norm, (K, V) order, state, activations
@@ -98,8 +86,8 @@ TEST_CASE("the kernels of a prefill on Hopper hold the planned matrix instructio
     const Binary binary = compile(row.facts, row.kernel);
     // Of the processor, not of the wall: other tests may run beside this one.
     const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-    CHECK(count(binary, kHgmma) + count(binary, kHgmmaShared) == row.hgmma);
-    CHECK(count(binary, kHmma) == row.hmma);
+    CHECK(count_opcode(binary, "kernel", kHgmma) + count_opcode(binary, "kernel", kHgmmaShared) == row.hgmma);
+    CHECK(count_opcode(binary, "kernel", kHmma) == row.hmma);
     // C7510 to C7517: products that wait for each other, for one of several reasons. Information to ptxas.
     CHECK(binary.log.find("C75") == std::string::npos);
     const Resources resources = resources_of(binary, "kernel");
@@ -128,7 +116,7 @@ TEST_CASE("the kernels of a whole layer on Hopper, as emitted, hold the planned 
     for (const Planned& kernel : kernels) {
       const std::string name = symbol + "_" + kernel.name;
       INFO(name);
-      CHECK(count(binary, kHgmma, name) + count(binary, kHgmmaShared, name) == kernel.hgmma);
+      CHECK(count_opcode(binary, name, kHgmma) + count_opcode(binary, name, kHgmmaShared) == kernel.hgmma);
       CHECK(resources_of(binary, name).spill_bytes <= 32);
     }
     INFO(spec << ": " << seconds << " s");

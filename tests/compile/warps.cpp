@@ -3,17 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <ctime>
 #include <string>
 
 #include "compile/compiler.h"
-#include "compile/elf.h"
 #include "compile/headers.h"
 #include "compile/resources.h"
 #include "core/prefill.h"
 #include "emit/source.h"
 #include "layout/resolve.h"
+#include "opcodes.h"
 #include "plan/choices.h"
 #include "support/catch.h"
 #include "support/specs.h"
@@ -21,19 +20,6 @@
 using namespace gdn;
 
 namespace {
-
-// An instruction is 16 bytes, and its low 12 bits say which it is, predicate aside. mma.sync of fp16.
-int products(const runtime::Binary& binary, const std::string& symbol) {
-  constexpr unsigned kHmma = 0x23c;
-  const std::string_view text = runtime::section(binary.bytes, ".text." + symbol);
-  int found = 0;
-  for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
-    std::uint16_t low = 0;
-    std::memcpy(&low, text.data() + i, sizeof(low));
-    if ((low & 0xfffu) == kHmma) ++found;
-  }
-  return found;
-}
 
 spec::Spec with_key_dim(const std::string& name, int key_dim) {
   std::string text = test::read_text(std::string(GDN_SOURCE_DIR) + "/specs/" + name + ".yaml");
@@ -83,7 +69,8 @@ void check(const spec::Spec& spec, const Row& row, int wide_spills) {
     const bool two = kernel.name == "two";
     const int of_prep =
         f.rule == core::Rule::kKda ? channel_products(f.key_dim) : prep_products(64 * tiles, turns, heads);
-    CHECK(products(binary, symbol) == (kernel.name == "prep" ? of_prep : chain_products(f.key_dim, two ? 2 : 1)));
+    CHECK(test::count_opcode(binary, symbol, test::kHmma) ==
+          (kernel.name == "prep" ? of_prep : chain_products(f.key_dim, two ? 2 : 1)));
     const runtime::Resources resources = runtime::resources_of(binary, symbol);
     CAPTURE(resources.registers, resources.spill_bytes);
     CHECK(resources.spill_bytes <= (two ? row.most_spills : wide_spills));

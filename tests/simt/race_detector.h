@@ -7,7 +7,7 @@
 //   - in one thread
 //   - in one block, if the block has passed a barrier between them
 //   - in one wave, if the first reads, and lanes have met in a shuffle between them: a wave's lanes read before they
-//   meet
+//     meet
 //   - in one cluster, if the first reads, and its thread arrived at a meeting that the second one's thread has waited
 //     for
 //   - in two blocks that have both counted up one counter (count_up), the first one's earlier, if

@@ -13,32 +13,26 @@ using namespace gdn::oracle;
 
 namespace {
 
-// Gives a group another scale, and its codes the nearest ones under it.
-void rescale(const Expectation& expectation, Problem& problem, std::int64_t row, int group, double scale) {
-  const int channels = channels_of_group(problem.spec());
-  for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
-    Buffer& buffer = problem.buffers()[i];
-    const ExpectedBuffer& expected = expectation.buffers[i];
-    if (buffer.name == "out_scale") store(buffer.dtype, buffer.data() + buffer.offset(row, group), scale);
-    if (buffer.name != "out") continue;
-    const Buffer& scales = problem.buffer("out_scale");
-    double before = 0;
-    for (std::size_t s = 0; s < problem.buffers().size(); ++s) {
-      if (problem.buffers()[s].name != "out_scale") continue;
-      before = load(scales.dtype, expectation.buffers[s].image.data() + scales.offset(row, group));
-    }
-    for (std::int64_t channel = group * channels; channel < (group + 1) * channels; ++channel) {
-      const double exact = expected.exact[static_cast<std::size_t>(row * buffer.inner + channel)];
-      store(buffer.dtype, buffer.data() + buffer.offset(row, channel), exact * before / scale);
-    }
-  }
-}
-
 std::size_t index_of(const Problem& problem, const std::string& name) {
   for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
     if (problem.buffers()[i].name == name) return i;
   }
   throw std::out_of_range(name);
+}
+
+// Gives a group another scale, and its codes the nearest ones under it.
+void rescale(const Expectation& expectation, Problem& problem, std::int64_t row, int group, double scale) {
+  Buffer& scales = problem.buffer("out_scale");
+  Buffer& codes = problem.buffer("out");
+  const std::size_t offset = scales.offset(row, group);
+  const double before = load(scales.dtype, expectation.buffers[index_of(problem, "out_scale")].image.data() + offset);
+  store(scales.dtype, scales.data() + offset, scale);
+  const std::vector<double>& exact = expectation.buffers[index_of(problem, "out")].exact;
+  const int channels = channels_of_group(problem.spec());
+  for (std::int64_t channel = group * channels; channel < (group + 1) * channels; ++channel) {
+    const double number = exact[static_cast<std::size_t>(row * codes.inner + channel)];
+    store(codes.dtype, codes.data() + codes.offset(row, channel), number * before / scale);
+  }
 }
 
 }  // namespace

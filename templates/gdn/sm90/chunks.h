@@ -30,6 +30,9 @@ struct Record {
   static constexpr int kBytes = kSizes.bytes();
   // Where k begins in a head's key tiles; q is behind it. Before it, by channel, k for the update.
   static constexpr int kKey = kByChannel ? kKeyBytes : 0;
+  // P is at most 1 of unit vectors: times 2^14, as q by head then is too, a pair's decay is exact to fp16 down to
+  // 2^-28.
+  static constexpr int kPairShift = F::kQkNorm ? 14 : 0;
 
   // Of a key head, or by channel of a value head.
   GDN_HD static constexpr int keys(int owner) { return owner * kOwned; }

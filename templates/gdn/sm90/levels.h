@@ -36,8 +36,6 @@ struct ChannelShape {
   // Of k and q in shared memory: the factors' entries are then normal down to 2^-27. Vectors that need not be units get
   // less, for fp16 to hold them.
   static constexpr int kFactorShift = F::kQkNorm ? 13 : 6;
-  // P is at most 1 of unit vectors: times 2^14, a pair's decay is exact to fp16 down to 2^-28.
-  static constexpr int kPairShift = F::kQkNorm ? 14 : 0;
   static_assert(kShared == prep_channels_shared(F::kKeyDim), "as the launch will have it");
 };
 
@@ -68,7 +66,7 @@ class Levels {
   using Shape = ChannelShape<F>;
   static constexpr int kSteps = ceil_div(F::kKeyDim, 16);  // of 16 channels
   static constexpr float kUnit = 1.0f / (1 << Shape::kFactorShift);
-  static constexpr float kPairUnit = kUnit * kUnit * (1 << Shape::kPairShift);
+  static constexpr float kPairUnit = kUnit * kUnit * (1 << Record<F>::kPairShift);
 
  public:
   GDN_DEVICE explicit Levels(char* shared) : shared_(shared), base_(shared_address(shared)) {}

@@ -22,8 +22,6 @@ struct PrepShape {
   static constexpr int kMembers = F::kGroup;            // value heads of a block
   static constexpr int kHeads = smaller(2, F::kGroup);  // at a time
   static constexpr int kTurns = ceil_div(F::kGroup, kHeads);
-  // P is at most 1 of unit vectors: times 2^14, as q then is, a pair's decay is exact to fp16 down to 2^-28.
-  static constexpr int kPairShift = F::kQkNorm ? 14 : 0;
 
   // Tiles of k and q, then, in the same place, M and L (later R) of each head of the turn.
   static constexpr int kOperandBytes = larger(2 * Record<F>::kKeyBytes, kHeads * 2 * kTileBytes);
@@ -54,7 +52,7 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
     sum_gates();
     source_.finish(0, F::kGroup);
     Base::place(k_pieces_, 0, F::kKScale);
-    Base::place(q_pieces_, Layout::kKeyBytes, 1 << Shape::kPairShift);
+    Base::place(q_pieces_, Layout::kKeyBytes, 1 << Layout::kPairShift);
     Machine::written();
     barrier();
     Machine::send(record_ + Layout::keys(key_head_), base_, 2 * Layout::kKeyBytes);
@@ -67,7 +65,7 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
       const int first = turn * Shape::kHeads;
       const auto exponents = [&](int h, int token) {
         const float* sum = sums(Base::member(first, h));
-        return TokenExponents{sum[token], sum[token] - Shape::kPairShift, sum[kChunk - 1] - sum[token]};
+        return TokenExponents{sum[token], sum[token] - Layout::kPairShift, sum[kChunk - 1] - sum[token]};
       };
       decay(first);
       Base::invert_diagonal(first, exponents);

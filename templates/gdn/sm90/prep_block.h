@@ -58,8 +58,7 @@ struct TokenExponents {
   float read, query, write;
 };
 
-// `Shape` says where in shared memory things lie, for how many value heads at a time, and that P comes times
-// 2^kPairShift.
+// `Shape` says where in shared memory things lie, and for how many value heads at a time. P comes times 2^kPairShift.
 template <class F, class Source, class Shape, class Machine>
 class PrepBlock {
  protected:
@@ -276,9 +275,9 @@ class PrepBlock {
         const int i = 16 * w + g + 4 * c;
         const float scale = c == 0 ? largest[0] : largest[1];
         gates(h)[Gates::kOut + i] =
-            exp2_fast(exponents(h, i).query + (kMatrixShift + Shape::kPairShift - kStateShift)) * scale;
+            exp2_fast(exponents(h, i).query + (kMatrixShift + Layout::kPairShift - kStateShift)) * scale;
         gates(h)[Gates::kOutScale + i] =
-            F::kQScale * (kMatrixUnit / (1 << Shape::kPairShift)) * inverse_of_power(scale);
+            F::kQScale * (kMatrixUnit / (1 << Layout::kPairShift)) * inverse_of_power(scale);
       }
     }
   }

@@ -30,9 +30,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
 
  public:
   GDN_DEVICE PrepChannels(const Args& args, const Chunk& chunk, int head, char* shared, Global<char> record)
-      : Base(args, chunk, key_head_of<F>(head),
-             F::kPairing == Pairing::kGrouped ? head % F::kGroup : head / F::kKeyHeads, shared, record),
-        head_(head) {}
+      : Base(args, chunk, key_head_of<F>(head), member_of<F>(head), shared, record), head_(head) {}
 
   GDN_DEVICE void run() {
     Base::fetch(k_pieces_, [&](int row, int first) { return source_.key(row, first); });
