@@ -46,6 +46,7 @@ struct Frame {
     old_stack = take(8);
     old_mxcsr = take(4);
     next_state = take(8);
+    following = take(8);
     if (facts.out_scale.present()) groups_left = take(8);
     if (facts.state_scale.present()) scales = take(4 * facts.value_dim);
     if (facts.stochastic_state) chances = take((2 * std::max(facts.key_dim, facts.value_dim) + 127) / 128 * 128);
@@ -86,6 +87,7 @@ struct Frame {
   int old_mxcsr = 0;    // the caller's floating-point control
   int groups_left = 0;  // of a quantised output, that a loop has yet to do
   int next_state = 0;   // address of the state that the next item begins with
+  int following = 0;    // address of the state behind the one at hand, while it streams through
   int scales = 0;       // [value_dim]: of an 8-bit state's value channels
   int chances = 0;      // 16 random bits for each number of a state's row
   static constexpr int kRowPointers = 8;

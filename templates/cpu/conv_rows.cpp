@@ -149,12 +149,7 @@ class Pass {
     load(c_, newest, {kInput, v * vector_bytes(part_.input), part_.input.dtype, part_.input.inner_stride});
     product(inputs_, newest);
     if (kept(part_) != part_.input.dtype) round_to(c_, newest, kept(part_));
-    const bool coarse = c_.facts.round_conv == core::DType::kBf16 && !c_.e.is_narrow();
-    if (coarse && c_.facts.conv_activation == core::Activation::kSilu) {
-      emit_silu_for_bf16(c_, sum, kT1, kT2, kT3);
-    } else {
-      emit_activation(c_, c_.facts.conv_activation, sum, kT1, kT2, kT3);
-    }
+    emit_activation_for(c_, c_.facts.conv_activation, c_.facts.round_conv, sum, kT1, kT2, kT3);
     if (c_.facts.round_conv != to_.dtype) round_to(c_, sum, c_.facts.round_conv);
   }
 

@@ -17,18 +17,22 @@ using core::Map;
 
 // General registers of both orientations.
 const Reg64 kState = reg::r8;
-const Reg64 kNextState = reg::r9;
+const Reg64 kAhead = reg::r9;     // what is asked for while kState streams through
 const Reg64 kChannel = reg::rdx;  // frame + 4 * channel of the outer loop
 const Reg64 kColumns = reg::r10;  // frame + 4 * first value channel, where a head is cut into parts
 const Reg64 kScales = reg::r11;   // the scale of the first value channel at hand, of an 8-bit state
 const Reg64 kBlock = reg::r11;    // number of the row's first block of random bits, of a state rounded by chance
+
+// How far ahead of the state's rows that are at hand others are asked for, where rows are swept once. Measured on Zen
+// 5: tests/bench/NOTES.md.
+constexpr std::int64_t kAheadBytes = 8192;
 
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
 // Where the rule works, and what it leaves behind.
 struct Rule {
   const Map& state;     // strides and type of what kState points at
-  bool ahead = true;    // kNextState points at the next head's state, to be asked for
+  bool ahead = true;    // frame.following points at the next head's state, to be asked for
   bool keep_u = false;  // u takes the place of v
 
   bool scaled() const { return core::size_of(state.dtype) == 1; }
@@ -57,7 +61,7 @@ std::int64_t scale_step(const Context& c) { return 4 * c.facts.state_scale.inner
 // Where the frame's vectors of a value head begin for who works on it.
 Reg64 columns_base(const Context& c) { return c.column_parts == 1 ? reg::frame : kColumns; }
 
-// The vectors of one contiguous row (or of one with a constant stride) of the state, and of the next head's.
+// The vectors of one contiguous row (or of one with a constant stride) of the state, and of one to come.
 class Row16 {
  public:
   Row16(Context& c, const Rule& rule, std::int64_t stride)
@@ -78,13 +82,13 @@ class Row16 {
     for (; index < end; ++index, ++source) store(c_, place(index), source);
   }
 
-  // Lines that hold vectors [begin, end) of the row; a row with strides is too far apart to gain.
+  // Lines that hold vectors [begin, end) of the row at kAhead; a row with strides is too far apart to gain.
   void prefetch(int begin, int end) const {
     if (stride_ != 1 || !ahead_) return;
     constexpr std::int64_t kLine = 64;
     const std::int64_t vector = kLanes * element_bytes(map_);
     for (std::int64_t byte = begin * vector / kLine * kLine; byte < end * vector; byte += kLine) {
-      c_.e.prefetcht1(c_.e.at(kNextState, byte));
+      c_.e.prefetcht1(c_.e.at(kAhead, byte));
     }
   }
 
@@ -117,7 +121,11 @@ class RowsOfKeys {
       c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
     }
     c_.e.mov(kChannel, columns_base(c_));
-    emit_repeat(c_, c_.facts.value_dim / c_.column_parts, "state_row", [&] { row(); });
+    if (rule_.ahead) {
+      c_.e.mov(kAhead, kState);
+      emit_advance(c_, kAhead, rows_ahead() * row_bytes());
+    }
+    emit_repeat(c_, rows(), "state_row", [&] { row(); });
   }
 
  private:
@@ -125,6 +133,14 @@ class RowsOfKeys {
   static constexpr int kP = 24, kR = 25, kP2 = 26, kR2 = 27, kDecay = 28;
 
   bool held() const { return n_ <= 8; }
+  int rows() const { return c_.facts.value_dim / c_.column_parts; }
+  std::int64_t row_bytes() const { return rule_.state.outer_stride * element_bytes(rule_.state); }
+
+  // Whole rows, at least one and at most those that there are.
+  int rows_ahead() const {
+    const std::int64_t bytes = c_.facts.key_dim * element_bytes(rule_.state);
+    return static_cast<int>(std::clamp<std::int64_t>(kAheadBytes / bytes, 1, rows()));
+  }
 
   // What the sums multiply the state with.
   int keys() const { return c_.by_channel() ? c_.frame.decayed_k : c_.frame.k; }
@@ -186,11 +202,15 @@ class RowsOfKeys {
     }
     if (rule_.scaled()) rescale();
     row_.store_vectors(0, n_, 0);
-    const std::int64_t step = rule_.state.outer_stride * element_bytes(rule_.state);
     if (rule_.scaled()) emit_advance(c_, kScales, scale_step(c_));
     if (rule_.by_chance(c_)) emit_advance(c_, kBlock, rule_.state.outer_stride / 8);
-    emit_advance(c_, kState, step);
-    if (rule_.ahead) emit_advance(c_, kNextState, step);
+    emit_advance(c_, kState, row_bytes());
+    if (rule_.ahead) {
+      // Behind the last row comes the first of what follows: rows_ahead() rows before the loop's end.
+      emit_advance(c_, kAhead, row_bytes());
+      c_.e.cmp(reg::ecx, rows_ahead() + 1);
+      c_.e.cmovz(kAhead, c_.e.at(reg::frame, c_.frame.following));
+    }
     c_.e.add(kChannel, 4);
   }
 
@@ -220,8 +240,10 @@ class RowsOfValues {
   void emit() {
     const int vectors = c_.value_vectors() / c_.column_parts;
     const int strips = (vectors + kMaxStrip - 1) / kMaxStrip;
+    const auto first = [&](int strip) { return vectors * strip / strips; };
     for (int strip = 0; strip < strips; ++strip) {
-      columns(vectors * strip / strips, vectors * (strip + 1) / strips);
+      const bool last = strip + 1 == strips;
+      columns(first(strip), first(strip + 1), {last, last ? 0 : first(strip + 1), last ? first(1) : first(strip + 2)});
     }
   }
 
@@ -231,16 +253,27 @@ class RowsOfValues {
 
   std::int64_t row_bytes() const { return rule_.state.inner_stride * element_bytes(rule_.state); }
 
-  void columns(int begin, int end) const {
+  // The columns that come next: of this head, or of what follows it.
+  struct Next {
+    bool follows;
+    int begin, end;
+  };
+
+  // Half of the rows to come are asked for while the sums are made, half of what is next during the update, so that
+  // neither sweep leaves the memory idle.
+  void columns(int begin, int end, const Next& next) const {
     const int n = end - begin;
     const Reg64 base = columns_base(c_);
     for (int i = 0; i < n; ++i) {
       c_.e.vpxord(zmm(kP + i), zmm(kP + i), zmm(kP + i));
       c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
     }
-    c_.e.mov(kChannel, reg::frame);
     c_.e.mov(reg::rsi, kState);
-    emit_repeat(c_, c_.facts.key_dim, "state_sums", [&] {
+    if (rule_.ahead) {
+      c_.e.mov(kAhead, kState);
+      emit_advance(c_, kAhead, row_bytes() * (c_.facts.key_dim / 2));
+    }
+    for_rows("state_sums", begin, end, [&] {
       for (int i = 0; i < n; ++i) {
         const int value = kValue + i % kValues;
         row_.load_vector(value, begin + i);
@@ -248,13 +281,7 @@ class RowsOfValues {
         c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_k : c_.frame.k));
         c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_q : c_.frame.q));
       }
-      // In this sweep, which waits for nothing else: beside the stores of the other one it was slower than not at all.
-      row_.prefetch(begin, end);
-      if (rule_.ahead) emit_advance(c_, kNextState, row_bytes());
-      emit_advance(c_, kState, row_bytes());
-      c_.e.add(kChannel, 4);
     });
-    c_.e.mov(kState, reg::rsi);
 
     // By channel the sums have the decay already.
     if (c_.by_channel()) {
@@ -283,15 +310,25 @@ class RowsOfValues {
 
     if (rule_.scaled()) {
       for (int i = 0; i < n; ++i) c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
-      sweep("state_magnitudes",
-            [&] { updated(begin, begin, end, [&](int i, int value) { take_magnitude(c_, kR + i, value); }); });
+      for_rows("state_magnitudes", 0, 0, [&] {
+        take_decay();
+        updated(begin, begin, end, [&](int i, int value) { take_magnitude(c_, kR + i, value); });
+      });
       for (int i = 0; i < n; ++i) {
         make_scale(c_, rule_, kValue, kR + i);
         store(c_, {kScales, scale_step(c_) * kLanes * (begin + i), DType::kFp32, c_.facts.state_scale.inner_stride},
               kValue);
       }
     }
-    sweep("state_update", [&] {
+    if (rule_.ahead) {
+      if (next.follows) {
+        c_.e.mov(kAhead, c_.e.at(reg::frame, c_.frame.following));
+      } else {
+        c_.e.mov(kAhead, kState);
+      }
+    }
+    for_rows("state_update", next.begin, next.end, [&] {
+      take_decay();
       if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 2 * begin, kLanes * n, kR);
       for (int first = begin; first < end; first += kValues) {
         const int last = std::min(end, first + kValues);
@@ -304,19 +341,28 @@ class RowsOfValues {
       if (rule_.by_chance(c_)) emit_advance(c_, kBlock, rule_.state.inner_stride / 8);
     });
     if (rule_.by_chance(c_)) emit_advance(c_, kBlock, -rule_.state.inner_stride / 8 * c_.facts.key_dim);
-    if (rule_.ahead) emit_advance(c_, kNextState, -row_bytes() * c_.facts.key_dim);
   }
 
-  // `row` for each row of the state, which kState and kChannel follow.
-  void sweep(const char* name, const std::function<void()>& row) const {
+  // `row` for each row of the state, which kState and kChannel follow; with every two of them vectors [ahead_begin,
+  // ahead_end) of the row at kAhead are asked for.
+  void for_rows(const char* name, int ahead_begin, int ahead_end, const std::function<void()>& row) const {
+    const bool asks = rule_.ahead && ahead_begin < ahead_end;
+    const int middle = (ahead_begin + ahead_end + 1) / 2;
     c_.e.mov(kChannel, reg::frame);
-    emit_repeat(c_, c_.facts.key_dim, name, [&] {
-      if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
-      row();
-      emit_advance(c_, kState, row_bytes());
-      c_.e.add(kChannel, 4);
+    emit_repeat(c_, c_.facts.key_dim / 2, name, [&] {
+      for (int half = 0; half < 2; ++half) {
+        row();
+        if (asks) row_.prefetch(half == 0 ? ahead_begin : middle, half == 0 ? middle : ahead_end);
+        emit_advance(c_, kState, row_bytes());
+        c_.e.add(kChannel, 4);
+      }
+      if (asks) emit_advance(c_, kAhead, row_bytes());
     });
     c_.e.mov(kState, reg::rsi);
+  }
+
+  void take_decay() const {
+    if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
   }
 
   // `use`s vectors [first, last) of the row as the rule leaves them, each in a register of its own of four; a vector's
@@ -405,13 +451,14 @@ void emit_delta(Context& c) {
   decay_keys_and_queries(c);
   emit_pointer(c, kState, state, Row::kSlot);
   Mark& last = c.e.mark("last_head");
-  c.e.mov(kNextState, c.e.at(reg::frame, c.frame.next_state));
+  c.e.mov(kAhead, c.e.at(reg::frame, c.frame.next_state));
   c.e.lea(reg::rax, c.e.at(reg::group, 1));
   c.e.cmp(reg::rax, c.facts.group);
   c.e.jae(last);
-  c.e.mov(kNextState, kState);
-  emit_advance(c, kNextState, state.group_stride * element_bytes(state));
+  c.e.mov(kAhead, kState);
+  emit_advance(c, kAhead, state.group_stride * element_bytes(state));
   c.e.bind(last);
+  c.e.mov(c.e.at(reg::frame, c.frame.following), kAhead);
   apply(c, {state});
 }
 
@@ -424,17 +471,18 @@ void emit_delta_columns(Context& c) {
   const std::int64_t step = columns * state.outer_stride * element_bytes(state);
   // Behind the last columns of a head come those of the next: only a hint, which may point anywhere.
   Mark& inside = c.e.mark("next_columns");
-  c.e.mov(kNextState, kState);
-  emit_advance(c, kNextState, state.group_stride * element_bytes(state));
+  c.e.mov(kAhead, kState);
+  emit_advance(c, kAhead, state.group_stride * element_bytes(state));
   c.e.mov(reg::rcx, c.e.at(reg::frame, c.frame.column_part));
   c.e.mov(reg::rax, static_cast<std::uint64_t>(step));
   c.e.imul(reg::rax, reg::rcx);
   c.e.add(kState, reg::rax);
   c.e.cmp(reg::rcx, c.column_parts - 1);
   c.e.jge(inside);
-  c.e.mov(kNextState, kState);
-  emit_advance(c, kNextState, step);
+  c.e.mov(kAhead, kState);
+  emit_advance(c, kAhead, step);
   c.e.bind(inside);
+  c.e.mov(c.e.at(reg::frame, c.frame.following), kAhead);
   c.e.imul(kColumns, reg::rcx, 4 * columns);
   c.e.add(kColumns, reg::frame);
   apply(c, {state});

@@ -16,7 +16,8 @@ namespace gdn::cpu {
 void emit_key_query(Context& c);
 
 // The rule for value head reg::group: v, q, k, decay (kda: decays) and beta from the frame, o (rounded as the facts
-// say) into it. While the state streams through, the state of the next head is prefetched into L2.
+// say) into it. While the state streams through, what follows it is prefetched into L2, the next head's state behind
+// its end.
 void emit_delta(Context& c);
 
 // The same for the value channels that are frame.column_part's.

@@ -83,6 +83,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_INSTRUCTION(and_)
   GDN_INSTRUCTION(cmovg)
   GDN_INSTRUCTION(cmovl)
+  GDN_INSTRUCTION(cmovz)
   GDN_INSTRUCTION(cmp)
   GDN_INSTRUCTION(dec)
   GDN_INSTRUCTION(div)

@@ -53,6 +53,19 @@ void bounded_exp(Context& c, int x, float low, float high, int t1, int t2) {
   c.e.vscalefps(zmm(x), zmm(t2), zmm(t1));
 }
 
+void short_silu(Context& c, int x, int t1, int t2, int t3) {
+  // As in clamp(): a NaN passes. Within the bounds 1 + 2^y and its reciprocal are normal numbers.
+  c.e.vmulps(zmm(t1), zmm(x), c.e.constant(-kLog2E));
+  clamp(c, t1, -125.0f, 125.0f, t2);
+  c.e.vrndscaleps(zmm(t2), zmm(t1), imm8(0));
+  c.e.vsubps(zmm(t1), zmm(t1), zmm(t2));
+  horner(c, kShortExp2, t3, t1);
+  c.e.vscalefps(zmm(t3), zmm(t3), zmm(t2));
+  c.e.vaddps(zmm(t3), zmm(t3), c.e.constant(1.0f));
+  c.e.vrcp14ps(zmm(t3), zmm(t3));
+  c.e.vmulps(zmm(x), zmm(x), zmm(t3));
+}
+
 }  // namespace
 
 void emit_exp(Context& c, int x, int t1, int t2) { bounded_exp(c, x, -104.0f, 88.72f, t1, t2); }
@@ -109,17 +122,12 @@ void emit_activation(Context& c, core::Activation activation, int x, int t1, int
   }
 }
 
-void emit_silu_for_bf16(Context& c, int x, int t1, int t2, int t3) {
-  // As in clamp(): a NaN passes. Within the bounds 1 + 2^y and its reciprocal are normal numbers.
-  c.e.vmulps(zmm(t1), zmm(x), c.e.constant(-kLog2E));
-  clamp(c, t1, -125.0f, 125.0f, t2);
-  c.e.vrndscaleps(zmm(t2), zmm(t1), imm8(0));
-  c.e.vsubps(zmm(t1), zmm(t1), zmm(t2));
-  horner(c, kShortExp2, t3, t1);
-  c.e.vscalefps(zmm(t3), zmm(t3), zmm(t2));
-  c.e.vaddps(zmm(t3), zmm(t3), c.e.constant(1.0f));
-  c.e.vrcp14ps(zmm(t3), zmm(t3));
-  c.e.vmulps(zmm(x), zmm(x), zmm(t3));
+void emit_activation_for(Context& c, core::Activation activation, core::DType rounded, int x, int t1, int t2, int t3) {
+  if (activation == core::Activation::kSilu && rounded == core::DType::kBf16 && !c.e.is_narrow()) {
+    short_silu(c, x, t1, t2, t3);
+  } else {
+    emit_activation(c, activation, x, t1, t2, t3);
+  }
 }
 
 void emit_softplus(Context& c, double threshold, int x, int t1, int t2, int t3, int t4) {

@@ -44,7 +44,8 @@ Vector16 vector_of(const Reg64& base, const Map& map, int index) {
 // zmm(kGate) <- act(z) of vector `index`; r8 points at z.
 void load_gate(Context& c, int index) {
   load(c, kGate, vector_of(reg::r8, c.facts.in_z, index));
-  emit_activation(c, c.facts.norm_gate, kGate, kT1, kT2, kT3);
+  // Between the gate and the output nothing but products, and a norm where it stands behind the gate.
+  emit_activation_for(c, c.facts.norm_gate, c.facts.out.dtype, kGate, kT1, kT2, kT3);
 }
 
 // zmm(kGate) <- w' of vector `index`; r10 points at the weight.
