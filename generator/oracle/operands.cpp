@@ -69,6 +69,9 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_slots(Leading::kSequence);
     if (!commits) add_indices("cu_seqlens", *spec_.speculative.offsets, offsets_);
     if (commits || !buffered) add_indices("accepted", *spec_.speculative.accepted, accepted_);
+    // Where a state is rounded: not where a finished one moves, nor where states stay fp32 until they are committed.
+    const bool moved = commits && *spec_.speculative.scheme == core::Rollback::kSlots;
+    if (!moved && (commits || !buffered)) add_seed();
     if (!commits) add_named(spec_.outputs, "out", Kind::kOutput);
   } else if (operation == "unpack") {
     add_inputs({"q", "k", "v", "z", "b", "a"});

@@ -190,14 +190,15 @@ class Reference {
   // ---- several tokens of a sequence -------------------------------------------------------------------------------
 
   // The state that a sequence's tokens of this launch continue from. With records, the accepted ones are applied, and
-  // the result is the sequence's new state in the pool.
+  // the result is the sequence's new state in the pool. From token to token of a launch no state is rounded: only what
+  // is stored is.
   Values state_before(const TokenRun& sequence) {
     const std::size_t accepted = static_cast<std::size_t>(std::max(sequence.accepted - 1, 0));
-    if (scheme() == core::Rollback::kSlots) return get("state", sequence.slots[accepted]);
-    Values state = get("state", sequence.slots[0]);
+    if (scheme() == core::Rollback::kSlots) return stored_state(sequence.slots[accepted]);
+    Values state = stored_state(sequence.slots[0]);
     if (scheme() == core::Rollback::kReplay && sequence.accepted > 0) {
       apply_records(sequence, state);
-      put("state", sequence.slots[0], state);
+      store_state(sequence.slots[0], state);
     }
     return state;
   }
@@ -240,7 +241,7 @@ class Reference {
       Values u(v[t].size());
       const Values o = step(q_hat, k_hat, v[t], g, beta, state, &u);
       put_output(row, gated_norm(o, get("in.z", row)));
-      if (scheme() == core::Rollback::kSlots) put("state", sequence.slots[t], state);
+      if (scheme() == core::Rollback::kSlots) store_state(sequence.slots[t], state);
       const auto keep = [&](Values& records, const Values& values, bool exponentiate) {
         records.resize(values.size() * steps, -1);
         for (std::size_t i = 0; i < values.size(); ++i) {
@@ -277,10 +278,15 @@ class Reference {
       for (std::size_t i = 0; i < state.size(); ++i) {
         state[i] = all[i * steps + static_cast<std::size_t>(sequence.accepted) - 1];
       }
-      put("state", sequence.slots[0], state);
+      store_state(sequence.slots[0], state);
+    } else if (scheme() == core::Rollback::kSlots) {
+      // It moves as it is stored.
+      const std::size_t accepted = static_cast<std::size_t>(std::max(sequence.accepted - 1, 0));
+      for (const std::string key : {"state", "state_scale"}) {
+        if (operands_.find(key).operand >= 0) put(key, sequence.slots[0], get(key, sequence.slots[accepted]));
+      }
     } else {
-      const Values state = state_before(sequence);
-      put("state", sequence.slots[0], state);
+      state_before(sequence);
     }
   }
 

@@ -219,11 +219,13 @@ std::vector<Use> uses(const layout::Layout& layout, std::string_view operation) 
     collect.drafts(intermediate ? Access::kWrite : Access::kReadWrite);
     collect.draft_slots().indices(Indices::kOffsets, layout.draft_offsets, Leading::kSequence);
     // Intermediate states are committed before the next launch, which then starts from the pool.
-    if (!intermediate) collect.accepted();
+    if (!intermediate) collect.accepted().seed();
     collect.output();
   } else if (operation == "state_commit") {
     collect.conv_states().state().drafts(Access::kRead);
     collect.draft_slots().accepted();
+    // With slots a finished state moves as it is.
+    if (layout.numbers.rollback != core::Rollback::kSlots) collect.seed();
   } else if (operation == "unpack") {
     collect.inputs("qkvzba");
     for (const char* part : {"q", "k", "v"}) collect.handover(part, Access::kWrite, kRaw);

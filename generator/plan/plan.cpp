@@ -358,15 +358,14 @@ bool runs_along_a_channel(const layout::TensorLayout& state) {
 
 // Why an operation of a target can't keep the state as the spec says; empty: it can, or has none.
 std::string state_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
-  const bool one_token = operation == "decode" || operation == "delta_update";
-  if (!one_token && operation != "decode_spec" && operation != "state_commit" && operation != "chunk_delta" &&
-      operation != "prefill") {
-    return "";
-  }
+  const bool drafts = operation == "decode_spec" || operation == "state_commit";
+  const bool by_token =
+      operation == "decode" || operation == "delta_update" || (drafts && target.family == Family::kCpu);
+  if (!by_token && !drafts && operation != "chunk_delta" && operation != "prefill") return "";
   const bool scaled = core::size_of(layout.tensor("state").dtype) == 1;
   if (!scaled && !layout.numbers.stochastic_state) return "";
   const char* what = scaled ? "an 8-bit state" : "a state that is rounded by chance";
-  if (!one_token) {
+  if (!by_token) {
     return fmt::format(
         "{} on {}: pools.state is {}{}, and no kernel of several tokens has {}: it rounds what it stores to nearest, "
         "without scales, which is another state than decode's. Let decode take the tokens one by one; or keep the "

@@ -621,8 +621,9 @@ const std::vector<TensorKey>& tensor_keys() {
       {"pools", "state_scale", Leads::kSlot, H::kStateRows, false, D::kExact, false,
        "scales of an 8-bit state, one a value channel: the largest magnitude over its key channels / the largest code"},
       {"pools", "intermediate_state", Leads::kSequence, H::kState, false, D::kState, false,
-       "states after each token of a launch, where speculative.scheme is intermediate", true,
-       core::Rollback::kIntermediate},
+       "states after each token of a launch, where speculative.scheme is intermediate; fp32 where the state has 8 bits "
+       "or is rounded by chance",
+       true, core::Rollback::kIntermediate},
       {"pools", "record_k", Leads::kSlot, H::kKeyChannels, false, D::kExact, false,
        "replay records: k after norm and scale", true, core::Rollback::kReplay},
       {"pools", "record_u", Leads::kSlot, H::kValueChannels, false, D::kExact, false,

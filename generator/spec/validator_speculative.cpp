@@ -80,8 +80,16 @@ void check_spec_tensors(const Spec& spec, Diagnostics& diagnostics) {
                 scheme == core::Rollback::kNone ? "speculative is none here" : "speculative is set here");
     }
     const Tensor* state = find_tensor(spec.pools, "state");
-    if (tensor && state && key.holds == Holds::kState && known(tensor->dtype) && known(state->dtype) &&
-        *tensor->dtype != *state->dtype) {
+    const bool states = tensor && state && key.holds == Holds::kState && known(tensor->dtype) && known(state->dtype);
+    const bool rounds_late = states && (core::size_of(*state->dtype) == 1 || *spec.rounding.state_stochastic);
+    if (rounds_late && *tensor->dtype != core::DType::kFp32) {
+      diagnostics
+          .error(tensor->dtype.place, id(RuleId::kSpecTensors),
+                 fmt::format("pools.{} is {} and pools.state {}{}: make it fp32, the committed state is rounded once",
+                             key.name, core::to_string(*tensor->dtype), core::to_string(*state->dtype),
+                             core::size_of(*state->dtype) == 1 ? " with scales" : ", rounded by chance"))
+          .note(state->dtype.place, "pools.state has its dtype here");
+    } else if (states && !rounds_late && *tensor->dtype != *state->dtype) {
       diagnostics
           .error(tensor->dtype.place, id(RuleId::kSpecTensors),
                  fmt::format("pools.{} is {} and pools.state {}: give it the state's dtype, or a committed state is "

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 
 #include "cpu/chance.h"
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
+#include "cpu/state_store.h"
 
 namespace gdn::cpu {
 namespace {
@@ -35,28 +35,9 @@ struct Rule {
   bool ahead = true;    // frame.following points at the next head's state, to be asked for
   bool keep_u = false;  // u takes the place of v
 
-  bool scaled() const { return core::size_of(state.dtype) == 1; }
-  bool by_chance(const Context& c) const { return c.facts.stochastic_state && core::size_of(state.dtype) == 2; }
+  bool scaled() const { return is_scaled(state); }
+  bool by_chance(const Context& c) const { return is_by_chance(c, state); }
 };
-
-// zmm(scale), every lane <- the scale for a largest magnitude of `amax`; `amax` becomes what numbers are multiplied
-// with to become codes. Of a scale that is no normal number, both are 0.
-void make_scale(Context& c, const Rule& rule, int scale, int amax) {
-  c.e.vbroadcastss(zmm(kScratch), c.e.scalar(largest_of(rule.state.dtype)));
-  c.e.vdivps(zmm(scale), zmm(amax), zmm(kScratch));
-  c.e.vbroadcastss(zmm(amax), c.e.scalar(std::numeric_limits<float>::infinity()));
-  c.e.replace_where_greater(zmm(amax), zmm(scale), c.e.constant(0.0f), zmm(scale));
-  c.e.vbroadcastss(zmm(kScratch), c.e.scalar(1.0f));
-  c.e.vdivps(zmm(amax), zmm(kScratch), zmm(amax));
-}
-
-// The largest magnitude so far is the second source, which stays where the other one is NaN.
-void take_magnitude(Context& c, int amax, int x) {
-  c.e.vpandd(zmm(kScratch), zmm(x), c.e.constant_bits(0x7fffffffu));
-  c.e.vmaxps(zmm(amax), zmm(kScratch), zmm(amax));
-}
-
-std::int64_t scale_step(const Context& c) { return 4 * c.facts.state_scale.inner_stride; }
 
 // Where the frame's vectors of a value head begin for who works on it.
 Reg64 columns_base(const Context& c) { return c.column_parts == 1 ? reg::frame : kColumns; }
@@ -217,9 +198,9 @@ class RowsOfKeys {
   // The row by a new scale of its own.
   void rescale() const {
     c_.e.vpxord(zmm(kR), zmm(kR), zmm(kR));
-    for (int i = 0; i < n_; ++i) take_magnitude(c_, kR, i);
+    for (int i = 0; i < n_; ++i) emit_take_magnitude(c_, kR, i);
     emit_max_lanes(c_, kR, kR2);
-    make_scale(c_, rule_, kP, kR);
+    emit_new_scale(c_, rule_.state.dtype, kP, kR);
     c_.e.vmovss(c_.e.at(kScales), xmm(kP));
     for (int i = 0; i < n_; ++i) c_.e.vmulps(zmm(i), zmm(i), zmm(kR));
   }
@@ -312,10 +293,10 @@ class RowsOfValues {
       for (int i = 0; i < n; ++i) c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
       for_rows("state_magnitudes", 0, 0, [&] {
         take_decay();
-        updated(begin, begin, end, [&](int i, int value) { take_magnitude(c_, kR + i, value); });
+        updated(begin, begin, end, [&](int i, int value) { emit_take_magnitude(c_, kR + i, value); });
       });
       for (int i = 0; i < n; ++i) {
-        make_scale(c_, rule_, kValue, kR + i);
+        emit_new_scale(c_, rule_.state.dtype, kValue, kR + i);
         store(c_, {kScales, scale_step(c_) * kLanes * (begin + i), DType::kFp32, c_.facts.state_scale.inner_stride},
               kValue);
       }
@@ -398,20 +379,13 @@ void decay_keys_and_queries(Context& c) {
 // kScales or kBlock, for the value channels that kState is at.
 void point_at_store(Context& c, const Rule& rule) {
   if (rule.scaled()) {
-    emit_pointer(c, kScales, c.facts.state_scale, Row::kSlot);
+    emit_point_at_scales(c, kScales);
     if (c.column_parts == 1) return;
     const std::int64_t columns = c.facts.value_dim / c.column_parts;
     c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part), static_cast<int>(columns * scale_step(c)));
     c.e.add(kScales, reg::rax);
   } else if (rule.by_chance(c)) {
-    Map slot = rule.state;
-    slot.heads = core::HeadKind::kNone;
-    slot.offset = 0;
-    emit_pointer(c, kBlock, slot, Row::kSlot);
-    c.e.mov(reg::rax, kState);
-    c.e.sub(reg::rax, kBlock);
-    c.e.shr(reg::rax, 4);  // blocks of 8 elements
-    c.e.mov(kBlock, reg::rax);
+    emit_block_number(c, kBlock, kState);
   }
 }
 

@@ -119,7 +119,7 @@ void take_state(Context& c) {
   emit_state_slot(c);
   emit_pointer(c, reg::r8, f.state, Row::kSlot);
   state_pointer(c, reg::r9);
-  emit_state_copy(c, f.state, scratch);
+  emit_load_state(c, scratch);
   emit_window_slot(c);
   if (f.rollback != Rollback::kReplay) return;
   Mark& none = c.e.mark("no_records");
@@ -138,8 +138,16 @@ void take_state(Context& c) {
   });
   state_pointer(c, reg::r8);
   emit_pointer(c, reg::r9, f.state, Row::kSlot);
-  emit_state_copy(c, scratch, f.state);
+  emit_store_state(c, scratch);
   c.e.bind(none);
+}
+
+// r8 <- what the accepted token's slot keeps by a map, r9 <- the same of the sequence's own.
+void point_at_move(Context& c, const Map& map) {
+  emit_state_slot(c);
+  emit_pointer(c, reg::r8, map, Row::kSlot);
+  emit_window_slot(c);
+  emit_pointer(c, reg::r9, map, Row::kSlot);
 }
 
 // The state in scratch memory to where the scheme keeps that of the token at hand.
@@ -151,7 +159,7 @@ void keep_state(Context& c) {
   if (f.rollback == Rollback::kSlots) {
     emit_token_slot(c);
     emit_pointer(c, reg::r9, f.state, Row::kSlot);
-    emit_state_copy(c, scratch, f.state);
+    emit_store_state(c, scratch);
     emit_window_slot(c);
     return;
   }
@@ -272,13 +280,15 @@ void emit_state_commit(Context& c) {
       if (f.rollback == Rollback::kIntermediate) {
         emit_pointer(c, reg::r8, f.intermediate, Row::kToken);
         emit_step_to(c, reg::r8, f.intermediate, c.frame.accepted, -1);
-      } else {
-        emit_state_slot(c);
-        emit_pointer(c, reg::r8, f.state, Row::kSlot);
-        emit_window_slot(c);
+        emit_pointer(c, reg::r9, f.state, Row::kSlot);
+        emit_store_state(c, f.intermediate);
+        return;
       }
-      emit_pointer(c, reg::r9, f.state, Row::kSlot);
-      emit_state_copy(c, f.rollback == Rollback::kIntermediate ? f.intermediate : f.state, f.state);
+      point_at_move(c, f.state);
+      emit_state_copy(c, f.state, f.state);
+      if (!f.state_scale.present()) return;
+      point_at_move(c, f.state_scale);
+      emit_move_scales(c);
     });
   });
 }

@@ -304,10 +304,9 @@ void norm_quant(Context& c) {
 
 // Of drafts: where the scheme of roll-back keeps what undoes them.
 std::vector<Need> draft_needs(const Facts& f) {
-  std::vector<Need> needs = {{"state", f.state, f.key_dim},
-                             {"conv_state of q", f.window_q, f.key_dim},
-                             {"conv_state of k", f.window_k, f.key_dim},
-                             {"conv_state of v", f.window_v, f.value_dim}};
+  std::vector<Need> needs = state_needs(f) + std::vector<Need>{{"conv_state of q", f.window_q, f.key_dim},
+                                                               {"conv_state of k", f.window_k, f.key_dim},
+                                                               {"conv_state of v", f.window_v, f.value_dim}};
   if (f.rollback == core::Rollback::kIntermediate) {
     needs.push_back({"intermediate_state", f.intermediate, f.key_dim});
   }

@@ -106,6 +106,90 @@ TEST_CASE("true sizes, an output of 8 bits beside the state") {
   }
 }
 
+namespace {
+
+// Several tokens of a sequence with such states. What is stored is rounded; fp32 states wait to be committed.
+spec::Spec with_drafts(const std::string& scheme, const char* dtype, const std::string& order) {
+  std::string text = pool(dtype, order.c_str(), dtype[0] == 'e');
+  if (scheme == "intermediate") {
+    const std::string states =
+        fmt::format("  intermediate_state: {{dtype: fp32, dims: [sequence@launch, step, {}]}}\n", order);
+    text.insert(text.find('\n', text.find("  state:")) + 1, states);
+  }
+  return test::laid_over("fuzz_spec_" + scheme, text);
+}
+
+// One token of each sequence by `decode`, from what `drafts` starts with.
+oracle::Problem decode_of(const spec::Spec& spec, const oracle::Problem& drafts, const oracle::Options& options) {
+  oracle::Problem plain = oracle::make_problem(spec, "decode", options);
+  for (oracle::Buffer& buffer : plain.buffers()) {
+    if (buffer.kind == oracle::Kind::kOutput) continue;
+    for (std::int64_t row = 0; row < buffer.rows; ++row) {
+      if (buffer.kind == oracle::Kind::kSlots) {
+        const auto sequence = static_cast<std::size_t>(row);
+        if (sequence < drafts.sequences().size()) {
+          oracle::store(buffer.dtype, buffer.row(row), static_cast<double>(drafts.sequences()[sequence].slots[0]));
+        }
+        continue;
+      }
+      const oracle::Buffer& from = drafts.buffer(buffer.name);
+      if (row < from.rows) {
+        std::memcpy(buffer.row(row), from.row(row),
+                    static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
+      }
+    }
+  }
+  return plain;
+}
+
+}  // namespace
+
+TEST_CASE("several tokens with states of 8 bits and states rounded by chance, every way to roll back") {
+  if (!test::runs_here()) return;
+  for (const char* scheme : {"slots", "replay", "intermediate", "kda"}) {
+    for (const char* order : {"value_head, value_dim, key_dim", "value_head, key_dim, value_dim"}) {
+      for (const char* dtype : {"e4m3fn", "e4m3fnuz", "bf16", "fp16"}) {
+        const spec::Spec spec = with_drafts(scheme, dtype, order);
+        for (const char* target : {"avx512bf16", "avx2"}) {
+          INFO(scheme << " " << dtype << " " << order);
+          for (const char* operation : {"decode_spec", "state_commit"}) check(spec, operation, target);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a draft's first token rounds its state by chance as decode does, bit for bit") {
+  if (!test::runs_here()) return;
+  oracle::Options options;
+  options.rows = 3;
+  options.slots = 16;
+  for (const char* dtype : {"bf16", "fp16"}) {
+    for (const char* order : {"value_head, value_dim, key_dim", "value_head, key_dim, value_dim"}) {
+      const spec::Spec spec = with_drafts("slots", dtype, order);
+      const core::KernelPlan plan = test::plan_of(spec, "decode_spec"), plain_plan = test::plan_of(spec, "decode");
+      oracle::Problem drafts = oracle::make_problem(spec, "decode_spec", options);
+      drafts.arrange({1, 1, 1}, {0, 0, 0});
+      oracle::Problem plain = decode_of(spec, drafts, options), other = plain;
+      other.buffer("seed").data()[2] ^= std::byte{1};
+      const auto run = [](const core::KernelPlan& of, oracle::Problem& problem) {
+        const Args args = test::args_of(problem, of);
+        test::call(cpu::generate(of), args, 0, test::items_of(args, of));
+      };
+      run(plan, drafts);
+      run(plain_plan, plain);
+      run(plain_plan, other);
+      const oracle::Buffer& state = drafts.buffer("state");
+      const auto same = [&](const oracle::Problem& problem) {
+        return std::memcmp(state.data(), problem.buffer("state").data(), state.size_bytes()) == 0;
+      };
+      INFO(dtype << " " << order);
+      CHECK(same(plain));
+      CHECK_FALSE(same(other));
+    }
+  }
+}
+
 TEST_CASE("rounding by chance gives the bits that the GPU's bodies give") {
   if (!test::runs_here()) return;
   const auto shim = verify::open_executor("simt");

@@ -202,5 +202,8 @@ TEST_CASE("operations of several tokens say which state they can't keep, why, an
             std::string::npos);
       CHECK(test::refusal(layout::resolve(eight), "decode", target(on)).empty());
     }
+    for (const char* on : {"avx2", "avx512bf16", "amx"}) {
+      CHECK(test::refusal(layout::resolve(eight), operation, target(on)).empty());
+    }
   }
 }
