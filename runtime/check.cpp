@@ -206,15 +206,16 @@ void check_shape(const KernelPlan& plan, const Operand& operand, const View& vie
 
 // As many bytes as the launch needs, or more.
 void check_workspace(const KernelPlan& plan, const Operand& operand, const View& view, const Extents& extents) {
-  const std::int64_t needed = core::workspace_bytes(plan, extents.rows, extents.sequences);
+  const std::int64_t needed = core::workspace_bytes(plan, extents.rows, extents.sequences, extents.snapshots);
   if (view.sizes.size() != 1 || view.strides.size() != 1 || view.strides[0] != 1) {
     fail(Code::kSizeMismatch, plan, operand,
          fmt::format("a workspace is one run of bytes: sizes {}, strides {}", list(view.sizes), list(view.strides)));
   }
   if (view.sizes[0] < needed) {
     fail(Code::kSizeMismatch, plan, operand,
-         fmt::format("{} bytes; a launch of {} rows in {} sequences needs {}: ask workspace_bytes{}", view.sizes[0],
-                     extents.rows, extents.sequences, needed,
+         fmt::format("{} bytes; a launch of {} rows in {} sequences{} needs {}: ask workspace_bytes{}", view.sizes[0],
+                     extents.rows, extents.sequences,
+                     extents.snapshots > 0 ? fmt::format(" with {} snapshots", extents.snapshots) : "", needed,
                      operand.optional ? ", or leave it out for the slower kernel" : ""));
   }
 }

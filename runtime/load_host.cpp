@@ -97,8 +97,8 @@ class HostKernel final : public Kernel {
     args.stride[workspace] = choice.segments;
     args.operand[workspace] =
         static_cast<char*>(args.operand[workspace]) + core::held_bytes(plan(), args.rows);  // rows of v and o before it
-    const core::PrefillLaunches launches =
-        core::prefill_launches(core::prefill_work(plan(), args.rows, args.sequences), choice);
+    const core::PrefillLaunches launches = core::prefill_launches(
+        core::prefill_work(plan(), args.rows, args.sequences, core::snapshots_of(plan(), args)), choice);
     for (int i = 0; i < launches.count; ++i) {
       const core::PrefillLaunch& launch = launches.list[static_cast<std::size_t>(i)];
       for (const auto& [kernel, code] : prefill_) {

@@ -192,7 +192,11 @@ std::size_t workspace_of(const core::KernelPlan& plan, int rows, const std::vect
   if (plan.facts.offsets_operand >= 0) {
     sequences = static_cast<int>(views[static_cast<std::size_t>(plan.facts.offsets_operand)].sizes[0] - 1);
   }
-  return static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences));
+  int snapshots = 0;
+  if (const int kept = plan.facts.snapshot_rows_operand; kept >= 0) {
+    snapshots = static_cast<int>(views[static_cast<std::size_t>(kept)].sizes[0]);  // or none, if they are left out
+  }
+  return static_cast<std::size_t>(core::workspace_bytes(plan, rows, sequences, snapshots));
 }
 
 // What stands in it: nothing that a launch may use, but in counters zero.

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 
@@ -234,8 +235,9 @@ gdn_status gdn_set_workspace(const gdn_set* set, const char* operation, const ch
     if (rows < 1 || slots < 0) throw Error(Code::kBadArgument, fmt::format("{} rows, {} slots", rows, slots));
     std::uint64_t sum = 0;
     const gdn::core::KernelPlan& plan = set->set->find(operation, where).plan;
-    // As many sequences as there are slots for, or rows; never more than rows.
-    const int sequences = slots > 0 ? std::min(rows, slots) : rows;
+    // As many sequences as there are slots for, or rows; never more than rows. Snapshots have slots of their own.
+    const int most = plan.facts.snapshots ? std::min(rows, std::numeric_limits<int>::max() / 2) * 2 : rows;
+    const int sequences = slots > 0 ? std::min(most, slots) : most;
     sum += static_cast<std::uint64_t>(gdn::core::most_workspace_bytes(plan, rows, sequences));
     for (const gdn::core::Operand& operand : plan.operands) {
       if (operand.role != gdn::core::Role::kWorkspace) continue;

@@ -15,6 +15,10 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+std::int64_t chunk_numbers(const PrefillWork& work) {
+  return sm90::chunk_numbers(work.tokens, work.sequences + work.snapshots);
+}
+
 std::int64_t slices_of_head(const PrefillWork& work) { return ceil_div(work.value_dim, 64); }
 
 std::int64_t slices(const PrefillWork& work) { return work.sequences * work.value_heads * slices_of_head(work); }
@@ -140,7 +144,7 @@ std::string describe(const PrefillChoice& choice) {
 }
 
 std::int64_t prefill_records_bytes(const PrefillWork& work) {
-  return sm90::chunk_numbers(work.tokens, work.sequences) *
+  return chunk_numbers(work) *
          sm90::RecordSizes{work.key_heads, work.value_heads, work.key_dim, work.by_channel}.bytes();
 }
 
@@ -194,8 +198,8 @@ static bool in_pieces(const Map& map) {
 }
 
 static bool in_chunks(const Facts& facts) {
-  return !facts.snapshots && facts.chunk == sm90::kChunk && facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0 &&
-         in_pieces(facts.in_q) && in_pieces(facts.in_k) && in_pieces(facts.in_v);
+  return facts.chunk == sm90::kChunk && facts.key_dim % 8 == 0 && facts.value_dim % 8 == 0 && in_pieces(facts.in_q) &&
+         in_pieces(facts.in_k) && in_pieces(facts.in_v);
 }
 
 static bool layer_in_chunks(const Facts& facts) {
@@ -218,7 +222,7 @@ static int prep_shared(const Facts& facts) {
 }
 
 static int warp_chain_shared(const Facts& facts, int slices) {
-  return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda);
+  return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda, facts.snapshots);
 }
 
 static bool fits_warps(const PrefillMachine& machine, const Facts& facts) {
@@ -246,9 +250,15 @@ bool prefill_fits(const KernelPlan& plan, int shared_bytes) {
   return prefill_set(plan) != PrefillSet::kNone;
 }
 
-PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences) {
+PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences, int snapshots) {
   const Facts& f = plan.facts;
-  return {f.key_heads, f.value_heads, f.key_dim, f.value_dim, rows, sequences, 0, f.rule == Rule::kKda};
+  return {f.key_heads, f.value_heads, f.key_dim, f.value_dim, rows, sequences, 0, f.rule == Rule::kKda, snapshots};
+}
+
+int snapshots_of(const KernelPlan& plan, const Args& args) {
+  const int rows = plan.facts.snapshot_rows_operand, slots = plan.facts.snapshot_slots_operand;
+  if (rows < 0 || args.operand[rows] == nullptr || args.operand[slots] == nullptr) return 0;
+  return static_cast<int>(args.stride[rows]);
 }
 
 PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences) {
@@ -281,12 +291,12 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences, in
   return choice;
 }
 
-std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences) {
+std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences, int snapshots) {
   if (plan.operation == "decode") return arrivals_bytes(plan, rows);
   const std::int64_t held = held_bytes(plan, rows);
   if (prefill_set(plan) == PrefillSet::kNone) return held;
-  return held +
-         prefill_workspace_bytes(prefill_work(plan, rows, sequences), prefill_choice(plan, rows, sequences).segments);
+  return held + prefill_workspace_bytes(prefill_work(plan, rows, sequences, snapshots),
+                                        prefill_choice(plan, rows, sequences).segments);
 }
 
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences) {
@@ -295,7 +305,8 @@ std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_seq
   std::int64_t most = workspace_bytes(plan, rows, most_sequences);
   const int cut = std::min(most_sequences, prefill_costs_h200().multiprocessors / 3);
   for (int sequences = 1; sequences <= cut; ++sequences) {
-    most = std::max(most, workspace_bytes(plan, rows, sequences));
+    const int snapshots = plan.facts.snapshots ? most_sequences - sequences : 0;
+    most = std::max(most, workspace_bytes(plan, rows, sequences, snapshots));
   }
   return most;
 }
@@ -380,8 +391,7 @@ PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& c
   const auto add = [&](std::string_view kernel, std::int64_t x, std::int64_t y) {
     launches.list[static_cast<std::size_t>(launches.count++)] = {kernel, u(x), u(y)};
   };
-  add("prep", sm90::chunk_numbers(work.tokens, work.sequences) * (work.by_channel ? work.value_heads : work.key_heads),
-      1);
+  add("prep", chunk_numbers(work) * (work.by_channel ? work.value_heads : work.key_heads), 1);
   switch (choice.form) {
     case PrefillForm::kOne:
       add("one", heads * of_head, 1);

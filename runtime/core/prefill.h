@@ -19,8 +19,9 @@ struct PrefillWork {
   int key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;
   std::int64_t tokens = 0;  // of all sequences
   std::int64_t sequences = 1;
-  std::int64_t longest = 0;  // tokens of the longest sequence; 0: not known, all are taken to be of equal length
-  bool by_channel = false;   // a value head's key channels decay each at its own rate (kda)
+  std::int64_t longest = 0;    // tokens of the longest sequence; 0: not known, all are taken to be of equal length
+  bool by_channel = false;     // a value head's key channels decay each at its own rate (kda)
+  std::int64_t snapshots = 0;  // states kept on the way: each ends a chunk early
 };
 
 enum class PrefillForm : std::uint8_t {
@@ -108,7 +109,7 @@ std::int64_t held_row_bytes(const Facts& facts);
 std::int64_t held_bytes(const KernelPlan& plan, int rows);
 
 // Whether Hopper's kernels can hold chunk_delta of these facts: chunks of 64, K up to 128, q, k, v and o in 16 bits and
-// 16-byte pieces, no snapshots.
+// 16-byte pieces.
 bool holds_hopper_prefill(const Facts& facts);
 
 // The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits.
@@ -118,7 +119,10 @@ bool holds_hopper_layer(const Facts& facts);
 bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts);
 bool holds_warp_layer(const PrefillMachine& machine, const Facts& facts);
 
-PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences);
+PrefillWork prefill_work(const KernelPlan& plan, int rows, int sequences, int snapshots = 0);
+
+// Snapshots that a launch takes: as many as its list of rows has, if it has one of slots as well.
+int snapshots_of(const KernelPlan& plan, const Args& args);
 
 // What a launch does: choose_prefill with the costs of an H200, or of the target's machine, or what the plan's choice
 // "form" says: 1 one, 2 two, 3 pair, 4 and more that many less 1 segments. It depends on the numbers of rows and
@@ -134,10 +138,10 @@ bool prefill_fits(const KernelPlan& plan, int shared_bytes);
 std::string describe(const PrefillChoice& choice);
 
 // Bytes of the workspace operand for a launch; 0 where the plan takes none. A decode's is that of arrivals.h.
-std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences);
+std::int64_t workspace_bytes(const KernelPlan& plan, int rows, int sequences, int snapshots = 0);
 
-// The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`; of a
-// decode the most that a launch of up to so many rows needs.
+// The most that a launch of so many rows needs, however many sequences they are in, at most `most_sequences`, among
+// them snapshots if the plan keeps any; of a decode the most that a launch of up to so many rows needs.
 std::int64_t most_workspace_bytes(const KernelPlan& plan, int rows, int most_sequences);
 
 // A kernel of the module: its symbol is the plan's, an underscore and this name; its body gdn::<body>.

@@ -28,4 +28,26 @@ inline int count_opcode(const runtime::Binary& binary, const std::string& symbol
   return found;
 }
 
+// Words that went to local memory and came back for want of registers between a kernel's first product and its last,
+// which is its loop over chunks.
+inline int spills_among_products(const runtime::Binary& binary, const std::string& symbol) {
+  constexpr unsigned kStoreLocal = 0x387, kLoadLocal = 0x983;
+  const std::string_view text = runtime::section(binary.bytes, ".text." + symbol);
+  int found = 0, since_product = 0;
+  bool begun = false;
+  for (std::size_t i = 0; i + 16 <= text.size(); i += 16) {
+    std::uint16_t low = 0;
+    std::memcpy(&low, text.data() + i, sizeof(low));
+    const unsigned opcode = low & 0xfffu;
+    if (opcode == kHmma || opcode == kHgmma || opcode == kHgmmaShared) {
+      if (begun) found += since_product;
+      begun = true;
+      since_product = 0;
+    } else if (opcode == kStoreLocal || opcode == kLoadLocal) {
+      ++since_product;
+    }
+  }
+  return found;
+}
+
 }  // namespace gdn::test

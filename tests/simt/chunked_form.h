@@ -52,6 +52,17 @@ class Form {
 
   // `order`: of blocks, threads and transfers.
   void run(oracle::Problem& problem, unsigned order) const { run(problem, order, layout_); }
+  // Without operands that may be left out.
+  void run_without(oracle::Problem& problem, std::initializer_list<const char*> names) const {
+    std::vector<runtime::View> views = verify::views_of(problem, layout_);
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      for (const char* name : names) {
+        if (problem.buffers()[i].name == name) views[i].data = nullptr;
+      }
+    }
+    const std::vector<std::byte> workspace = verify::add_workspace(plan(), problem.rows(), views);
+    runtime::load_host(plan(), binary_, 0)->launch(problem.rows(), problem.slots(), views);
+  }
   // Tensors as their owner states them.
   void run(oracle::Problem& problem, unsigned order, const layout::Layout& owner) const {
     std::vector<runtime::View> views = verify::views_of(problem, owner);
@@ -72,8 +83,9 @@ class Form {
   runtime::Binary binary_;
 };
 
-// A fuzz geometry with other sizes.
-inline spec::Spec sized(const std::string& name, const std::string& heads, const std::string& dims) {
+// A fuzz geometry with other sizes, and with snapshots if they are asked for.
+inline spec::Spec sized(const std::string& name, const std::string& heads, const std::string& dims,
+                        bool snapshots = false) {
   std::string text = read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
   const auto replace = [&](const std::string& from, const std::string& to) {
     const std::size_t at = text.find(from);
@@ -82,6 +94,7 @@ inline spec::Spec sized(const std::string& name, const std::string& heads, const
   };
   replace("heads: {", "heads: {" + heads + "}");
   replace("dims: {", "dims: {" + dims + "}");
+  if (snapshots) replace("snapshots: none}", "snapshots: slots}");
   return parse_spec(name + ".yaml", text);
 }
 

@@ -89,11 +89,11 @@ TEST_CASE("whole layers by single warps agree with the oracle on each target") {
 }
 
 TEST_CASE("what single warps can't hold has no workspace, and runs by the plain body") {
-  // 256 channels and 99 KB, or KDA; chunks whose state a snapshot would ask for.
+  // 256 channels and 99 KB, or KDA; activations of 32 bits; chunks of other than 64 tokens.
   const spec::Spec wide = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 256, value: 64");
   CHECK(Form::make(wide, kOne, "chunk_delta", "sm_80"));
   CHECK_FALSE(Form::make(wide, kOne, "chunk_delta", "sm_120a"));
-  for (const char* name : {"fuzz_kda_wide", "fuzz_kda_snapshots", "fuzz_snapshots"}) {
+  for (const char* name : {"fuzz_kda_wide", "fuzz_snapshots"}) {
     CHECK_FALSE(Form::make(fuzz(name), kOne, "chunk_delta", "sm_80"));
   }
   // Two slices a block ask for more than 99 KB, and of 256 channels for more registers than there are.

@@ -186,6 +186,38 @@ TEST_CASE("the workspace is at most 1.2 times the input") {
         3 * 8 * 8 * 4 * (256 * 128));
 }
 
+TEST_CASE("a snapshot may cost a chunk more, and nothing where a launch takes none") {
+  KernelPlan plan = plan_of(16, 32, 128);
+  const std::int64_t none = workspace_bytes(plan, 8192, 4);
+  CHECK(workspace_bytes(plan, 8192, 4, 3) == none + 3 * prefill_records_bytes(prefill_work(plan, 63, 1)));
+  const PrefillChoice choice = prefill_choice(plan, 8192, 4);
+  CHECK(prefill_launches(prefill_work(plan, 8192, 4, 3), choice).list[0].grid_x == (128 + 4 + 3) * 16);
+
+  // The lists are both given or there are no snapshots.
+  plan.facts.snapshots = true, plan.facts.snapshot_rows_operand = 2, plan.facts.snapshot_slots_operand = 3;
+  int something = 0;
+  gdn::Args args = {};
+  args.operand[2] = &something, args.stride[2] = 5;
+  CHECK(snapshots_of(plan, args) == 0);
+  args.operand[3] = &something;
+  CHECK(snapshots_of(plan, args) == 5);
+  plan.facts.snapshot_rows_operand = -1;
+  CHECK(snapshots_of(plan, args) == 0);
+
+  // Of few heads sequences are cut, and their ends take room as well: the most of 40 sequences and snapshots together
+  // is of those few sequences that are cut most.
+  KernelPlan few = plan_of(2, 8, 128);
+  few.facts.snapshots = true;
+  std::int64_t most = 0;
+  for (int sequences = 1; sequences <= 40; ++sequences) {
+    most = std::max(most, workspace_bytes(few, 32768, sequences, 40 - sequences));
+  }
+  CHECK(most_workspace_bytes(few, 32768, 40) == most);
+  CHECK(most > workspace_bytes(few, 32768, 40));
+  few.facts.snapshots = false;
+  CHECK(most_workspace_bytes(few, 32768, 40) < most);
+}
+
 TEST_CASE("what a target takes: warp groups, single warps as far as shared memory goes, or the plain body") {
   struct Holding {
     const char* target;

@@ -192,7 +192,8 @@ GDN_API gdn_status gdn_set_entry(const gdn_set* set, size_t index, const char** 
 GDN_API gdn_status gdn_set_plan(const gdn_set* set, const char* operation, const char* target, const char** text);
 
 /* Bytes of workspace that a launch of so many rows needs; 0 for operations that take none. `where` is a place or a
- * target.
+ * target. The launch has at most `slots` sequences and snapshots together, padding counted, or any number if `slots`
+ * is 0.
  *
  * Of decode, where it has an operand `arrivals`, the bytes that the largest launch of up to so many rows needs there:
  * its blocks count in it who comes last. Zero it once, before the first launch; every launch leaves its counters at

@@ -29,8 +29,10 @@ struct ChainShape {
   static constexpr int kStageBytes = kGates + (Record<F>::kGateBytes + 127) / 128 * 128;
   static constexpr int kQuery = 2 * kStageBytes;
   static constexpr int kR = kQuery + Record<F>::kKeyBytes;
-  static constexpr int kShared = kR + kTileBytes;
-  static_assert(kShared == warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel), "as the launch will have it");
+  static constexpr int kPieces = kR + kTileBytes;  // of the warps, where snapshots cut sequences
+  static constexpr int kShared = kPieces + (sm90::keeps_snapshots<F>() ? 4 * sm90::kPiecesBytes : 0);
+  static_assert(kShared == warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel, sm90::keeps_snapshots<F>()),
+                "as the launch will have it");
 };
 
 // A slice whose products are its own.
@@ -42,7 +44,7 @@ class WarpSlice : public Slice<F> {
  public:
   static constexpr int kSteps = ceil_div(F::kKeyDim, 16);  // of 16 key channels
 
-  GDN_DEVICE WarpSlice(const Place& place, int slice) : Base(place, slice) {}
+  GDN_DEVICE explicit WarpSlice(int slice) : Base(slice) {}
 
   // What this chunk's exponent does to what the accumulators hold, and to the state.
   GDN_DEVICE float change() const { return exponent_.change; }
@@ -118,26 +120,25 @@ class Chain {
   static constexpr bool kFull = kSlices * kSteps > 8;
 
  public:
-  GDN_DEVICE Chain(const Args& args, const Place& place, Global<const char> workspace, unsigned base)
+  GDN_DEVICE Chain(const Args& args, const Place& place, unsigned base)
       : args_(args),
         base_(base),
         zero_(static_cast<unsigned>(args.rows) >> 31),
-        chunks_(place.chunks()),
-        tokens_(static_cast<int>(place.tokens)),
         keys_(Layout::keys_of_value(place.head)),
         matrices_(Layout::matrices(place.head)),
         gates_(Layout::gates(place.head)),
-        record_(workspace + place.chunk * Layout::kBytes + thread_id() * 16),
-        slices_{WarpSlice<F>(place, place.slice + kMembers)...} {
-    const int piece = thread_id() % 8, row = thread_id() / 8, column = place.slice * 64 + piece * 8;
-    columns_left_ = F::kValueDim - column;
-    const auto at = part<V>(args_, place.token + row) + V::base(place.head) + (columns_left_ > 0 ? column : 0);
-    values_ = reinterpret_cast<Global<const char>>(at);
-    value_place_ = static_cast<unsigned>(Shape::kValue) + tile_offset(row, piece * 8);
-  }
+        columns_left_(F::kValueDim - first_column(place)),
+        value_place_(static_cast<unsigned>(Shape::kValue) + tile_offset(thread_id() / 8, thread_id() % 8 * 8)),
+        slices_{WarpSlice<F>(place.slice + kMembers)...} {}
 
-  // The first chunk's copies; the state may be read while they are under way.
-  GDN_DEVICE void begin() {
+  // The copies of a piece's first chunk; the state may be read while they are under way.
+  GDN_DEVICE void begin(const Place& piece, Global<const char> workspace) {
+    chunks_ = piece.chunks();
+    tokens_ = static_cast<int>(piece.tokens);
+    record_ = workspace + piece.chunk * Layout::kBytes + thread_id() * 16;
+    const int column = columns_left_ > 0 ? first_column(piece) : 0;
+    const auto at = part<V>(args_, piece.token + thread_id() / 8) + V::base(piece.head) + column;
+    values_ = reinterpret_cast<Global<const char>>(at);
     copy_first(0, record_);
     if constexpr (!kByChannel) copy_rest(0);
   }
@@ -146,9 +147,10 @@ class Chain {
     GDN_UNROLL
     for (int m = 0; m < kSlices; ++m) handle(slices_[m]);
   }
-  GDN_DEVICE void run() {
+  // The chunks of the piece that was begun.
+  GDN_DEVICE void run(const Place& piece) {
     const long long stride = WarpSlice<F>::out_stride(args_);
-    Global<char> row = slices_[0].out_row(args_);
+    Global<char> row = slices_[0].out_row(args_, piece);
     for (int c = 0; c < chunks_; ++c, row += 4 * stride) {
       copies_wait<kByChannel ? 0 : 1>();
       barrier();  // the chunk's k, M, v and gates are there, and the other place of them was read
@@ -170,6 +172,8 @@ class Chain {
   }
 
  private:
+  // Of the head's values, of the thread's pieces.
+  GDN_DEVICE static int first_column(const Place& place) { return place.slice * 64 + thread_id() % 8 * 8; }
   GDN_DEVICE unsigned stage(int chunk) const { return base_ + static_cast<unsigned>(chunk % 2 * Shape::kStageBytes); }
   GDN_DEVICE static unsigned value_tile(unsigned stage, int m) {
     return stage + static_cast<unsigned>(Shape::kValue + m * kTileBytes);
@@ -385,10 +389,10 @@ class Chain {
 
   const Args& args_;
   unsigned base_;
-  unsigned zero_;  // that no compiler knows to be 0
-  int chunks_, tokens_;
+  unsigned zero_;                // that no compiler knows to be 0
+  int chunks_ = 0, tokens_ = 0;  // of the piece
   int keys_, matrices_, gates_;  // where the heads' parts of a record begin
-  Global<const char> record_, values_;
+  Global<const char> record_ = nullptr, values_ = nullptr;
   int columns_left_;  // of the head, from the thread's piece of v on
   unsigned value_place_;
   WarpSlice<F> slices_[kSlices];
@@ -400,17 +404,30 @@ class Chain {
 template <class F, int... kMembers>
 GDN_DEVICE void chain(const Args& args, const SlotUse& use, const Place& place, Global<const char> workspace,
                       char* shared) {
-  Chain<F, kMembers...> chain(args, place, workspace, sm90::shared_address(shared));
-  chain.begin();
-  chain.each_slice([&](WarpSlice<F>& slice) {
-    if (use.read) {
-      slice.read(state_in_slot<F>(args, use.slot, place.head));
-    } else {
-      slice.clear();
-    }
-    slice.scale_up();
-  });
-  chain.run();
+  Chain<F, kMembers...> chain(args, place, sm90::shared_address(shared));
+  char* const own = shared + ChainShape<F, sizeof...(kMembers)>::kPieces + thread_id() / 32 * sm90::kPiecesBytes;
+  sm90::each_piece<F>(
+      args, place, own,
+      [&](const Place& piece) {
+        const bool first = !sm90::keeps_snapshots<F>() || piece.token == place.token;
+        if (!first) barrier();  // the piece before was read
+        chain.begin(piece, workspace);
+        if (first) {
+          chain.each_slice([&](WarpSlice<F>& slice) {
+            if (use.read) {
+              slice.read(state_in_slot<F>(args, use.slot, place.head));
+            } else {
+              slice.clear();
+            }
+            slice.scale_up();
+          });
+        }
+        chain.run(piece);
+      },
+      [&](long long slot) {
+        if (!has_pool<typename F::State>(args)) return;
+        chain.each_slice([&](WarpSlice<F>& slice) { slice.write(state_in_slot<F>(args, slot, place.head)); });
+      });
   if (use.written) {
     chain.each_slice([&](WarpSlice<F>& slice) { slice.write(state_in_slot<F>(args, use.slot, place.head)); });
   }

@@ -109,6 +109,9 @@ class Snapshots {
     }
   }
 
+  // From number `next` on, of `count` that the launch has.
+  GDN_DEVICE Snapshots(const Args& args, int next, int count) : args_(args), count_(count), next_(next) {}
+
   // The row of the next one; behind every row when there is none.
   GDN_DEVICE int row() const {
     if constexpr (F::kSnapshotRowsOperand >= 0) {
@@ -127,12 +130,14 @@ class Snapshots {
   }
   GDN_DEVICE void step() { ++next_; }
 
- private:
+  GDN_DEVICE int number() const { return next_; }  // of the next one: snapshots before it
+  GDN_DEVICE int count() const { return count_; }  // of the launch
   GDN_DEVICE int row_of(int i) const {
     const typename F::Offset row = to_global<typename F::Offset>(args_.operand[F::kSnapshotRowsOperand])[i];
     return row < 0 ? -1 : row > args_.rows ? args_.rows : static_cast<int>(row);
   }
 
+ private:
   const Args& args_;
   int count_ = 0, next_ = 0;
 };

@@ -45,6 +45,7 @@ struct ChainShape {
   static constexpr int kValue = kM + (kOut ? 2 : 1) * kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
+  static_assert(Record<F>::kGateBytes <= 2048 - 8 * kPiecesBytes, "a stage's last bytes are no gates");
   static constexpr int kKeyLoaded = kM, kMatrixLoaded = kValue - kM;
   static constexpr int kLoaded = kKeyLoaded + kMatrixLoaded + Record<F>::kGateBytes;  // by bulk copies
 
@@ -60,25 +61,40 @@ struct ChainShape {
 
 // ---- loads ----------------------------------------------------------------------------------------------------------
 
+// Where a warp keeps its place among the pieces: behind the gates of a stage, eight warps a stage.
+template <class Shape>
+GDN_DEVICE char* pieces_of_warp(char* shared) {
+  const int warp = thread_id() / 32;
+  return shared + (warp / 8 + 1) * Shape::kStageBytes - (warp % 8 + 1) * kPiecesBytes;
+}
+
+// How far a warp is in the ring of a block's stages.
+template <class Shape>
+struct Ring {
+  unsigned stage = 0, parity;
+  GDN_DEVICE void step() {
+    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+  }
+};
+
 template <class F, class Shape>
-GDN_DEVICE void load_records(const Place& place, Global<const char> workspace, unsigned base) {
+GDN_DEVICE void load_records(const Place& place, Global<const char> workspace, unsigned base, Ring<Shape>& ring) {
   using Layout = Record<F>;
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
-  unsigned stage = 0, parity = 1;
   for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
-    const unsigned full = base + Shape::full(stage), to = base + stage * Shape::kStageBytes;
-    wait(base + Shape::empty(stage), parity);
+    const unsigned full = base + Shape::full(ring.stage), to = base + ring.stage * Shape::kStageBytes;
+    wait(base + Shape::empty(ring.stage), ring.parity);
     expect(full, Shape::kLoaded);
     bulk_load(to, record + Layout::keys_of_value(place.head), Shape::kKeyLoaded, full);
     bulk_load(to + Shape::kM, record + Layout::matrices(place.head), Shape::kMatrixLoaded, full);
     bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
-    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+    ring.step();
   }
 }
 
 // One warp; 4 rows of 8 pieces a step.
 template <class F, class Shape>
-GDN_DEVICE void load_values(const Args& args, const Place& place, int slice, unsigned base) {
+GDN_DEVICE void load_values(const Args& args, const Place& place, int slice, unsigned base, Ring<Shape>& ring) {
   using V = typename F::InputV;
   static_assert(sizeof(typename V::Element) == 2 && V::kInnerStride == 1 && V::kAlign % 8 == 0, "16-byte pieces");
   static_assert(F::kValueDim % 8 == 0, "16-byte pieces of v");
@@ -88,17 +104,17 @@ GDN_DEVICE void load_values(const Args& args, const Place& place, int slice, uns
   const auto first = part<V>(args, place.token + lane_id() / 8) + V::base(place.head) + (inside ? column : 0);
   Global<const char> from = reinterpret_cast<Global<const char>>(first);
   long long left = place.tokens - lane_id() / 8;
-  unsigned stage = 0, parity = 1;
   for (int c = place.chunks(); c > 0; --c) {
-    const unsigned to = base + stage * Shape::kStageBytes + Shape::kValue + static_cast<unsigned>(slice) * kTileBytes;
-    wait(base + Shape::empty(stage), parity);
+    const unsigned to =
+        base + ring.stage * Shape::kStageBytes + Shape::kValue + static_cast<unsigned>(slice) * kTileBytes;
+    wait(base + Shape::empty(ring.stage), ring.parity);
     GDN_UNROLL
     for (int i = 0; i < 16; ++i, from += step) {
       copy_16(to + tile_offset(4 * i + lane_id() / 8, piece * 8), from, inside && left > 4 * i);
     }
     left -= kChunk;
-    arrive_after_copies(base + Shape::full(stage));
-    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
+    arrive_after_copies(base + Shape::full(ring.stage));
+    ring.step();
   }
 }
 
@@ -108,23 +124,32 @@ template <class F, int kSlices, bool kOut>
 class ChainSlice : public Slice<F> {
   using Shape = ChainShape<F, kSlices, kOut>;
   using Base = Slice<F>;
-  using Base::exponent_, Base::state_, Base::warp_, Base::place_;
+  using Base::exponent_, Base::state_, Base::warp_;
   static constexpr int kTiles = Base::kTiles, kCount = Base::kCount;
   static_assert(kTiles <= 2, "K up to 128");
 
  public:
   // `member` of the block's slices. Without `values` v is zero and nothing is loaded for it.
   GDN_DEVICE ChainSlice(const Args& args, const Place& place, int member, bool values, unsigned base)
-      : Base(place, place.slice + member), args_(args), base_(base), member_(member), values_(values) {}
+      : Base(place.slice + member), args_(args), base_(base), member_(member), values_(values) {}
 
-  GDN_DEVICE void run() {
-    Global<char> row = kOut ? Base::out_row(args_) : nullptr;
+  GDN_DEVICE void run(const Place& place, char* own) {
+    Global<char> row = nullptr;
     const long long stride = kOut ? Base::out_stride(args_) : 0;
-    unsigned stage = 0, parity = 0;
-    for (long long left = place_.tokens; left > 0; left -= kChunk, row += 4 * stride) {
-      chunk(row, stride, left, stage, parity);
-      if (++stage == Shape::kStages) stage = 0, parity ^= 1;
-    }
+    Ring<Shape> ring{0, 0};
+    each_chunk<F>(
+        args_, place, own,
+        [&](const Place& piece) {
+          if (kOut) row = Base::out_row(args_, piece);
+        },
+        [&](long long left) {
+          chunk(row, stride, left, ring.stage, ring.parity);
+          row += 4 * stride;
+          ring.step();
+        },
+        [&](long long slot) {
+          if (kOut && has_pool<typename F::State>(args_)) Base::write(state_in_slot<F>(args_, slot, place.head));
+        });
   }
 
  private:
@@ -244,22 +269,29 @@ GDN_DEVICE void begin_stages(unsigned base, int loads, int reads) {
   barrier();
 }
 
-// A block's slices through their chunks. `begin` and `end` are called by each slice's threads, before and after.
+// A block's slices through their chunks, keeping states behind pieces if they make outputs. `begin` and `end` are
+// called by each slice's threads, before and after.
 template <class F, int kSlices, bool kOut, class Begin, class End>
 GDN_DEVICE void run_chain(const Args& args, const Place& place, bool values, Global<const char> workspace, char* shared,
                           Begin&& begin, End&& end) {
   using Shape = ChainShape<F, kSlices, kOut>;
   const unsigned base = shared_address(shared);
   begin_stages<Shape>(base, 1 + (values ? 32 * kSlices : 0), 4 * kSlices);
+  char* const own = pieces_of_warp<Shape>(shared);
   if (thread_id() / 128 == kSlices) {
     give_registers<40>();
     const int warp = thread_id() % 128 / 32;
+    Ring<Shape> ring{0, 1};
     if (warp < kSlices) {
       if constexpr (F::kInPrefill) wait_for_previous_grid();  // which makes v
-      if (values) load_values<F, Shape>(args, place, warp, base);
+      if (!values) return;
+      each_piece<F>(args, place, own,
+                    [&](const Place& piece) { load_values<F, Shape>(args, piece, warp, base, ring); });
     } else if (warp == kSlices) {
       wait_for_previous_grid();
-      if (lane_id() == 0) load_records<F, Shape>(place, workspace, base);
+      each_piece<F>(args, place, own, [&](const Place& piece) {
+        if (lane_id() == 0) load_records<F>(piece, workspace, base, ring);
+      });
     }
   } else {
     // Together with the loading group's no more than the block began with: 168 a thread of three groups, 248 of two.
@@ -267,7 +299,7 @@ GDN_DEVICE void run_chain(const Args& args, const Place& place, bool values, Glo
     ChainSlice<F, kSlices, kOut> slice(args, place, thread_id() / 128, values, base);
     begin(slice);
     slice.scale_up();
-    slice.run();
+    slice.run(place, own);
     end(slice);
   }
 }

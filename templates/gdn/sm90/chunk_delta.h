@@ -35,7 +35,7 @@ namespace gdn::sm90 {
 
 template <class F>
 GDN_DEVICE Cut cut_of(const Args& args) {
-  const long long records = chunk_numbers(args.rows, args.sequences) * Record<F>::kBytes;
+  const long long records = chunk_numbers(args.rows, args.sequences + snapshot_count<F>(args)) * Record<F>::kBytes;
   return {static_cast<int>(args.stride[F::kWorkspaceOperand]),
           reinterpret_cast<Global<float>>(workspace_of<F>(args) + records)};
 }

@@ -3,7 +3,7 @@
 // Sequence s covers tokens starts[s] to starts[s + 1] - 1 and owns the chunk numbers from starts[s] / 64 + s up: at
 // least as many as it has chunks (a length is less than 64 (floor(end / 64) - floor(start / 64) + 1)), so a chunk's
 // number needs no sum over the sequences before. All chunk numbers are below tokens / 64 + sequences; some belong to no
-// chunk.
+// chunk. Where snapshots cut sequences, their pieces are what is numbered (pieces.h).
 #pragma once
 
 #include "gdn/gates.h"
@@ -77,22 +77,5 @@ struct Chunk {
   long long token;  // first
   int tokens;       // 1 to 64; 0 or less: this number belongs to no chunk
 };
-
-// All lanes of a warp ask together.
-template <class Offset>
-GDN_DEVICE Chunk find_chunk(const Sequences<Offset>& sequences, long long number) {
-  int first = 0, end = sequences.count;
-  while (end - first > 1) {  // a 32nd of the range a round
-    const int step = ceil_div(end - first, 32);
-    const int mine = first + lane_id() * step;
-    const bool before = mine < end && sequences.first_chunk(mine) <= number;
-    const int last = 31 - leading_zeros(votes(before) | 1u);
-    first += last * step;
-    end = smaller(first + step, end);
-  }
-  const Place place = sequences.place(first, 0, 0);
-  const long long skipped = (number - place.chunk) * kChunk, left = skipped < 0 ? 0 : place.tokens - skipped;
-  return {first, place.token + skipped, static_cast<int>(left < 0 ? 0 : left < kChunk ? left : kChunk)};
-}
 
 }  // namespace gdn::sm90

@@ -3,6 +3,7 @@
 
 #include "gdn/chunk_delta.h"
 #include "gdn/quantise.h"
+#include "gdn/sm90/pieces.h"
 #include "gdn/sm90/slice.h"
 
 namespace gdn::sm90 {
@@ -28,8 +29,8 @@ struct Job {
   GDN_DEVICE Job(const Args& args, int block, int blocks_of_head, int slices, bool fills) {
     using State = typename F::State;
     const int of_sequence = F::kValueHeads * blocks_of_head, sequence = block / of_sequence;
-    place =
-        sequences_of<F>(args).place(sequence, block % of_sequence / blocks_of_head, block % blocks_of_head * slices);
+    place = sequence_place<F>(args, sequences_of<F>(args), sequence, block % of_sequence / blocks_of_head,
+                              block % blocks_of_head * slices);
     const bool pooled = has_pool<State>(args);
     const long long slot = sequence_slot<F>(args, sequence);
     const RowFate fate = sequence_fate<F>(args, slot, pooled || (F::kInPrefill && has_pool<typename F::WindowQ>(args)));

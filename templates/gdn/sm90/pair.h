@@ -25,6 +25,7 @@ struct PairShape {
   static constexpr int kValue = kMatrix + kTileBytes;
   static constexpr int kGates = kValue + kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
+  static_assert(Record<F>::kGateBytes <= 2048 - 8 * kPiecesBytes, "a stage's last bytes are no gates");
   // By bulk copies in block `rank`: its keys, and all.
   GDN_HD static constexpr int keys_loaded(int rank) { return rank == 0 ? kMatrix : Record<F>::kKeyBytes; }
   GDN_HD static constexpr int loaded(int rank) { return keys_loaded(rank) + kTileBytes + Record<F>::kGateBytes; }
@@ -47,37 +48,46 @@ template <class F>
 class PairSlice : public Slice<F> {
   using Shape = PairShape<F>;
   using Base = Slice<F>;
-  using Base::exponent_, Base::state_, Base::warp_, Base::place_;
+  using Base::exponent_, Base::state_, Base::warp_;
   static constexpr int kTiles = Base::kTiles, kCount = Base::kCount;
 
  public:
-  GDN_DEVICE PairSlice(const Place& place, unsigned base) : Base(place, place.slice), base_(base) {}
+  GDN_DEVICE PairSlice(const Place& place, unsigned base) : Base(place.slice), base_(base) {}
 
-  // Block 0, all chunks.
-  GDN_DEVICE void recur() {
+  // Block 0, all chunks, keeping states behind pieces.
+  GDN_DEVICE void recur(const Args& args, const Place& place, char* own) {
     unsigned s[kCount / 2];
     Base::pack(s);
-    unsigned stage = 0, parity = 0;
-    const int chunks = place_.chunks();
-    for (int c = 0; c < chunks; ++c) {
-      step(s, c, stage, parity);
-      if (++stage == Shape::kStages) stage = 0, parity ^= 1;
-    }
+    Ring<Shape> ring{0, 0};
+    int c = 0;
+    each_chunk<F>(
+        args, place, own, [](const Place&) {},
+        [&](long long) {
+          step(s, c++, ring.stage, ring.parity);
+          ring.step();
+        },
+        [&](long long slot) {
+          if (has_pool<typename F::State>(args)) Base::write(state_in_slot<F>(args, slot, place.head));
+        });
   }
 
   // Block 1, all chunks.
-  GDN_DEVICE void read_out(const Args& args) {
-    Global<char> row = Base::out_row(args);
+  GDN_DEVICE void read_out(const Args& args, const Place& place, char* own) {
     const long long stride = Base::out_stride(args);
     if (thread_id() == 0) {
       for (unsigned i = 0; i < 2; ++i) expect(base_ + Shape::sent(i), Shape::kSent);
     }
-    unsigned stage = 0, parity = 0;
+    Ring<Shape> ring{0, 0};
+    Global<char> row = nullptr;
     int c = 0;
-    for (long long left = place_.tokens; left > 0; left -= kChunk, row += 4 * stride, ++c) {
-      output(row, stride, left, c, stage, parity);
-      if (++stage == Shape::kStages) stage = 0, parity ^= 1;
-    }
+    each_chunk<F>(
+        args, place, own, [&](const Place& piece) { row = Base::out_row(args, piece); },
+        [&](long long left) {
+          output(row, stride, left, c++, ring.stage, ring.parity);
+          row += 4 * stride;
+          ring.step();
+        },
+        [](long long) {});
   }
 
  private:
@@ -230,22 +240,21 @@ class PairSlice : public Slice<F> {
 };
 
 template <class F>
-GDN_DEVICE void load_pair_records(const Place& place, int rank, Global<const char> workspace, unsigned base) {
+GDN_DEVICE void load_pair_records(const Place& place, int rank, Global<const char> workspace, unsigned base,
+                                  Ring<PairShape<F>>& ring) {
   using Shape = PairShape<F>;
   using Layout = Record<F>;
   const int keys = Shape::keys_loaded(rank), loaded = Shape::loaded(rank);
   const int first = Layout::keys_of_value(place.head) + (rank == 0 ? 0 : Shape::kMatrix);
   const unsigned key_at = rank == 0 ? Shape::kUpdate : Shape::kKey;
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
-  unsigned stage = 0, parity = 1;
-  for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
-    const unsigned full = base + Shape::full(stage), to = base + stage * Shape::kStageBytes;
-    wait(base + Shape::empty(stage), parity);
+  for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes, ring.step()) {
+    const unsigned full = base + Shape::full(ring.stage), to = base + ring.stage * Shape::kStageBytes;
+    wait(base + Shape::empty(ring.stage), ring.parity);
     expect(full, loaded);
     bulk_load(to + key_at, record + first, keys, full);
     bulk_load(to + Shape::kMatrix, record + Layout::matrices(place.head) + rank * kTileBytes, kTileBytes, full);
     bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
-    if (++stage == Shape::kStages) stage = 0, parity ^= 1;
   }
 }
 
@@ -265,21 +274,25 @@ GDN_DEVICE void pair(const Args& args, const SlotUse& use, const Place& place, G
   }
   begin_stages<Shape>(base, rank == 0 ? 1 + 32 : 1, 4);
   cluster_barrier();
+  char* const own = pieces_of_warp<Shape>(shared);
   if (thread_id() >= 128) {
     give_registers<40>();
     const int warp = thread_id() % 128 / 32;
+    Ring<Shape> ring{0, 1};
     if (warp == 0 && rank == 0) {
       if constexpr (F::kInPrefill) wait_for_previous_grid();  // which makes v
-      load_values<F, Shape>(args, place, 0, base);
+      each_piece<F>(args, place, own, [&](const Place& piece) { load_values<F, Shape>(args, piece, 0, base, ring); });
     } else if (warp == 1) {
       wait_for_previous_grid();
-      if (lane_id() == 0) load_pair_records<F>(place, rank, workspace, base);
+      each_piece<F>(args, place, own, [&](const Place& piece) {
+        if (lane_id() == 0) load_pair_records<F>(piece, rank, workspace, base, ring);
+      });
     }
   } else {
     take_registers<248>();
     PairSlice<F> slice(place, base);
     if (rank == 1) {
-      slice.read_out(args);
+      slice.read_out(args, place, own);
     } else {
       if (use.read) {
         slice.read(state_in_slot<F>(args, use.slot, place.head));
@@ -287,7 +300,7 @@ GDN_DEVICE void pair(const Args& args, const SlotUse& use, const Place& place, G
         slice.clear();
       }
       slice.scale_up();
-      slice.recur();
+      slice.recur(args, place, own);
       if (use.written) slice.write(state_in_slot<F>(args, use.slot, place.head));
     }
   }

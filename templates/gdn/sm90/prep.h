@@ -143,13 +143,13 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
   float kk_[32], qk_[32];
 };
 
-// Grid: (tokens / 64 + sequences) * key heads blocks of 128 threads, key heads fastest; PrepShape<F>::kShared bytes of
+// Grid: chunk numbers * key heads blocks of 128 threads, key heads fastest; PrepShape<F>::kShared bytes of
 // dynamic shared memory.
 template <class F, class Source = HandedOver<F>, class Machine = WarpGroupPrep, class Index>
 GDN_DEVICE void prep(const Args& args, const Sequences<Index>& sequences, Global<char> workspace, char* shared) {
   allow_next_grid();  // its blocks find room as the last of these end
   const int number = block_row() / F::kKeyHeads, key_head = block_row() % F::kKeyHeads;
-  const Chunk chunk = find_chunk(sequences, number);
+  const Chunk chunk = find_chunk<F>(args, sequences, number);
   if (chunk.tokens > 0) {
     Prep<F, Source, Machine>(args, chunk, key_head, shared,
                              workspace + static_cast<long long>(number) * Record<F>::kBytes)

@@ -171,14 +171,14 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
   int head_;
 };
 
-// Grid: (tokens / 64 + sequences) * value heads blocks of 128 threads, value heads fastest; ChannelShape<F>::kShared
+// Grid: chunk numbers * value heads blocks of 128 threads, value heads fastest; ChannelShape<F>::kShared
 // bytes of dynamic shared memory.
 template <class F, class Source = HandedOver<F>, class Machine = WarpGroupPrep, class Index>
 GDN_DEVICE void prep_channels(const Args& args, const Sequences<Index>& sequences, Global<char> workspace,
                               char* shared) {
   allow_next_grid();
   const int number = block_row() / F::kValueHeads, head = block_row() % F::kValueHeads;
-  const Chunk chunk = find_chunk(sequences, number);
+  const Chunk chunk = find_chunk<F>(args, sequences, number);
   if (chunk.tokens > 0) {
     PrepChannels<F, Source, Machine>(args, chunk, head, shared,
                                      workspace + static_cast<long long>(number) * Record<F>::kBytes)

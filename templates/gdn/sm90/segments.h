@@ -27,8 +27,8 @@ struct End {
   };
 };
 
-// How a launch cuts its sequences: each into `segments` of whole chunks, of equal length but for the last, which may be
-// empty.
+// How a launch cuts its sequences: each into `segments` of whole chunks, of equally many chunk numbers but for the last
+// ones, which may be empty.
 struct Cut {
   int segments;
   Global<float> ends;  // [sequence][value head][segment] End
@@ -38,13 +38,13 @@ struct Cut {
     return ends + ((static_cast<long long>(sequence) * F::kValueHeads + head) * segments + segment) * End<F>::kFloats;
   }
   // The segment's part of the sequence.
-  GDN_DEVICE Place of(Place place, int segment) const {
-    const int chunks = ceil_div(place.chunks(), segments), first = chunks * segment;
-    const long long skipped = static_cast<long long>(first) * kChunk, length = static_cast<long long>(chunks) * kChunk;
-    const long long left = place.tokens > skipped ? place.tokens - skipped : 0;
-    place.token += skipped;
-    place.chunk += first;
-    place.tokens = left < length ? left : length;
+  template <class F>
+  GDN_DEVICE Place of(const Args& args, Place place, int segment) const {
+    const int chunks = ceil_div(chunk_numbers_of<F>(args, place), segments);
+    const long long first = place.chunk + static_cast<long long>(chunks) * segment;
+    const Spot begin = spot_of<F>(args, place, first), end = spot_of<F>(args, place, first + chunks);
+    place.token = begin.token, place.chunk = begin.chunk;
+    place.tokens = end.token - begin.token;
     return place;
   }
 };
@@ -54,7 +54,7 @@ template <class F>
 GDN_DEVICE void carry(const Args& args, const SlotUse& use, const Place& whole, const Cut& cut, int segment,
                       bool transition, Global<const char> workspace, char* shared) {
   using Rows = typename End<F>::Rows;
-  const Place place = cut.of(whole, segment);
+  const Place place = cut.of<F>(args, whole, segment);
   const StatePlace<Rows> to = {cut.end<F>(whole.sequence, whole.head, segment) +
                                (transition ? End<F>::kTransition : 0)};
   run_chain<F, 2, false>(
@@ -142,7 +142,7 @@ template <class F, int kSlices>
 GDN_DEVICE void chain_segment(const Args& args, const SlotUse& use, const Place& whole, const Cut& cut, int segment,
                               Global<const char> workspace, char* shared) {
   using Rows = typename End<F>::Rows;
-  const Place place = cut.of(whole, segment);
+  const Place place = cut.of<F>(args, whole, segment);
   const int before = (segment == 0 ? cut.segments : segment) - 1;
   run_chain<F, kSlices, true>(
       args, place, true, workspace, shared,

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "gdn/map.h"
-#include "gdn/sm90/chunks.h"
+#include "gdn/sm90/pieces.h"
 
 namespace gdn::sm90 {
 
@@ -94,8 +94,7 @@ class Slice {
   static constexpr int kTiles = Record<F>::kKeyTiles;
   static constexpr int kCount = 32 * kTiles;  // accumulators of a thread's share of the state
 
-  GDN_DEVICE Slice(const Place& place, int slice)
-      : place_(place), warp_(thread_id() % 128 / 32), column_(slice * 64 + warp_ * 16) {}
+  GDN_DEVICE explicit Slice(int slice) : warp_(thread_id() % 128 / 32), column_(slice * 64 + warp_ * 16) {}
 
   // ---- the state ----------------------------------------------------------------------------------------------------
 
@@ -209,8 +208,8 @@ class Slice {
   }
 
   // Where the first chunk's outputs of this lane go; they stand 16 rows apart. The next chunk's: + 64 rows.
-  GDN_DEVICE Global<char> out_row(const Args& args) const {
-    const auto row = part<O>(args, place_.token + lane_id() / 2) + O::base(place_.head) + out_column();
+  GDN_DEVICE Global<char> out_row(const Args& args, const Place& place) const {
+    const auto row = part<O>(args, place.token + lane_id() / 2) + O::base(place.head) + out_column();
     return reinterpret_cast<Global<char>>(row);
   }
   GDN_DEVICE static long long out_stride(const Args& args) {  // bytes of 16 rows
@@ -287,7 +286,6 @@ class Slice {
     }
   }
 
-  const Place& place_;
   int warp_, column_;
   Exponent exponent_;
   float state_[kCount];
