@@ -1,5 +1,6 @@
 #include "processors.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -18,6 +19,11 @@ class Mask {
   explicit Mask(int processors) : size_(CPU_ALLOC_SIZE(processors)), set_(CPU_ALLOC(processors)), bits_(processors) {
     if (set_ != nullptr) CPU_ZERO_S(size_, set_);
   }
+  // Of these, at least one.
+  explicit Mask(const std::vector<int>& processors)
+      : Mask(*std::max_element(processors.begin(), processors.end()) + 1) {
+    for (const int processor : processors) add(processor);
+  }
   ~Mask() { CPU_FREE(set_); }
   Mask(const Mask&) = delete;
   Mask& operator=(const Mask&) = delete;
@@ -25,6 +31,9 @@ class Mask {
   // Of the calling thread. Empty when the system has more processors than this mask.
   bool read() { return set_ != nullptr && ::sched_getaffinity(0, size_, set_) == 0; }
   bool apply() const { return set_ != nullptr && ::sched_setaffinity(0, size_, set_) == 0; }
+  bool apply_to(std::thread& thread) const {
+    return set_ != nullptr && ::pthread_setaffinity_np(thread.native_handle(), size_, set_) == 0;
+  }
   void add(int processor) {
     if (set_ != nullptr && processor < bits_) CPU_SET_S(static_cast<std::size_t>(processor), size_, set_);
   }
@@ -114,10 +123,11 @@ int allowed_processors() {
 }
 
 void run_on(const std::vector<int>& processors) {
-  if (processors.empty()) return;
-  Mask mask(*std::max_element(processors.begin(), processors.end()) + 1);
-  for (const int processor : processors) mask.add(processor);
-  (void)mask.apply();
+  if (!processors.empty()) (void)Mask(processors).apply();
+}
+
+void run_on(std::thread& thread, const std::vector<int>& processors) {
+  if (!processors.empty()) (void)Mask(processors).apply_to(thread);
 }
 
 int current_processor() {

@@ -1,6 +1,7 @@
 // The processors that this process may use.
 #pragma once
 
+#include <thread>
 #include <vector>
 
 namespace gdn::runtime {
@@ -19,6 +20,9 @@ int quota_of(const char* text);
 
 // Lets the calling thread run on these processors only. Ignores a refusal: a thread runs as well where it is.
 void run_on(const std::vector<int>& processors);
+
+// The same of another thread, which may sleep.
+void run_on(std::thread& thread, const std::vector<int>& processors);
 
 // The processor that the calling thread runs on now; the one it is pinned to where it is pinned to one. -1: unknown.
 int current_processor();

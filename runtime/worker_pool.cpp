@@ -2,6 +2,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,21 +73,21 @@ class WorkerPool::Crew {
   Crew(int threads, int spin_us) : spin_us_(spin_us) {
     const std::vector<int>& all = processors();
     std::vector<int> places = all;
-    const bool pinned = pins() && threads == allowed_processors() && threads == static_cast<int>(all.size());
-    if (pinned) {
+    pinned_ = pins() && threads == allowed_processors() && threads == static_cast<int>(all.size());
+    if (pinned_) {
       const int here = current_processor();
       // Whoever makes a pool will call it: this one's processor is left alone, or the first where nobody knows.
-      const auto taken = std::find(places.begin(), places.end(), here);
-      places.erase(taken == places.end() ? places.begin() : taken);
+      auto taken = std::find(places.begin(), places.end(), here);
+      if (taken == places.end()) taken = places.begin();
+      callers_place_ = *taken;
+      places.erase(taken);
     }
     try {
       for (int i = 1; i < threads; ++i) {
         Worker& worker = workers_.emplace_back();
-        const std::vector<int> place = pinned ? std::vector<int>{places[static_cast<std::size_t>(i) - 1]} : places;
-        worker.thread = std::thread([this, &worker, place] {
-          run_on(place);
-          serve(worker);
-        });
+        worker.thread = std::thread([this, &worker] { serve(worker); });
+        if (pinned_) worker.place = places[static_cast<std::size_t>(i) - 1];
+        run_on(worker.thread, pinned_ ? std::vector<int>{worker.place} : places);
       }
     } catch (const std::system_error&) {
       workers_.pop_back();  // the one that has no thread; parts are cut by the number of those that have
@@ -113,6 +114,7 @@ class WorkerPool::Crew {
       return;
     }
     const std::lock_guard<std::mutex> turn(turn_);
+    if (pinned_) make_way();
     const auto begin = [&](std::int64_t part) { return items * part / parts; };
     const auto helpers = static_cast<std::size_t>(parts) - 1;
     for (std::size_t i = 0; i < helpers; ++i) {
@@ -134,7 +136,22 @@ class WorkerPool::Crew {
     // Written by the worker.
     alignas(kLine) std::atomic<std::uint32_t> done{0};
     std::thread thread;
+    int place = -1;  // the processor that it is pinned to, if any
   };
+
+  // The system moves a caller, whom nobody pins, to where a worker is pinned: both would share that processor until it
+  // moves the caller on, and the one left alone would idle. So the worker goes there.
+  void make_way() {
+    const int here = ::sched_getcpu();
+    if (here == callers_place_) return;
+    for (Worker& worker : workers_) {
+      if (worker.place != here) continue;
+      worker.place = callers_place_;
+      callers_place_ = here;
+      run_on(worker.thread, {worker.place});
+      return;
+    }
+  }
 
   static void give(Worker& worker, std::int64_t begin, std::int64_t end, const Work* work) {
     worker.begin = begin;
@@ -186,6 +203,8 @@ class WorkerPool::Crew {
 
   const int generation_ = generation.load(std::memory_order_relaxed);
   const int spin_us_;
+  bool pinned_ = false;
+  int callers_place_ = -1;  // the processor with no worker, where they are pinned
   std::mutex turn_;
   std::deque<Worker> workers_;  // whose elements stay where they are
   alignas(kLine) std::atomic<std::uint32_t> bell_{0};

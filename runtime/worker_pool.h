@@ -17,7 +17,7 @@ constexpr int kSpinMicroseconds = 100;
 //
 // A pool as large as the process may be pins each thread to a processor of the process's mask other than the one that
 // its maker runs on; a smaller one leaves its threads the whole mask, since nobody knows which part is free. $GDN_PIN=0
-// pins none. The thread that calls is never pinned.
+// pins none. The thread that calls is never pinned; the one whose processor it comes to run on goes where it came from.
 class WorkerPool final : public Workers {
  public:
   // threads >= 1. Fewer are started when the system gives no more.

@@ -176,6 +176,34 @@ cpu_set_t mask_of_this_thread() {
   return mask;
 }
 
+// Else both share one processor, and another idles: each launch takes twice as long until the system moves the caller.
+TEST_CASE("a caller who has come to a worker's processor has it for itself") {
+  const std::vector<int>& all = gdn::runtime::processors();
+  const int threads = static_cast<int>(all.size());
+  if (threads < 2 || gdn::runtime::allowed_processors() != threads) {
+    std::puts("[SKIP] no two processors, or a quota, and then no thread is pinned");
+    return;
+  }
+  WorkerPool pool(threads);
+  for (int round = 0; round < 2; ++round) {
+    for (const int place : all) {
+      std::thread([&] {
+        gdn::runtime::run_on({place});
+        std::vector<int> used(all.size(), -1);
+        for (int launch = 0; launch < 3; ++launch) {
+          pool.run(threads,
+                   [&](std::int64_t begin, std::int64_t) { used[static_cast<std::size_t>(begin)] = sched_getcpu(); });
+          INFO("caller on " << place << ", launch " << launch);
+          CHECK(used[0] == place);
+          std::vector<int> sorted = used;
+          std::sort(sorted.begin(), sorted.end());
+          CHECK(sorted == all);
+        }
+      }).join();
+    }
+  }
+}
+
 TEST_CASE("the mask is the process's, not that of a caller who was pinned since; the caller is never pinned") {
   const std::vector<int>& all = gdn::runtime::processors();
   REQUIRE(!all.empty());

@@ -113,8 +113,9 @@ GDN_ENUM(gdn_threading){
     GDN_THREADS_POOL = 0, /* the library's own, one set of them for all kernels that ask for as many: they wait for the
                              next launch in a loop for spin_us, then asleep. Each is pinned to a processor of the mask
                              that the process had when it loaded the library, if they are as many as that; GDN_PIN=0
-                             in the environment: none is. The thread that launches does its part and is never pinned.
-                             Launches from several threads take turns. After a fork the child starts its own. */
+                             in the environment: none is. The thread that launches does its part and is never pinned; a
+                             worker leaves the processor that it has come to. Launches from several threads take turns.
+                             After a fork the child starts its own. */
     GDN_THREADS_CALLER = 1, /* those of parallel_for */
     GDN_THREADS_OPENMP = 2  /* of the OpenMP runtime that the process has loaded, else of an installed one; see the
                                runtime's own variables. GNU's can't be used in a child that was forked after it was used
