@@ -14,7 +14,8 @@ GDN_JIT_LIBRARY).
 The peer's decode is two calls, conv and then gates with the delta rule; its prefill is three, conv, gates, chunks. It
 gets q, k and v of a row side by side; ours unpacks the model's own row, and has the gated norm behind it. Before anything
 is timed, both sides take the same step from the same random state, and outputs and states are compared. Then the slots
-of a pool of 1 GiB are walked as serving does, the two sides take turns, and a time is the median over all turns.
+of a pool of 1 GiB are walked as serving does, the two sides take turns, and a time is the median over all turns. Before
+its turn a side rests until the other one's threads sleep, and wakes its own.
 
 The JSON is what results.py makes a table of. Exit status: 0 measured; 1 the two sides disagree; 4 no torch, no package,
 a processor that can't run one of the two.
@@ -32,6 +33,7 @@ from side_by_side import (CannotJudge, Shape, difference, figures, floor_bytes, 
 
 POOL_BYTES = 1 << 30  # of states: more than any cache
 TURNS = 7
+REST = 0.25  # seconds: OpenMP's threads spin for up to 0.2 s behind their last work, in the other side's way
 OPERATIONS = ("decode", "prefill")
 
 
@@ -147,12 +149,15 @@ def gated_norm(o, layer, shape, torch):
 
 
 class Side:
-    """One side's launches over the slots of a pool, each launch on the next ones."""
+    """One side's launches over the slots of a pool, each launch on the next ones, once the other side's threads sleep."""
 
     def __init__(self, launch, slot_lists):
         self.launch, self.slot_lists = launch, slot_lists
 
     def turn(self):
+        time.sleep(REST)
+        for slots in self.slot_lists[-2:]:  # its own threads wake up
+            self.launch(slots)
         started = time.perf_counter()
         for slots in self.slot_lists:
             self.launch(slots)
