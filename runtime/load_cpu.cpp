@@ -19,7 +19,9 @@ namespace gdn::runtime {
 namespace {
 
 // By one of the generators' functions; `suffix` follows the symbol in what perf is told.
-cpu::Kernel generate(const core::KernelPlan& plan, cpu::Kernel (*make)(const core::KernelPlan&), const char* suffix) {
+template <class... More>
+cpu::Kernel generate(const core::KernelPlan& plan, cpu::Kernel (*make)(const core::KernelPlan&, More...),
+                     const char* suffix, More... more) {
   if (!cpu::cpu_supports(plan.target)) {
     throw Error(
         Code::kUnsupported,
@@ -30,7 +32,7 @@ cpu::Kernel generate(const core::KernelPlan& plan, cpu::Kernel (*make)(const cor
                     plan.symbol, plan.target));
   }
   try {
-    cpu::Kernel kernel = make(plan);
+    cpu::Kernel kernel = make(plan, more...);
     if (kernel) {
       name_for_perf(reinterpret_cast<const void*>(kernel.function()), kernel.size(), plan.symbol + suffix);
     }
@@ -80,14 +82,10 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
-// Whether a launch of so many items keeps the threads busier by parts of items: whole items are dealt out in rounds,
+// How long a launch takes whose items go by such parts, in thousandths of an item's time: they are dealt out in rounds,
 // and in the last one threads idle.
-bool gains_by_parts(std::int64_t items, const cpu::ItemParts& parts, int threads) {
-  if (threads < 2) return false;
-  // In hundredths of a part's work without what all of an item's parts repeat.
-  const std::int64_t whole = (items + threads - 1) / threads * (100 * parts.count + parts.repeated_percent);
-  const std::int64_t cut = (items * parts.count + threads - 1) / threads * (100 + parts.repeated_percent);
-  return 10 * cut <= 9 * whole;
+std::int64_t time_of(std::int64_t items, const cpu::ItemParts& parts, int threads) {
+  return (items * parts.count + threads - 1) / threads * parts.per_mille;
 }
 
 class CpuKernel final : public Kernel {
@@ -97,7 +95,9 @@ class CpuKernel final : public Kernel {
         code_(generate(plan, cpu::generate, "")),
         parts_(generate(plan, cpu::generate_parts, "_parts")),
         after_parts_(generate(plan, cpu::generate_after_parts, "_after_parts")),
-        workers_(workers_of(threading)) {}
+        workers_(workers_of(threading)),
+        columns_(generate(plan, cpu::generate_column_parts, "_columns", workers_->threads())),
+        after_columns_(generate(plan, cpu::generate_after_column_parts, "_after_columns", workers_->threads())) {}
 
   bool on_host() const override { return true; }
 
@@ -107,17 +107,29 @@ class CpuKernel final : public Kernel {
     if (args.out_rows > 0) core::zero_excess(plan(), args);
     args.out_rows = 0;  // it asks for blocks that a GPU does the same with
     const std::int64_t items = std::int64_t{core::grid_rows(plan().launch, args)} * plan().launch.blocks_per_row;
-    if (!parts_ || !gains_by_parts(items, parts_.parts(), workers_->threads())) {
-      run_items(code_, args, items);
-    } else if (parts_.parts().exchange_bytes > 0) {
+    const cpu::Kernel& code = best_for(items);
+    if (code.parts().exchange_bytes > 0) {
       run_parts(args, items);
-    } else {
-      run_items(parts_, args, items * parts_.parts().count);
-      if (after_parts_) run_items(after_parts_, args, items);
+      return;
     }
+    run_items(code, args, items);
+    if (&code == &parts_ && after_parts_) run_items(after_parts_, args, items);
+    if (&code == &columns_ && after_columns_) run_items(after_columns_, args, items);
   }
 
-  void run_items(const cpu::Kernel& code, const Args& args, std::int64_t items) const {
+  // The one that keeps the threads busiest: smaller parts where they gain a tenth.
+  const cpu::Kernel& best_for(std::int64_t items) const {
+    const cpu::Kernel* best = &code_;
+    const int threads = workers_->threads();
+    for (const cpu::Kernel* const smaller : {&parts_, &columns_}) {
+      if (!*smaller || threads < 2) continue;
+      if (10 * time_of(items, smaller->parts(), threads) <= 9 * time_of(items, best->parts(), threads)) best = smaller;
+    }
+    return *best;
+  }
+
+  void run_items(const cpu::Kernel& code, const Args& args, std::int64_t whole) const {
+    const std::int64_t items = whole * code.parts().count;
     const cpu::Kernel::Function function = code.function();
     const std::int64_t bytes = code.scratch_bytes();
     std::atomic<bool> starved{false};
@@ -155,6 +167,7 @@ class CpuKernel final : public Kernel {
   cpu::Kernel parts_;        // empty where whole items are all there is
   cpu::Kernel after_parts_;  // empty where parts leave nothing undone
   std::shared_ptr<Workers> workers_;
+  cpu::Kernel columns_, after_columns_;  // empty where there are as many value heads as threads
 };
 
 }  // namespace

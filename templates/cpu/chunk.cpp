@@ -113,10 +113,12 @@ class Chunked {
       }
       emit_solve(cc_);
       emit_apply(cc_);
-      if (cc_.projected != nullptr) {
-        emit_norm_output(cc_);
+      if (cc_.projected == nullptr) {
+        emit_leave_output(cc_, c_.facts.out_o);
+      } else if (c_.points_at_columns) {
+        emit_leave_output(cc_, c_.facts.out);
       } else {
-        emit_leave_output(cc_);
+        emit_norm_output(cc_);
       }
     });
   }

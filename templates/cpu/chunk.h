@@ -180,10 +180,10 @@ struct ChunkContext {
   Tiles* tiles;  // null: products by vectors
   Parts parts;
   const Projected* projected = nullptr;  // null: q, k, v, g and beta are handed over, and o is
-  int item_parts = 1;                    // 1: an item is all value heads of its key head; else one of them each
+  int item_parts = 1;                    // 1: an item is all value heads of its key head; else (columns of) one of them
   const Mark* ahead = nullptr;           // chunk_ahead.h
 
-  int heads_of_item() const { return c.facts.group / item_parts; }
+  int heads_of_item() const { return item_parts == 1 ? c.facts.group : 1; }
 };
 
 // The stages, in their order. Each leaves nothing in registers but those with a role.
@@ -220,9 +220,14 @@ void emit_take_state(ChunkContext& cc);
 void emit_zero_state(ChunkContext& cc);
 void emit_leave_state(ChunkContext& cc);
 
-// at.o, rounded as the facts say, to the operand out_o; or through the gated norm to the operand out.
-void emit_leave_output(ChunkContext& cc);
+// at.o, rounded as the facts say, to an operand; or through the gated norm to the operand out.
+void emit_leave_output(ChunkContext& cc, const core::Map& out);
 void emit_norm_output(ChunkContext& cc);
+
+// The whole function behind parts of columns: the windows of q and k of whole items, and the gated norm of o where it
+// lies in the operand out. `parts` of an item share its sequence's rows; scratch memory of kAfterColumnsBytes.
+void emit_after_columns(Context& c, int parts);
+constexpr int kAfterColumnsBytes = 2 * SequencePlaces::kBytes;
 
 // Where vector `index` of a row lies in strips of `rows` rows of fp32.
 constexpr int strip_offset(int index, int rows) { return index / 2 * rows * 4 * kBlock + index % 2 * 64; }

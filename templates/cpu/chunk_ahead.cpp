@@ -11,11 +11,13 @@ using core::Map;
 constexpr std::int64_t kLine = 64;
 
 // Operands with a row a token that is dense within a head.
-std::vector<const Map*> operands(const core::Facts& f) {
+std::vector<const Map*> operands(const Context& c) {
+  const core::Facts& f = c.facts;
   std::vector<const Map*> maps;
   for (const Map* const map : {&f.in_q, &f.in_k, &f.in_v, &f.in_z, &f.in_g, &f.in_a, &f.out_o, &f.out}) {
     // A number a head shares its line with those of other heads, which other threads fetch as well.
-    if (map->present() && map->inner_stride == 1 && map->run > 1) maps.push_back(map);
+    const bool unread = c.points_at_columns && map == &f.in_z;
+    if (map->present() && map->inner_stride == 1 && map->run > 1 && !unread) maps.push_back(map);
   }
   return maps;
 }
@@ -30,7 +32,6 @@ Address variable(ChunkContext& cc, int base, std::size_t index) {
 
 void emit_ahead_routine(ChunkContext& cc, int products_of_a_chunk) {
   Emitter& e = cc.c.e;
-  const core::Facts& f = cc.c.facts;
   const int rows = (kChunk + products_of_a_chunk - 1) / products_of_a_chunk;
   Mark& over = e.mark("over_ahead");
   Mark& none = e.mark("nothing_ahead");
@@ -43,7 +44,7 @@ void emit_ahead_routine(ChunkContext& cc, int products_of_a_chunk) {
     e.sub(reg::eax, 1);
     e.jb(none);
     e.mov(e.at(reg::work, cc.at.ahead_left), reg::eax);
-    const auto maps = operands(f);
+    const auto maps = operands(cc.c);
     for (std::size_t i = 0; i < maps.size(); ++i) {
       const Map& map = *maps[i];
       const int heads = map.heads == core::HeadKind::kValue ? cc.heads_of_item() : 1;
@@ -72,9 +73,13 @@ void emit_ahead_begin(ChunkContext& cc) {
   e.mov(reg::eax, kChunk);
   e.bind(whole);
   e.mov(e.at(reg::work, cc.at.ahead_left), reg::rax);
-  const auto maps = operands(cc.c.facts);
+  const auto maps = operands(cc.c);
   const bool all_heads = cc.item_parts == 1;
-  if (!all_heads) e.mov(reg::group, e.at(reg::work, cc.at.part));
+  if (cc.c.points_at_columns) {
+    e.mov(reg::group, e.at(reg::frame, cc.c.frame.part_head));
+  } else if (!all_heads) {
+    e.mov(reg::group, e.at(reg::work, cc.at.part));
+  }
   for (std::size_t i = 0; i < maps.size(); ++i) {
     emit_pointer(cc.c, reg::r8, *maps[i], Row::kToken, {reg::row, reg::slot, reg::key_head, all_heads});
     emit_row_step(cc.c, reg::r9, *maps[i]);

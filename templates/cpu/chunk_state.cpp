@@ -161,10 +161,9 @@ void emit_leave_state(ChunkContext& cc) {
   });
 }
 
-void emit_leave_output(ChunkContext& cc) {
+void emit_leave_output(ChunkContext& cc, const Map& out) {
   Context& c = cc.c;
   Emitter& e = c.e;
-  const Map& out = c.facts.out_o;
   e.comment("the chunk's output");
   Mark& again = e.mark("output_row");
   emit_pointer(c, reg::r8, out, Row::kToken);

@@ -106,6 +106,7 @@ struct Frame {
   // Parts of an item, 8 bytes each (parts.h).
   int unit = 0;         // reg::key_head of the loop over parts
   int column_part = 0;  // of the value head
+  int part_head = 0;    // value head that columns are of (prefill; decode has it in reg::group)
   int exchange = 0;     // address of what the item's parts hand over
   int ready_item = 0;   // whose q, k and gates lie in the frame
 
@@ -122,6 +123,16 @@ struct Context {
   const core::Facts& facts;
   Frame frame;
   int column_parts = 1;  // into which a value head's columns are cut for several threads (parts.h)
+  // Facts are those of a part of the columns: what lies by them begins at frame.column_part's (chunk.h).
+  bool points_at_columns = false;
+
+  bool lies_by_columns(const core::Map& map) const {
+    for (const core::Map* const known :
+         {&facts.in_v, &facts.weight_v, &facts.bias_v, &facts.window_v, &facts.state, &facts.out_o, &facts.out}) {
+      if (&map == known) return true;
+    }
+    return false;
+  }
 
   int key_vectors() const { return facts.key_dim / kLanes; }
   bool by_channel() const { return facts.rule == core::Rule::kKda; }  // a decay for each key channel

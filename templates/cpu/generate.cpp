@@ -439,14 +439,47 @@ std::vector<Need> chunk_needs(const Facts& f) {
           {"handover.g", f.in_g, decays(f)}, {"handover.beta", f.in_beta, 1},   {"handover.o", f.out_o, f.value_dim}};
 }
 
-// q, k and their products beside the work for one value head: tests/bench/NOTES.md.
-constexpr int kRepeatedKeys = 40;
+// What a whole item's work consists of, in parts of itself where it has two value heads: q, k and their products; and
+// of each value head, what all of its columns need (the gates, the inverse) and what each of them needs. Measured on
+// Zen 5: tests/bench/NOTES.md.
+constexpr int kOfKeyHead = 104, kOfValueHead = 79, kOfColumns = 330;
+
+int per_mille(int of_part, int group) { return 1000 * of_part / (kOfKeyHead + group * (kOfValueHead + kOfColumns)); }
+
+// Into how many parts of whole vectors (of whole blocks of a product if there are any) a value head's columns are cut,
+// so that each of `threads` has one in a launch of one sequence; at most 4, since each repeats what serves all columns.
+int columns_cut(const Facts& f, int threads) {
+  for (const int width : {kBlock, kLanes}) {
+    int most = 1;
+    for (int parts = 1; parts <= 4; ++parts) {
+      if (f.value_dim % (parts * width) != 0) continue;
+      if (f.value_heads * parts >= threads) return parts;
+      most = parts;
+    }
+    if (most > 1) return most;
+  }
+  return 1;
+}
+
+// Whether o keeps its value where the layer's output comes.
+bool output_holds_o(const Facts& f) {
+  return f.quant_group == 0 && (f.out.dtype == DType::kFp32 || f.out.dtype == f.round_o);
+}
+
+// The facts of a value head that has one part of the columns.
+Facts of_columns(Facts facts, int parts) {
+  facts.value_dim /= parts;
+  for (Map* const map : {&facts.in_v, &facts.weight_v, &facts.bias_v, &facts.window_v, &facts.out_o, &facts.out}) {
+    if (map->present()) map->run = facts.value_dim;
+  }
+  return facts;
+}
 
 bool is_chunked(const core::KernelPlan& plan) { return plan.operation == "chunk_delta" || plan.operation == "prefill"; }
 
 // chunk_delta and prefill: sequences in chunks, by tiles where the target has them.
-// `parts` of an item: 1, or as many as a key head has value heads.
-Kernel generate_chunked(const core::KernelPlan& plan, int item_parts) {
+// `item_parts`: 1, or as many as a key head has value heads; each of them in `columns` parts of its value channels.
+Kernel generate_chunked(const core::KernelPlan& plan, int item_parts, int columns = 1) {
   check_facts(plan);
   check_sequences(plan);
   const Facts& f = plan.facts;
@@ -454,10 +487,17 @@ Kernel generate_chunked(const core::KernelPlan& plan, int item_parts) {
   std::vector<Need> needs = layer ? row_conv_needs(f) + gate_needs(f) + norm_needs(f) : chunk_needs(f);
   if (f.state.present()) needs.push_back({"state", f.state, f.key_dim});
   check_maps(plan, needs);
-  Facts facts = without_idle_strides(f);
+  Facts facts = of_columns(without_idle_strides(f), columns);
   facts.round_qk = DType::kFp32;  // once, to bf16, as they become operands of products
   Emitter emitter;
   Context context{emitter, facts, Frame(facts)};
+  if (columns > 1) {
+    item_parts *= columns;
+    context.column_parts = columns;
+    context.points_at_columns = true;
+    context.frame.column_part = context.frame.add(8);
+    context.frame.part_head = context.frame.add(8);
+  }
   const bool by_tiles = plan.target == "amx";
   Palette palette;
   if (by_tiles) palette.fill({choice(plan, "tile_rows"), choice(plan, "tile_bytes")});
@@ -468,10 +508,11 @@ Kernel generate_chunked(const core::KernelPlan& plan, int item_parts) {
                       item_parts};
   const std::int64_t scratch = narrow_in_scratch(plan, context, layer ? projected.size : buffers.size);
   emit_chunk_delta(chunks);
-  Emitter::Program program = emitter.finish(title(plan) + (item_parts > 1 ? ", in parts" : ""));
+  const char* const cut = columns > 1 ? ", in parts of columns" : item_parts > 1 ? ", in parts" : "";
+  Emitter::Program program = emitter.finish(title(plan) + cut);
   ItemParts parts;
   parts.count = item_parts;
-  parts.repeated_percent = item_parts > 1 ? kRepeatedKeys : 0;
+  if (item_parts > 1) parts.per_mille = per_mille(kOfKeyHead + kOfValueHead + kOfColumns / columns, f.group);
   return Kernel(program.code, std::move(program.listing), scratch, parts);
 }
 
@@ -541,6 +582,31 @@ Kernel generate_parts(const core::KernelPlan& plan) {
   emit_decode_parts(context);
   Emitter::Program program = emitter.finish(title(plan) + ", in parts");
   return Kernel(program.code, std::move(program.listing), 0, parts);
+}
+
+Kernel generate_column_parts(const core::KernelPlan& plan, int threads) {
+  const Facts& f = plan.facts;
+  const int columns = columns_cut(f, threads);
+  if (!is_chunked(plan) || columns == 1 || (plan.operation == "prefill" && !output_holds_o(f))) return {};
+  return generate_chunked(plan, f.group, columns);
+}
+
+Kernel generate_after_column_parts(const core::KernelPlan& plan, int threads) {
+  constexpr int kRowParts = 16;  // of an item's rows, for as many threads
+  const Facts& f = plan.facts;
+  if (plan.operation != "prefill" || columns_cut(f, threads) == 1 || !output_holds_o(f)) return {};
+  check_facts(plan);
+  check_sequences(plan);
+  check_maps(plan, row_conv_needs(f) + norm_needs(f));
+  const Facts facts = without_idle_strides(f);
+  Emitter emitter;
+  Context context{emitter, facts, Frame(facts)};
+  narrow(plan, context);
+  emit_after_columns(context, kRowParts);
+  Emitter::Program program = emitter.finish(title(plan) + ", behind its parts of columns");
+  ItemParts parts;
+  parts.count = kRowParts;
+  return Kernel(program.code, std::move(program.listing), kAfterColumnsBytes, parts);
 }
 
 Kernel generate_after_parts(const core::KernelPlan& plan) {

@@ -83,6 +83,12 @@ void emit_pointer(Context& c, const Reg64& target, const Map& map, Row row, cons
   }
   if (map.heads != HeadKind::kNone) add_product(c, target, at.key_head, map.key_head_stride * size);
   if (map.heads == HeadKind::kValue && !at.first_group) add_product(c, target, reg::group, map.group_stride * size);
+  if (c.points_at_columns && c.lies_by_columns(map)) {
+    const std::int64_t stride = &map == &c.facts.state ? map.outer_stride : map.inner_stride;
+    c.e.mov(reg::rax, static_cast<std::uint64_t>(c.facts.value_dim * stride * size));
+    c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part));
+    c.e.add(target, reg::rax);
+  }
   emit_advance(c, target, map.offset * size);
 }
 

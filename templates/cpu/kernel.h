@@ -16,7 +16,7 @@ struct ItemParts {
   int count = 1;                    // of an item; 1: whole items
   std::int64_t counter_bytes = 0;   // at the front of each item's exchange memory: zero before a launch
   std::int64_t exchange_bytes = 0;  // an item
-  int repeated_percent = 0;         // of a part's work, what each part of an item does again
+  int per_mille = 1000;             // of the time that the whole item takes, what one part does
 };
 
 // Owns its pages. They are written while readable and writable only, then turned readable and executable: no page is
@@ -84,5 +84,13 @@ Kernel generate_parts(const core::KernelPlan& plan);
 // What the parts leave undone, over whole items once all of them are through; an empty kernel where that is nothing.
 // For prefill the windows of q and k, which every part reads.
 Kernel generate_after_parts(const core::KernelPlan& plan);
+
+// chunk_delta and prefill in smaller parts, for launches of one sequence on so many threads: some value columns of a
+// value head each. Between these and what comes after them, in parts of its own (of an item's rows), the outputs of
+// prefill hold o in place of what the gated norm makes of it. Empty kernels where o would not survive that (quantised
+// outputs, or of a shorter type than o is rounded to), where V has no such parts, and where there are as many value
+// heads as threads.
+Kernel generate_column_parts(const core::KernelPlan& plan, int threads);
+Kernel generate_after_column_parts(const core::KernelPlan& plan, int threads);
 
 }  // namespace gdn::cpu

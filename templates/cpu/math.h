@@ -22,9 +22,9 @@ void emit_sigmoid(Context& c, int x, int t1, int t2);
 // x <- activation(x): x * sigmoid(x), sigmoid(x), or x.
 void emit_activation(Context& c, core::Activation activation, int x, int t1, int t2, int t3);
 
-// The same for a result that goes on as `rounded` and need not be what rounding the exact one gives. Where that is bf16,
-// SiLU has a relative error of 7e-5, a fiftieth of the rounding's, in two thirds of the instructions; not with registers
-// in halves, whose reciprocal is a division.
+// The same for a result that goes on as `rounded` and need not be what rounding the exact one gives. Where that is
+// bf16, SiLU has a relative error of 7e-5, a fiftieth of the rounding's, in two thirds of the instructions; not with
+// registers in halves, whose reciprocal is a division.
 void emit_activation_for(Context& c, core::Activation activation, core::DType rounded, int x, int t1, int t2, int t3);
 
 // x <- ln(1 + e^x), relative error also for results near 0; x itself above `threshold` where that is positive.

@@ -83,6 +83,7 @@ void take_o(Context& c, std::int64_t counters) {
 ItemParts parts_of(const core::Facts& facts) {
   ItemParts parts;
   parts.count = facts.group * column_parts(facts);
+  parts.per_mille = 1000 / parts.count;
   parts.counter_bytes = counter_bytes(facts);
   parts.exchange_bytes = parts.counter_bytes + std::int64_t{4} * facts.group * facts.value_dim;
   return parts;

@@ -49,7 +49,7 @@ void SequenceWalk::for_heads(const std::function<void()>& body) const {
     emit_for_heads(c_, body);
     return;
   }
-  e_.mov(reg::group, variable(part_));
+  e_.mov(reg::group, c_.points_at_columns ? e_.at(reg::frame, c_.frame.part_head) : variable(part_));
   body();
 }
 
@@ -295,6 +295,14 @@ void SequenceWalk::begin_sequence(const Mark& next, const Mark& padded) const {
     e_.div(reg::rcx);
     e_.mov(reg::key_head, reg::rax);
     e_.mov(variable(part_), reg::rdx);
+    if (c_.points_at_columns) {
+      e_.mov(reg::rax, reg::rdx);
+      e_.xor_(reg::rdx, reg::rdx);
+      e_.mov(reg::ecx, c_.column_parts);
+      e_.div(reg::rcx);
+      e_.mov(e_.at(reg::frame, c_.frame.part_head), reg::rax);
+      e_.mov(e_.at(reg::frame, c_.frame.column_part), reg::rdx);
+    }
   } else {
     e_.mov(reg::key_head, reg::rdx);
   }

@@ -58,7 +58,8 @@ struct SequencePlaces {
 class SequenceWalk {
  public:
   // `pools`: one map of each pool that the operation may use; absent ones are skipped. `parts` of an item, each one
-  // value head's, or 1 for all of them: the part at hand is a variable at reg::work + `part`.
+  // value head's (with context.points_at_columns: some columns of one), or 1 for all of them: the part at hand is a
+  // variable at reg::work + `part`.
   SequenceWalk(Context& c, const SequencePlaces& places, const std::vector<const core::Map*>& pools, int parts = 1,
                int part = 0);
 

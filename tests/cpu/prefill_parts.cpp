@@ -1,4 +1,5 @@
-// Prefill in parts of items, a value head each: the bytes of whole items, in any order and for any number of threads.
+// Prefill in parts of items, a value head or some columns of one each: the bytes of whole items, in any order and for
+// any number of threads.
 #include <memory>
 #include <thread>
 
@@ -30,16 +31,9 @@ oracle::Problem problem_of(const spec::Spec& spec, std::string_view operation, b
   return oracle::make_problem(spec, operation, options);
 }
 
-void check(const std::string& file, std::string_view operation, const char* target) {
-  const spec::Spec spec = spec::load_or_throw(file);
-  const core::KernelPlan plan = test::plan_of(spec, operation, target);
-  const cpu::Kernel kernel = cpu::generate(plan), parts = cpu::generate_parts(plan),
-                    after = cpu::generate_after_parts(plan);
-  if (!parts) {
-    CHECK(plan.facts.group == 1);
-    return;
-  }
-  REQUIRE(parts.parts().count == plan.facts.group);
+// Whole items in one launch of one thread, then `parts` and what comes `after` them backwards, and from two threads.
+void check_parts(const core::KernelPlan& plan, const char* target, const cpu::Kernel& kernel, const cpu::Kernel& parts,
+                 const cpu::Kernel& after, const oracle::Problem& fresh) {
   std::unique_ptr<test::AmxEmulator> emulator;
   if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
   const auto call = [&](const cpu::Kernel& code, const Args& args, std::int64_t begin, std::int64_t end) {
@@ -49,18 +43,17 @@ void check(const std::string& file, std::string_view operation, const char* targ
       test::call(code, args, begin, end);
     }
   };
-  const oracle::Problem fresh = problem_of(spec, operation, plan.facts.snapshots);
   oracle::Problem whole = fresh;
   const Args all = test::args_of(whole, plan);
   const std::int64_t items = test::items_of(all, plan), count = items * parts.parts().count;
+  const std::int64_t count_after = items * after.parts().count;
   call(kernel, all, 0, items);
   CHECK(bytes_of(whole) != bytes_of(fresh));
-  INFO(file << " " << operation << " on " << target);
 
   oracle::Problem backwards = fresh;
   const Args one = test::args_of(backwards, plan);
   for (std::int64_t part = count; part-- > 0;) call(parts, one, part, part + 1);
-  if (after) call(after, one, 0, items);
+  if (after) call(after, one, 0, count_after);
   CHECK(bytes_of(backwards) == bytes_of(whole));
 
   if (emulator != nullptr) return;  // of one thread
@@ -71,9 +64,34 @@ void check(const std::string& file, std::string_view operation, const char* targ
   call(parts, two, 0, middle);
   other.join();
   if (after) {
-    for (std::int64_t item = items; item-- > 0;) call(after, two, item, item + 1);
+    for (std::int64_t part = count_after; part-- > 0;) call(after, two, part, part + 1);
   }
   CHECK(bytes_of(split) == bytes_of(whole));
+}
+
+void check(const std::string& file, std::string_view operation, const char* target) {
+  const spec::Spec spec = spec::load_or_throw(file);
+  const core::KernelPlan plan = test::plan_of(spec, operation, target);
+  const core::Facts& f = plan.facts;
+  const cpu::Kernel kernel = cpu::generate(plan), heads = cpu::generate_parts(plan),
+                    columns = cpu::generate_column_parts(plan, 64);
+  const oracle::Problem fresh = problem_of(spec, operation, f.snapshots);
+  INFO(file << " " << operation << " on " << target);
+  CHECK(bool(heads) == (f.group > 1));
+  if (heads) {
+    REQUIRE(heads.parts().count == f.group);
+    check_parts(plan, target, kernel, heads, cpu::generate_after_parts(plan), fresh);
+  }
+  const bool holds_o = operation == "chunk_delta" ||
+                       (f.quant_group == 0 && (f.out.dtype == core::DType::kFp32 || f.out.dtype == f.round_o));
+  CHECK(bool(columns) == (holds_o && f.value_dim > 16));
+  CHECK_FALSE(cpu::generate_column_parts(plan, f.value_heads));
+  if (columns) {
+    const int width = f.value_dim * f.group / columns.parts().count;
+    REQUIRE(columns.parts().count == f.group * (f.value_dim / width));
+    REQUIRE(columns.parts().count > f.group);
+    check_parts(plan, target, kernel, columns, cpu::generate_after_column_parts(plan, 64), fresh);
+  }
 }
 
 // A caller's parallel_for with as many threads as it says, and none.
@@ -103,9 +121,11 @@ TEST_CASE("parts of items in any order, and from two threads at once, give the b
 TEST_CASE("any number of threads gives the bytes of one") {
   if (!test::runs_here()) return;
   for (const char* name : {"fuzz_gdn", "fuzz_kda", "fuzz_snapshots", "fuzz_separate_tiled_kv_fp32_fp32"}) {
-    const spec::Spec spec = spec::load_or_throw(fuzz_file(name));
-    const layout::Layout layout = layout::resolve(spec);
-    for (const std::string_view operation : {"chunk_delta", "prefill"}) {
+    for (const auto& [group, operation] :
+         {std::pair<int, const char*>{3, "chunk_delta"}, {3, "prefill"}, {1, "prefill"}}) {
+      spec::Spec spec = spec::load_or_throw(fuzz_file(name));
+      spec.heads.value.value = *spec.heads.key * group;
+      const layout::Layout layout = layout::resolve(spec);
       const core::KernelPlan plan = test::plan_of(spec, operation);
       oracle::Options options;
       options.lengths = {130};
@@ -118,7 +138,7 @@ TEST_CASE("any number of threads gives the bytes of one") {
         const Args args = test::args_of(problem, plan);
         const runtime::Threading threading{runtime::Threading::Kind::kCaller, threads, 0, backwards};
         runtime::load_cpu(plan, threading)->launch(problem.rows(), args.slots, verify::views_of(problem, layout));
-        INFO(name << " " << operation << " with " << threads << " threads");
+        INFO(name << " " << operation << " of group " << group << " with " << threads << " threads");
         if (of_one.empty()) of_one = bytes_of(problem);
         CHECK(bytes_of(problem) == of_one);
         CHECK(oracle::all_good(oracle::compare(expectation, problem)));
