@@ -54,6 +54,7 @@ struct Prefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 10;                                       // where has_initial_state stands; -1: the operation takes none
   static constexpr int kWorkspaceOperand = 12;                                   // where the workspace stands
+  static constexpr bool kRowsInOut = true;                                       // with a workspace out has v, then o, until then
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan

@@ -278,6 +278,8 @@ std::string facts_type(const plan::Planned& planned) {
     if (const int workspace = core::workspace_operand(plan); workspace >= 0) {
       text += integer("kWorkspaceOperand", workspace, "where the workspace stands");
       if (core::holds_o(plan)) text += boolean("kHoldsO", true, "o waits for the norm in the workspace");
+      if (core::rows_in_out(plan))
+        text += boolean("kRowsInOut", true, "with a workspace out has v, then o, until then");
     }
   }
   text += form(plan, plan.launch, plan.choices);

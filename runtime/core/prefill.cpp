@@ -185,7 +185,7 @@ bool holds_o(const KernelPlan& plan) {
 }
 
 std::int64_t held_bytes(const KernelPlan& plan, int rows) {
-  if (plan.operation != "prefill" || workspace_operand(plan) < 0) return 0;
+  if (plan.operation != "prefill" || workspace_operand(plan) < 0 || rows_in_out(plan)) return 0;
   return (rows * held_row_bytes(plan.facts) + 127) / 128 * 128;
 }
 
@@ -195,6 +195,11 @@ std::int64_t held_row_bytes(const Facts& facts) {
 
 static bool in_pieces(const Map& map) {
   return map.present() && size_of(map.dtype) == 2 && map.inner_stride == 1 && map.align % 8 == 0;
+}
+
+bool rows_in_out(const KernelPlan& plan) {
+  return plan.operation == "prefill" && prefill_set(plan) != PrefillSet::kNone && !holds_o(plan) &&
+         in_pieces(plan.facts.out);
 }
 
 static bool in_chunks(const Facts& facts) {

@@ -81,7 +81,8 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 //   chunk_delta, prefill    on NVIDIA, where a set of kernels holds them; it may be left out: the launch is then the
 //   one
 //                           kernel of the plan's symbol. With it the launch is several kernels, whose symbols begin
-//                           with the plan's. prefill has rows of v and o before what chunk_delta's kernels have in it
+//                           with the plan's. prefill has rows of v and o before what chunk_delta's kernels have in
+//                           it, unless `out` can hold them
 //   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has):
 //                           such a workspace can't be left out
 // Rows come first in it; in Args they are the operand behind the workspace.
@@ -105,6 +106,9 @@ PrefillSet prefill_set(std::string_view target, std::string_view operation, cons
 // Whether `out` can't hold o of a GPU's prefill, whose workspace then does: [row][value head][value channel] as
 // rounding.o. Bytes of one row; bytes of all rows of a prefill with a workspace, a multiple of 128, 0 of other plans.
 bool holds_o(const KernelPlan& plan);
+
+// Whether the kernels of a prefill with a workspace pass v, and then o, in rows of `out`: 16-byte pieces of 16 bits.
+bool rows_in_out(const KernelPlan& plan);
 std::int64_t held_row_bytes(const Facts& facts);
 std::int64_t held_bytes(const KernelPlan& plan, int rows);
 

@@ -96,8 +96,9 @@ struct NoParts {
   using OutScale = Absent;
   using StateScale = Absent;
   static constexpr bool kStochasticState = false;
-  static constexpr int kQuantGroup = 0;   // an output that is not quantised
-  static constexpr bool kHoldsO = false;  // a prefill whose `out` holds o until the norm
+  static constexpr int kQuantGroup = 0;      // an output that is not quantised
+  static constexpr bool kHoldsO = false;     // a prefill whose `out` holds o until the norm
+  static constexpr bool kRowsInOut = false;  // whose kernels, given a workspace, have rows of v and o there
   static constexpr int kWorkspaceOperand = -1;
   static constexpr bool kInPrefill = false;                           // the delta rule of a whole prefill on Hopper
   static constexpr int kSkew = 0;                                     // a choice that the plan need not make

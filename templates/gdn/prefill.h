@@ -29,6 +29,13 @@ struct HeldRows {
   static constexpr int kAlign = power_of_two_in(F::kValueDim);
 };
 
+// `Map` with elements of another type, of its size.
+template <class Map, class E>
+struct RowsAs : Map {
+  using Element = E;
+  static_assert(sizeof(E) == sizeof(typename Map::Element), "in place of its own");
+};
+
 // Where o waits for the norm.
 template <class F, bool kHeld>
 struct WaitingO {
@@ -134,7 +141,7 @@ GDN_DEVICE void prefill_norm(const Args& args) {
   const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
   if (!sequence_of_launch<F>(args, number, pooled).fate.computed) return;
   // With a workspace that may be left out, o is where the launch's other kernels put it.
-  if constexpr (F::kWorkspaceOperand >= 0 && !F::kHoldsO) {
+  if constexpr (F::kWorkspaceOperand >= 0 && !F::kHoldsO && !F::kRowsInOut) {
     if (args.operand[F::kWorkspaceOperand] != nullptr) return norm_quant<PrefillNorm<F, true>>(args);
   }
   norm_quant<PrefillNorm<F, F::kHoldsO>>(args);

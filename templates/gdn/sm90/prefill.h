@@ -2,14 +2,15 @@
 // makes of the projections' rows, and the stages of gdn/prefill.h behind them; without one it is the plain body.
 //
 //   prep     of a chunk and key head: q and k through the convolution to the chunk's record, gates; v of its value
-//   heads
-//            through the convolution to rows of the workspace
+//            heads through the convolution to rows of `out`, or, where that can't hold them (F::kRowsInOut), of the
+//            workspace
 //   chain    as in chunk_delta, v from those rows and o, rounded to rounding.o, in their place: a slice of a chunk has
 //            read its v before it writes its o
 //   norm     o becomes out
 //   windows  the last ones, once every block has read the first
 //
-// The workspace: rows of v, later o, [value head][value channel] in 16 bits; then what chunk_delta has in it.
+// The workspace: if `out` can't hold them, rows of v, later o, [value head][value channel] in 16 bits; then what
+// chunk_delta has in it.
 #pragma once
 
 #include "gdn/sm90/chunk_delta.h"

@@ -1,5 +1,6 @@
 // Where a chunk's numbers come from in a prefill of whole layers: the rows of the projections, through the convolution
-// and the gates. v goes to rows of the workspace, [value head][value channel] in 16 bits, where o takes its place.
+// and the gates. v goes to rows of `out` where it has 16-byte pieces of 16 bits, else to rows of the workspace, [value
+// head][value channel] in 16 bits; o takes its place there.
 #pragma once
 
 #include "gdn/prefill.h"
@@ -8,13 +9,23 @@
 
 namespace gdn::sm90 {
 
+// Rows of v or o between the kernels of a launch.
+template <class F, class E, bool kInOut>
+struct PassedRows {
+  using Rows = HeldRows<F, E>;
+};
+template <class F, class E>
+struct PassedRows<F, E, true> {
+  using Rows = RowsAs<typename F::Out, E>;
+};
+
 // The facts of chunk_delta's kernels inside a prefill.
 template <class F>
 struct InPrefill : F {
   static constexpr bool kInPrefill = true;
   using OwnV = typename F::InputV;  // of the projections
-  using InputV = HeldRows<F, typename F::RoundConv>;
-  using OutputO = HeldRows<F, typename F::RoundO>;
+  using InputV = typename PassedRows<F, typename F::RoundConv, F::kRowsInOut>::Rows;
+  using OutputO = typename PassedRows<F, typename F::RoundO, F::kRowsInOut>::Rows;
 };
 
 // 8 neighbouring channels of one head of a part through the convolution: weights in registers, the inputs of earlier
@@ -136,7 +147,9 @@ class Projected {
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
   // v of `heads` value heads of the group from number `first_head` on, a thread 8 channels of a quarter of the chunk.
+  // Not of a sequence that is not computed, whose rows of `out` may have to stay what they are.
   GDN_DEVICE void finish(int first_head, int heads) const {
+    if (!sequence_.fate.computed) return;
     using Of = Piece<typename F::OwnV, typename F::WeightV, typename F::BiasV, typename F::WindowV>;
     using Rows = typename F::InputV;
     constexpr int kPieces = F::kValueDim / 8, kQuarter = kChunk / 4;
