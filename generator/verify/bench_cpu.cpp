@@ -121,7 +121,8 @@ CpuTimes cpu_launch_times(const spec::Spec& spec, const layout::Layout& layout, 
       const std::vector<std::byte> bytes = slot_bytes(small.dtype, offsets);
       std::memcpy(memory.back()->data(), bytes.data(), bytes.size());
     }
-    here.push_back(resized(views[i], memory.back()->data(), leading ? count : views[i].sizes[0]));
+    std::byte* const data = memory.back()->data();
+    here.push_back(leading ? resized(views[i], data, count) : placed(views[i], data));
   }
 
   std::vector<std::int64_t> order(static_cast<std::size_t>(batches * batch * each));

@@ -90,10 +90,14 @@ inline std::size_t slot_bytes_of(const oracle::Problem& problem) {
 // A pool's slot 0 can be padding by the spec, so batches use slots from 1 on.
 constexpr int kFirstSlot = 1;
 
+// The same operand somewhere else; with another number of rows.
+inline runtime::View placed(runtime::View view, void* data) {
+  view.data = data;
+  return view;
+}
 inline runtime::View resized(const runtime::View& view, void* data, std::int64_t leading) {
-  runtime::View result = view;
-  result.data = data;
-  if (!result.sizes.empty()) result.sizes[0] = leading;
+  runtime::View result = placed(view, data);
+  result.sizes.at(0) = leading;
   return result;
 }
 

@@ -144,8 +144,9 @@ double cuda_launch_us(CudaBench& cuda, const plan::Planned& planned, const layou
       stage.memory.push_back(cuda.device().alloc(content.size()));
       cuda.device().copy_in(stage.memory.back().data(), content.data(), content.size());
       const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
-      views.push_back(resized(small[i], stage.memory.back().data(),
-                              leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
+      views.push_back(leading
+                          ? resized(small[i], stage.memory.back().data(), Sequences::count(tile.problem(), i, lengths))
+                          : placed(small[i], stage.memory.back().data()));
     }
     stage.memory.push_back(add_workspace(cuda.device(), planned.kernel, rows_of(lengths), views));
     runtime::check(planned.kernel, rows_of(lengths), slots_of(lengths), views);
@@ -177,8 +178,8 @@ double cpu_launch_us(const plan::Planned& planned, const layout::Layout& layout,
     memory.emplace_back(content.size());
     std::memcpy(memory.back().data(), content.data(), content.size());
     const bool leading = tile.problem().buffers()[i].leading != oracle::Leading::kNone;
-    views.push_back(resized(small[i], memory.back().data(),
-                            leading ? Sequences::count(tile.problem(), i, lengths) : small[i].sizes[0]));
+    views.push_back(leading ? resized(small[i], memory.back().data(), Sequences::count(tile.problem(), i, lengths))
+                            : placed(small[i], memory.back().data()));
   }
   return host_us([&] { kernel->launch(rows_of(lengths), slots_of(lengths), views); });
 }

@@ -107,7 +107,7 @@ class CudaBench {
         } else {
           spread(small, stage.memory.back(), leading ? count : 1, row);
         }
-        here.push_back(resized(views[i], data, leading ? count : views[i].sizes[0]));
+        here.push_back(leading ? resized(views[i], data, count) : placed(views[i], data));
       }
       runtime::check(plan, batch * tokens, pool_slots, here);  // what it says is optional may follow
       stage.launches.push_back(runtime::make_args(plan, batch * tokens, pool_slots, here));
