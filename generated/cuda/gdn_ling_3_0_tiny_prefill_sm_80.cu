@@ -58,7 +58,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kHeadsPerBlock = 4;                                       // choice of the plan
+  static constexpr int kHeadsPerBlock = 16;                                      // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:16, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -58,7 +58,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kHeadsPerBlock = 3;                                       // choice of the plan
+  static constexpr int kHeadsPerBlock = 15;                                      // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:30, key_dim:96]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -209,7 +209,7 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_prefill_sm_90a_prefill_windows(co
   gdn::prefill_windows<gdn::generated::olmo_hybrid_7b::Prefill>(args);
 }
 
-GDN_SM90_KERNEL(128, 2) gdn_olmo_hybrid_7b_prefill_sm_90a_prep(const gdn::Args args) {
+GDN_SM90_KERNEL(128, 3) gdn_olmo_hybrid_7b_prefill_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::prefill_prep<gdn::generated::olmo_hybrid_7b::Prefill>(args);
 }
 GDN_SM90_KERNEL(256, 1) gdn_olmo_hybrid_7b_prefill_sm_90a_one(const gdn::Args args) {

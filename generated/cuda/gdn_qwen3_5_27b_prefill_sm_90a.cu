@@ -58,7 +58,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kHeadsPerBlock = 4;                                       // choice of the plan
+  static constexpr int kHeadsPerBlock = 16;                                      // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -209,7 +209,7 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_prefill_sm_90a_prefill_windows(const
   gdn::prefill_windows<gdn::generated::qwen3_5_27b::Prefill>(args);
 }
 
-GDN_SM90_KERNEL(128, 2) gdn_qwen3_5_27b_prefill_sm_90a_prep(const gdn::Args args) {
+GDN_SM90_KERNEL(128, 3) gdn_qwen3_5_27b_prefill_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::prefill_prep<gdn::generated::qwen3_5_27b::Prefill>(args);
 }
 GDN_SM90_KERNEL(256, 1) gdn_qwen3_5_27b_prefill_sm_90a_one(const gdn::Args args) {

@@ -56,7 +56,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 16;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kHeadsPerBlock = 2;                                       // choice of the plan
+  static constexpr int kHeadsPerBlock = 8;                                       // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:32, value_dim:128], z:[value_head:32, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -225,7 +225,7 @@ void avoid_conv_ties(Problem& problem) {
       const TokenRun* sequence = problem.sequence_of(row);
       if (sequence == nullptr || row == sequence->first) {
         past.assign(input.map->offset.size() * static_cast<std::size_t>(*spec.conv.window), 0.0);
-        const bool read = pooled && (sequence == nullptr || sequence->initial);
+        const bool read = pooled && (sequence == nullptr || sequence->initial || operands.drafts());
         if (read) past = load_part(window_dtype, buffer_of(problem, window).row(problem.row_slot(row)), *window.map);
         if (sequence != nullptr) discard_oldest(spec, problem.window_offset(*sequence), past);
       }

@@ -224,7 +224,10 @@ Choices prefill_choices(const Target& target, std::string_view operation, const 
   // One block at least on a multiprocessor: without the wish, NVIDIA's compilers keep to fewer registers and spill.
   Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}, {"resident", 1}};
   if (operation == "prefill") {
-    choices.emplace_back("heads_per_block", norm_heads(target, facts, kThreads));  // of the norm behind it
+    // Of the norm behind it: several for a wave, so that finding a row's sequence counts for less. Where groups straddle
+    // heads a wave with several would compute each of them twice.
+    const bool straddles = facts.quant_group > 0 && facts.value_dim % facts.quant_group != 0;
+    choices.emplace_back("heads_per_block", norm_heads(target, facts, straddles ? kThreads : 4 * kThreads));
   }
   return choices;
 }
@@ -264,7 +267,7 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   }
   if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};
   // Rows of a block: what it reads of the tile before is little, and there are blocks enough.
-  if (operation == "conv_prefill") return {{0, {{"threads", 128}, {"tile_rows", 16}}}};
+  if (operation == "conv_prefill") return {{0, {{"threads", 128}, {"tile_rows", 32}}}};
   if (operation == "decode_spec") return draft_bands(target, facts);
   if (operation == "state_commit") {
     return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};

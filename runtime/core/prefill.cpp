@@ -349,13 +349,11 @@ static std::vector<PrefillKernel> hopper_kernels(const Facts& facts, bool whole_
   const int k = facts.key_dim;
   const bool by_channel = facts.rule == Rule::kKda;
   const auto chain = [&](int slices, bool out) { return sm90::chain_shared(k, slices, out, by_channel); };
-  // Prep's convolutions keep their weights in registers beside the pieces of q and k.
-  const int blocks = whole_layer ? 2 : prep_blocks(facts);
   const auto body = [&](std::string_view of_rule, std::string_view of_layer) {
     return whole_layer ? of_layer : of_rule;
   };
   std::vector<PrefillKernel> kernels = {
-      {"prep", body("sm90::chunk_prep<{}>", "sm90::prefill_prep<{}>"), sm90::kPrepThreads, blocks, 1,
+      {"prep", body("sm90::chunk_prep<{}>", "sm90::prefill_prep<{}>"), sm90::kPrepThreads, prep_blocks(facts), 1,
        prep_shared(facts)},
       {"one", body("sm90::chunk_chain<{}, 1>", "sm90::chunk_chain<gdn::sm90::InPrefill<{}>, 1>"), 256, 1, 1,
        chain(1, true)},

@@ -38,6 +38,7 @@
 #define GDN_DEVICE __device__ __forceinline__
 #define GDN_GLOBAL
 #define GDN_UNROLL _Pragma("unroll")
+#define GDN_NO_UNROLL _Pragma("unroll 1")
 #define GDN_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
 // With registers so few that `resident` blocks fit on a multiprocessor.
 #define GDN_RESIDENT_KERNEL(threads, resident) extern "C" __global__ void __launch_bounds__(threads, resident)
@@ -57,6 +58,7 @@
 // go through the local-memory unit as well and wait on both counters.
 #define GDN_GLOBAL __attribute__((address_space(1)))
 #define GDN_UNROLL _Pragma("unroll")
+#define GDN_NO_UNROLL _Pragma("unroll 1")
 #define GDN_KERNEL(threads) \
   extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(threads, threads))) void
 #define GDN_RESIDENT_KERNEL(threads, resident) GDN_KERNEL(threads)
@@ -69,6 +71,7 @@
 #define GDN_DEVICE inline __attribute__((visibility("hidden")))
 #define GDN_GLOBAL
 #define GDN_UNROLL
+#define GDN_NO_UNROLL
 // The entry point keeps its name and its one argument; gdn_host_launch (gdn_host/simt.h) runs it for every thread.
 #define GDN_KERNEL(threads) extern "C" __attribute__((visibility("default"))) void
 #define GDN_RESIDENT_KERNEL(threads, resident) GDN_KERNEL(threads)
@@ -469,7 +472,7 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 // ---- arithmetic -----------------------------------------------------------------------------------------------------
 //
 // exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds
-// once.
+// once. exp2_fast and reciprocal_fast are as good, but may give 0 for what lies below 2^-126.
 
 #if defined(GDN_ON_CUDA)
 
@@ -481,6 +484,16 @@ GDN_DEVICE float square_root(float x) { return sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return rsqrtf(x); }
 GDN_DEVICE float quotient(float x, float y) { return __fdividef(x, y); }
 GDN_DEVICE float fused(float x, float y, float z) { return fmaf(x, y, z); }
+GDN_DEVICE float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+GDN_DEVICE float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 GDN_DEVICE float half_to_float(unsigned short bits) {
   float x;
@@ -528,6 +541,8 @@ GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x * __builtin_amdgcn_rcpf(y); }
 GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+GDN_DEVICE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }
+GDN_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return static_cast<float>(__builtin_bit_cast(_Float16, bits)); }
 GDN_DEVICE unsigned short float_to_half(float x) {
@@ -551,6 +566,8 @@ GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x / y; }
 GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+GDN_DEVICE float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2(x); }
+GDN_DEVICE float reciprocal_fast(float x) { return 1.0f / x; }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return gdn_host::half_to_float(bits); }
 GDN_DEVICE unsigned short float_to_half(float x) { return gdn_host::float_to_half(x); }

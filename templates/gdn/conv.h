@@ -14,6 +14,13 @@
 
 namespace gdn {
 
+// y of the sum over the taps.
+template <class F>
+GDN_DEVICE float after_taps(float sum) {
+  using Round = typename F::RoundConv;
+  return rounded<Round>(activate_for<F::kConvActivation, Round>(sum));
+}
+
 // kTaps taps from kFirstTap on, of kChannels neighbouring channels; `at` is tap 0 of the first channel, whose number
 // is a multiple of kChannels. Channels adjacent (SD windows), taps adjacent (DS windows, weights) or neither.
 template <class M, int kChannels, int kFirstTap, int kTaps>
@@ -174,7 +181,7 @@ GDN_DEVICE void convolve(const ConvHead<Maps>& head, int channel, float (&y)[kCh
       const float input = age == 0 ? current[c] : older[c][Rows::kOldest + Rows::kHistory - age];
       sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * input;
     }
-    y[c] = rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+    y[c] = after_taps<F>(sum);
     GDN_UNROLL
     for (int r = 0; r < Rows::kWritten; ++r) {
       shifted[c][r] = r + 1 < Rows::kWritten ? older[c][r + 1 - Rows::kFirstRead] : current[c];

@@ -9,7 +9,7 @@
 //   grid       x = tiles of kTileRows rows, y = key heads
 #pragma once
 
-#include "gdn/prefill/conv.h"
+#include "gdn/prefill/conv_piece.h"
 
 namespace gdn {
 
@@ -22,23 +22,90 @@ struct ToRows {
   }
 };
 
-// A tile of z, copied; rows of no sequence are left alone.
+// visit(sequence, row, count) for the runs of one sequence in the rows from `first` to before `end`; rows of no sequence
+// are left alone.
+template <class F, class Visit>
+GDN_DEVICE void for_each_run(const Args& args, int first, int end, Visit visit) {
+  for (int row = first; row < end;) {
+    const int number = sequence_at<F>(args, row);
+    if (number >= args.sequences) return;
+    const Sequence sequence = sequence_of_launch<F>(args, number, has_pool<typename F::WindowQ>(args));
+    const int count = smaller(end, sequence.rows.end) - row;
+    if (sequence.fate.computed || sequence.fate.filled) visit(sequence, row, count);
+    row += count;
+  }
+}
+
+constexpr int kRowsOfPiece = 8;  // rows that a thread walks
+
+// One head of a part in pieces of 8 channels and rows, dealt out to the threads of the block. make(rows, sequence,
+// channel, row, count) fills the first `count` rows of a piece.
+template <class F, class Output, class Make>
+GDN_DEVICE void fill_pieces(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal, Make make) {
+  using E = typename Output::Element;
+  constexpr int kPieces = Output::kRun / 8, kItems = kPieces * (F::kTileRows / kRowsOfPiece);
+  static_assert(F::kTileRows % kRowsOfPiece == 0, "whole pieces");
+  for (int item = deal.first; item < kItems; item += F::kThreads) {
+    const int channel = item % kPieces * 8, first = tile.first + item / kPieces * kRowsOfPiece;
+    for_each_run<F>(args, first, smaller(first + kRowsOfPiece, tile.end), [&](const Sequence& s, int row, int count) {
+      Raw<16> rows[kRowsOfPiece];
+      if (s.fate.computed) {
+        make(rows, s, channel, row, count);
+      } else {
+        const unsigned filler = Number<E>::pair(s.fate.filler, s.fate.filler);
+        GDN_UNROLL
+        for (int i = 0; i < kRowsOfPiece; ++i) rows[i] = Raw<16>{{filler, filler, filler, filler}};
+      }
+      const auto to = part<Output>(args, row) + Output::base(head) + channel;
+      GDN_UNROLL
+      for (int i = 0; i < kRowsOfPiece; ++i) {
+        if (i < count) store<16>(to + i * args.stride[Output::kOperand], rows[i]);
+      }
+    });
+  }
+  deal.next_part(kItems);
+}
+
+template <class F, class Maps, class Output>
+GDN_DEVICE void convolve_part(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal) {
+  using Input = typename Maps::Input;
+  using Round = typename F::RoundConv;
+  if constexpr (comes_in_pieces<Input>() && comes_in_pieces<Output>() &&
+                same_type<Round, typename Output::Element>()) {
+    fill_pieces<F, Output>(args, tile, head, deal,
+                           [&](Raw<16>(&rows)[kRowsOfPiece], const Sequence& s, int channel, int row, int count) {
+                             ConvPiece<F, Maps>::convolve(rows, args, s, head, channel, row, count);
+                           });
+  } else {
+    convolve_tile<F, Input, typename Maps::Weight, typename Maps::Bias, typename Maps::Window>(
+        args, tile, head, deal, ToRows<Output>{args, head});
+  }
+}
+
 template <class F>
-GDN_DEVICE void copy_z(const Args& args, const RowTile& tile, int head) {
+GDN_DEVICE void copy_z(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal) {
   using From = typename F::InputZ;
   using To = typename F::OutputZ;
-  Sequence sequence;
-  for (int row = tile.first; row < tile.end; ++row) {
-    if (row == tile.first || row >= sequence.rows.end) {
-      const int number = sequence_at<F>(args, row);
-      if (number >= args.sequences) return;
-      sequence = sequence_of_launch<F>(args, number, has_pool<typename F::WindowQ>(args));
-    }
-    if (sequence.fate.computed) {
-      copy_head<F, From, To>(part<From>(args, row), part<To>(args, row), head);
-    } else if (sequence.fate.filled) {
-      fill_head<F, To>(part<To>(args, row), head, sequence.fate.filler);
-    }
+  if constexpr (comes_in_pieces<From>() && comes_in_pieces<To>() &&
+                same_type<typename From::Element, typename To::Element>()) {
+    fill_pieces<F, To>(args, tile, head, deal,
+                       [&](Raw<16>(&rows)[kRowsOfPiece], const Sequence&, int channel, int row, int count) {
+                         const auto from = part<From>(args, row) + From::base(head) + channel;
+                         GDN_UNROLL
+                         for (int i = 0; i < kRowsOfPiece; ++i) {
+                           if (i < count) rows[i] = load<16>(from + i * args.stride[From::kOperand]);
+                         }
+                       });
+  } else {
+    for_each_run<F>(args, tile.first, tile.end, [&](const Sequence& s, int first, int count) {
+      for (int row = first; row < first + count; ++row) {
+        if (s.fate.computed) {
+          copy_head<F, From, To>(part<From>(args, row), part<To>(args, row), head);
+        } else {
+          fill_head<F, To>(part<To>(args, row), head, s.fate.filler);
+        }
+      }
+    });
   }
 }
 
@@ -47,15 +114,12 @@ GDN_DEVICE void conv_prefill(const Args& args) {
   const int key_head = block_head();
   const RowTile tile{block_row() * F::kTileRows, smaller(args.rows, (block_row() + 1) * F::kTileRows)};
   Deal<F::kThreads> deal;
-  convolve_tile<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
-      args, tile, key_head, deal, ToRows<typename F::OutputQ>{args, key_head});
-  convolve_tile<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(
-      args, tile, key_head, deal, ToRows<typename F::OutputK>{args, key_head});
+  convolve_part<F, ConvOfQ<F>, typename F::OutputQ>(args, tile, key_head, deal);
+  convolve_part<F, ConvOfK<F>, typename F::OutputK>(args, tile, key_head, deal);
   for (int g = 0; g < F::kGroup; ++g) {
     const int head = value_head<F>(key_head, g);
-    convolve_tile<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
-        args, tile, head, deal, ToRows<typename F::OutputV>{args, head});
-    if constexpr (F::OutputZ::kPresent) copy_z<F>(args, tile, head);
+    convolve_part<F, ConvOfV<F>, typename F::OutputV>(args, tile, head, deal);
+    if constexpr (F::OutputZ::kPresent) copy_z<F>(args, tile, head, deal);
   }
 }
 

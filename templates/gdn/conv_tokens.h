@@ -92,7 +92,7 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
             const float x = age == 0 ? current[t][c] : input[c][kHistory + t - age];
             sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * x;
           }
-          y[c] = rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+          y[c] = after_taps<F>(sum);
         }
         sink(t, channel, y);
       }

@@ -72,6 +72,12 @@ GDN_DEVICE float norm_weight(float w) {
   return kWeight == NormWeight::kW ? w : kWeight == NormWeight::kOnePlusW ? 1.0f + w : 2.0f * (1.0f + w);
 }
 
+// act(z), which makes a number of `out`.
+template <class F>
+GDN_DEVICE float gate_of(float z) {
+  return activate_for<F::kNormGate, typename F::Out::Element>(z);
+}
+
 // act(z) of one value head to shared memory, by all threads of the block, each its share of the deal. Done with the
 // loads of the convolution, so that no load stands between the last of o and `out`.
 template <class F>
@@ -86,7 +92,7 @@ GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThread
       float z[kWidth];
       load_run<typename Z::Element, kWidth, kWidth>(z_head + item * kWidth * Z::kInnerStride, z);
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) gates[item * kWidth + i] = activate<F::kNormGate>(z[i]);
+      for (int i = 0; i < kWidth; ++i) gates[item * kWidth + i] = gate_of<F>(z[i]);
     }
     deal.next_part(Z::kRun / kWidth);
   }
@@ -185,9 +191,10 @@ class GatedNorm {
       float w[kWidth];
       load_run<typename W::Element, kWidth, kWeightWidth>(weights + channel * W::kInnerStride, w);
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) {
-        y_[step][i] = rounded<typename F::RoundNorm>(y_[step][i] * factor) * norm_weight<F::kNormWeight>(w[i]);
-      }
+      for (int i = 0; i < kWidth; ++i) y_[step][i] *= factor;
+      round_run<typename F::RoundNorm>(y_[step]);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) y_[step][i] *= norm_weight<F::kNormWeight>(w[i]);
       if constexpr (B::kPresent) {
         constexpr int kBiasWidth = smaller(inner_width<B>(), kWidth);
         load_run<typename B::Element, kWidth, kBiasWidth>(part<B>(args) + B::base(0) + channel * B::kInnerStride, w);
@@ -195,10 +202,7 @@ class GatedNorm {
         for (int i = 0; i < kWidth; ++i) y_[step][i] += w[i];
       }
       if constexpr (kGated && F::kNormBeforeGate) multiply(y_[step], gates, channel);
-      if constexpr (F::kQuantGroup > 0) {
-        GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) y_[step][i] = rounded<typename F::QuantFrom>(y_[step][i]);
-      }
+      if constexpr (F::kQuantGroup > 0) round_run<typename F::QuantFrom>(y_[step]);
     });
   }
 

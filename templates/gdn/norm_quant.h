@@ -23,7 +23,7 @@ GDN_DEVICE int head_in_row(int rank) {
 }
 
 // A head's part in a row of memory, as a source of the gated norm.
-template <class M, Activation kActivation>
+template <class M>
 struct RowNumbers {
   MapElements<M> from;
   template <int kCount>
@@ -34,8 +34,16 @@ struct RowNumbers {
       GDN_UNROLL
       for (int i = 0; i < kCount; ++i) x[i] = load_one<typename M::Element>(from + (channel + i) * M::kInnerStride);
     }
+  }
+};
+template <class F>
+struct RowGates {
+  RowNumbers<typename F::InputZ> from;
+  template <int kCount>
+  GDN_DEVICE void read(int channel, float (&x)[kCount]) const {
+    from.read(channel, x);
     GDN_UNROLL
-    for (int i = 0; i < kCount; ++i) x[i] = activate<kActivation>(x[i]);
+    for (int i = 0; i < kCount; ++i) x[i] = gate_of<F>(x[i]);
   }
 };
 
@@ -43,8 +51,8 @@ template <class F>
 GDN_DEVICE void normalise_row(const Args& args, int row, int head, GatedNorm<F>& norm) {
   using O = typename F::InputO;
   using Z = typename F::InputZ;
-  const RowNumbers<Z, F::kNormGate> gates{part<Z>(args, row) + Z::base(head)};
-  const float sum = norm.read(RowNumbers<O, Activation::kNone>{part<O>(args, row) + O::base(head)}, gates);
+  const RowGates<F> gates{{part<Z>(args, row) + Z::base(head)}};
+  const float sum = norm.read(RowNumbers<O>{part<O>(args, row) + O::base(head)}, gates);
   norm.normalise(args, sum, gates);
 }
 

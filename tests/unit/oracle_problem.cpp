@@ -6,8 +6,10 @@
 
 #include "oracle/compare.h"
 #include "oracle/convert.h"
+#include "oracle/formulas.h"
 #include "oracle/parts.h"
 #include "oracle_specs.h"
+#include "spec/parser.h"
 #include "support/catch.h"
 
 using namespace gdn;
@@ -55,6 +57,37 @@ std::vector<Deviation> judge(const Problem& problem, const spec::Spec& made_for,
 }
 
 }  // namespace
+
+TEST_CASE("no conv output of a draft lies near a tie, whatever was accepted", "[oracle]") {
+  for (const char* name : {"fuzz_spec_slots", "fuzz_spec_intermediate", "fuzz_spec_replay"}) {
+    CAPTURE(name);
+    const spec::Spec spec = spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
+    const Problem p = make_problem(spec, "decode_spec", options(7));
+    int outputs = 0;
+    double nearest = 1;
+    for (const TokenRun& sequence : p.sequences()) {
+      if (sequence.padding || sequence.tokens == 0) continue;
+      for (const std::string part : {"q", "k", "v"}) {
+        const std::vector<double> weights = part_of(p, "conv_weight." + part, 0);
+        std::vector<double> windows = part_of(p, "conv_state." + part, sequence.slots[0]);
+        discard_oldest(spec, p.window_offset(sequence), windows);
+        for (int t = 0; t < sequence.tokens; ++t) {
+          const std::vector<double> current = part_of(p, "in." + part, sequence.first + t);
+          for (std::size_t c = 0; c < current.size(); ++c) {
+            double* rows = windows.data() + c * static_cast<std::size_t>(*spec.conv.window);
+            const double* w = weights.data() + c * static_cast<std::size_t>(*spec.conv.width);
+            const double y = activate(*spec.conv.activation, conv_channel(spec.conv, w, rows, current[c], 0));
+            nearest = std::min(nearest, distance_from_tie(*spec.rounding.conv, y));
+            shift_window(spec.conv, rows, current[c]);
+            ++outputs;
+          }
+        }
+      }
+    }
+    CHECK(outputs > 1000);
+    CHECK(nearest > 0.01);
+  }
+}
 
 TEST_CASE("operands stand in the order of a launch", "[oracle]") {
   const spec::Spec spec = make_spec(Choice{});

@@ -41,6 +41,21 @@ struct ConvChannel {
     return load_one<typename Window::Element>(window_at(sequence.slot, window_row));
   }
 
+  // Of kCount neighbouring channels from this one on, which is a multiple of kCount.
+  template <int kCount>
+  GDN_DEVICE void window_run(const Sequence& sequence, int window_row, float (&x)[kCount]) const {
+    const auto from = window_at(sequence.slot, window_row);
+    if constexpr (Window::kInnerStride == 1) {
+      constexpr int kAlign = smaller(Window::kAlign, smaller(power_of_two_in(Window::kTapStride), kCount));
+      load_run<typename Window::Element, kCount, kAlign>(from, x);
+    } else {
+      GDN_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        x[i] = load_one<typename Window::Element>(from + i * Window::kInnerStride);
+      }
+    }
+  }
+
   GDN_DEVICE void load_weights(float (&weight)[kWidth], float& bias) const {
     const auto weights = part<Weight>(args) + Weight::base(head) + channel * Weight::kInnerStride;
     GDN_UNROLL
@@ -54,12 +69,16 @@ struct ConvChannel {
     }
   }
 
-  GDN_DEVICE static float convolved(float current, const float (&older)[kHistory], const float (&weight)[kWidth],
-                                    float bias) {
+  GDN_DEVICE static float summed(float current, const float (&older)[kHistory], const float (&weight)[kWidth],
+                                 float bias) {
     float sum = bias + weight[0] * current;
     GDN_UNROLL
     for (int age = 1; age < kWidth; ++age) sum += weight[age] * older[age - 1];
-    return rounded<typename F::RoundConv>(activate<F::kConvActivation>(sum));
+    return sum;
+  }
+  GDN_DEVICE static float convolved(float current, const float (&older)[kHistory], const float (&weight)[kWidth],
+                                    float bias) {
+    return after_taps<F>(summed(current, older, weight, bias));
   }
 
   // One token by itself.
@@ -73,20 +92,22 @@ struct ConvChannel {
     return convolved(input(row), older, weight, bias);
   }
 
-  // The window after the sequence's first `tokens` tokens, to a slot. In the sequence's own a row is read before it is
-  // overwritten: what comes to row r lay further on.
+  // The window after the sequence's first `tokens` tokens, to a slot, which may be the sequence's own.
   GDN_DEVICE void leave_window(const Sequence& sequence, int tokens, long long slot) const {
     constexpr int kRows = kNewest + 1;
-    for (int r = 0; r < kRows; ++r) {
+    float x[kRows];
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) {  // all at once, before anything is written
       const int position = tokens - kRows + r;  // of the input that belongs there, in the sequence
-      float x = 0.0f;
+      x[r] = 0.0f;
       if (position >= 0) {
-        x = input(sequence.rows.first + position);
+        x[r] = input(sequence.rows.first + position);
       } else if (sequence.initial) {
-        x = window(sequence, r + tokens);
+        x[r] = window(sequence, r + tokens);
       }
-      store_one<typename Window::Element>(window_at(slot, r), x);
     }
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) store_one<typename Window::Element>(window_at(slot, r), x[r]);
   }
 };
 

@@ -6,17 +6,29 @@
 
 namespace gdn::sm90 {
 
+// Pieces of 16 bytes, from channel `channel` on, of rows of a chunk that follow each other. From row `row` + `count` on
+// there are none, and what is fetched is zero.
+struct RowPieces {
+  int row, count, channel;
+};
+
 template <class F>
 class HandedOver {
  public:
   using Element = typename F::InputK::Element;  // of q and k before the norm
+  static constexpr bool kConvolves = false;
 
   GDN_DEVICE HandedOver(const Args& args, const Chunk& chunk, int key_head)
       : args_(args), chunk_(chunk), key_head_(key_head) {}
 
-  // 16 bytes of a row of the chunk, from channel `first` on.
-  GDN_DEVICE Raw<16> key(int row, int first) const { return piece<typename F::InputK>(row, first); }
-  GDN_DEVICE Raw<16> query(int row, int first) const { return piece<typename F::InputQ>(row, first); }
+  template <int kRows>
+  GDN_DEVICE void keys(Raw<16> (&pieces)[kRows], const RowPieces& which) const {
+    load<typename F::InputK>(pieces, which);
+  }
+  template <int kRows>
+  GDN_DEVICE void queries(Raw<16> (&pieces)[kRows], const RowPieces& which) const {
+    load<typename F::InputQ>(pieces, which);
+  }
 
   // log2 of the decays of a value head, or of one of its key channels, by token of the chunk.
   class Rates {
@@ -41,14 +53,15 @@ class HandedOver {
     using B = typename F::InputBeta;
     return head_number<B>(part<B>(args_, row), head);
   }
-  // What is left to do for the chunk: v of `heads` value heads of the group from number `first` on is where it is.
-  GDN_DEVICE void finish(int first, int heads) const { static_cast<void>(first), static_cast<void>(heads); }
 
  private:
-  template <class M>
-  GDN_DEVICE Raw<16> piece(int row, int first) const {
+  template <class M, int kRows>
+  GDN_DEVICE void load(Raw<16> (&pieces)[kRows], const RowPieces& which) const {
     static_assert(sizeof(typename M::Element) == 2 && M::kInnerStride == 1 && M::kAlign % 8 == 0, "16-byte pieces");
-    return load<16>(part<M>(args_, chunk_.token) + M::base(key_head_) + first + row * args_.stride[M::kOperand]);
+    const long long stride = args_.stride[M::kOperand];
+    const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + which.channel + which.row * stride;
+    GDN_UNROLL
+    for (int i = 0; i < kRows; ++i) pieces[i] = i < which.count ? gdn::load<16>(from + i * stride) : Raw<16>{};
   }
 
   const Args& args_;

@@ -39,20 +39,14 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
   using Shape = PrepShape<F>;
   using Base = PrepBlock<F, Source, Shape, Machine>;
   using Layout = Record<F>;
-  using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::k_pieces_, Base::q_pieces_,
-      Base::p_;
+  using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::p_;
 
  public:
   GDN_DEVICE Prep(const Args& args, const Chunk& chunk, int key_head, char* shared, Global<char> record)
       : Base(args, chunk, key_head, 0, shared, record) {}
 
   GDN_DEVICE void run() {
-    Base::fetch(k_pieces_, [&](int row, int first) { return source_.key(row, first); });
-    Base::fetch(q_pieces_, [&](int row, int first) { return source_.query(row, first); });
-    sum_gates();
-    source_.finish(0, F::kGroup);
-    Base::place(k_pieces_, 0, F::kKScale);
-    Base::place(q_pieces_, Layout::kKeyBytes, 1 << Layout::kPairShift);
+    Base::operands(F::kKScale, 1 << Layout::kPairShift, [&] { sum_gates(); });
     Machine::written();
     barrier();
     Machine::send(record_ + Layout::keys(key_head_), base_, 2 * Layout::kKeyBytes);

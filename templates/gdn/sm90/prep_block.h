@@ -13,7 +13,7 @@
 //
 // Numbers: the 16x16 diagonal blocks of M in fp32, their combination in fp16 products, which keep as many bits as tf32.
 //
-// `Source` brings the chunk's numbers (handed_over.h, prefill.h): pieces of rows of k and q, rates, beta.
+// `Source` brings the chunk's numbers (handed_over.h, projected.h): pieces of rows of k and q, rates, beta.
 #pragma once
 
 #include "gdn/norm.h"
@@ -67,6 +67,7 @@ class PrepBlock {
   static constexpr int kPieces = (kTiles == 3 ? 4 : kTiles) * 8;  // 16-byte pieces of a row of fp16, a power of two
   static constexpr int kRowsAtOnce = Shape::kThreads / kPieces;
   static constexpr int kPasses = kChunk / kRowsAtOnce;  // rows of k, and of q, a thread has a piece of
+  static_assert(kPasses == 4 || kPasses % 8 == 0, "rows of a thread begin where the swizzle does, or in its middle");
   static_assert(kTiles <= 4, "K up to 256");
   static_assert(F::kKeyDim % 8 == 0, "16-byte pieces of q and k");
 
@@ -101,26 +102,39 @@ class PrepBlock {
   // ---- operands -----------------------------------------------------------------------------------------------------
 
   GDN_DEVICE static int piece() { return thread_id() % kPieces; }
-  GDN_DEVICE static int row_of(int pass) { return pass * kRowsAtOnce + thread_id() / kPieces; }
+  // A thread's rows follow each other: what a convolution takes of earlier ones is at hand.
+  GDN_DEVICE static int row_of(int pass) { return thread_id() / kPieces * kPasses + pass; }
   // Where a thread's piece of a pass lies in the tiles of k, or of q.
   GDN_DEVICE static unsigned piece_offset(int pass) {
-    // A pass further is the same place of the swizzle where it is eight rows or more.
-    const int near = kRowsAtOnce % 8 == 0 ? 0 : pass;
-    return static_cast<unsigned>(piece() / 8 * kTileBytes + (pass - near) * kRowsAtOnce * 128) +
-           tile_offset(row_of(near), piece() % 8 * 8);
+    const unsigned first = static_cast<unsigned>(piece() / 8 * kTileBytes) + tile_offset(row_of(0), piece() % 8 * 8);
+    return (first ^ static_cast<unsigned>(pass % 8 * 16)) + static_cast<unsigned>(pass * 128);  // the swizzle goes by row
   }
 
-  template <class PieceAt>
-  GDN_DEVICE void fetch(Raw<16> (&pieces)[kPasses], PieceAt piece_at) {
-    GDN_UNROLL
-    for (int i = 0; i < kPasses; ++i) {
-      if (row_of(i) < chunk_.tokens && piece() * 8 < F::kKeyDim) {
-        pieces[i] = piece_at(row_of(i), piece() * 8);
-      } else {
-        pieces[i] = Raw<16>{};
-      }
+  GDN_DEVICE RowPieces rows() const {
+    return {row_of(0), piece() * 8 < F::kKeyDim ? chunk_.tokens - row_of(0) : 0, piece() * 8};
+  }
+  // The chunk's k and q to their tiles, and v where the source makes it; `between` is work that does not need them. Loads
+  // of both are under way at once; where each number is work instead, a thread has but one of them in its registers.
+  template <class Between>
+  GDN_DEVICE void operands(float scale_of_k, float scale_of_q, Between between) {
+    if constexpr (Source::kConvolves) {
+      source_.finish(first_member_, Shape::kMembers);
+      between();
+      Raw<16> pieces[kPasses];
+      source_.keys(pieces, rows());
+      place(pieces, 0, scale_of_k);
+      source_.queries(pieces, rows());
+      place(pieces, Layout::kKeyBytes, scale_of_q);
+    } else {
+      Raw<16> k[kPasses], q[kPasses];
+      source_.keys(k, rows());
+      source_.queries(q, rows());
+      between();
+      place(k, 0, scale_of_k);
+      place(q, Layout::kKeyBytes, scale_of_q);
     }
   }
+
   // The rows of a thread's pieces under their norm, rounded as the rule says, to fp16 and to their tiles.
   GDN_DEVICE void place(const Raw<16> (&pieces)[kPasses], unsigned tiles, float scale) {
     using E = typename Source::Element;
@@ -151,9 +165,9 @@ class PrepBlock {
       Raw<16> halves;
       GDN_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const float low = rounded<typename F::RoundPrefillQk>(x.get(2 * j) * factor[i]);
-        const float high = rounded<typename F::RoundPrefillQk>(x.get(2 * j + 1) * factor[i]);
-        halves.word[j] = float_to_half_pair(low * scale, high * scale);
+        float pair[2] = {x.get(2 * j) * factor[i], x.get(2 * j + 1) * factor[i]};
+        round_run<typename F::RoundPrefillQk>(pair);
+        halves.word[j] = float_to_half_pair(pair[0] * scale, pair[1] * scale);
       }
       if (piece() >= 8 * kTiles) continue;
       const unsigned to = base_ + tiles + piece_offset(i);
@@ -300,7 +314,6 @@ class PrepBlock {
   char* shared_;
   unsigned base_;
   Global<char> record_;
-  Raw<16> k_pieces_[kPasses], q_pieces_[kPasses];
   unsigned p_[Shape::kHeads][16];  // P as fragments
 };
 

@@ -23,8 +23,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
   using Shape = ChannelShape<F>;
   using Base = PrepBlock<F, Source, Shape, Machine>;
   using Layout = Record<F>;
-  using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::k_pieces_, Base::q_pieces_,
-      Base::p_, Base::shared_;
+  using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::p_, Base::shared_;
   static constexpr int kPasses = Base::kPasses;
   static constexpr int kTileShift = 13;  // of the largest entry of a row of k and q for the state
 
@@ -33,12 +32,8 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
       : Base(args, chunk, key_head_of<F>(head), member_of<F>(head), shared, record), head_(head) {}
 
   GDN_DEVICE void run() {
-    Base::fetch(k_pieces_, [&](int row, int first) { return source_.key(row, first); });
-    Base::fetch(q_pieces_, [&](int row, int first) { return source_.query(row, first); });
-    sum_rates();
-    source_.finish(Base::first_member_, 1);
-    Base::place(k_pieces_, 0, F::kKScale * (1 << Shape::kFactorShift));
-    Base::place(q_pieces_, Layout::kKeyBytes, 1 << Shape::kFactorShift);
+    constexpr int kUnit = 1 << Shape::kFactorShift;
+    Base::operands(F::kKScale * kUnit, kUnit, [&] { sum_rates(); });
     barrier();
     Levels<F> levels(shared_);
     levels.multiply();

@@ -238,11 +238,6 @@ GDN_DEVICE void warp_barrier() { __syncwarp(); }
 GDN_DEVICE int leading_zeros(unsigned x) { return __clz(static_cast<int>(x)); }
 GDN_DEVICE float larger_of(float x, float y) { return fmaxf(x, y); }
 GDN_DEVICE float magnitude_of(float x) { return fabsf(x); }
-GDN_DEVICE float exp2_fast(float x) {  // 2 ulp; 0 below 2^-126
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 // The larger magnitudes of two pairs; the signs mean nothing. And products of pairs, each rounded once.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 GDN_DEVICE unsigned larger_bf16(unsigned a, unsigned b) {
@@ -366,7 +361,6 @@ GDN_DEVICE void warp_barrier() { gdn_host::warp_barrier(); }
 GDN_DEVICE int leading_zeros(unsigned x) { return x == 0 ? 32 : __builtin_clz(x); }
 GDN_DEVICE float larger_of(float x, float y) { return __builtin_fmaxf(x, y); }
 GDN_DEVICE float magnitude_of(float x) { return __builtin_fabsf(x); }
-GDN_DEVICE float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2(x); }
 // By halves: the larger magnitude, whose sign is theirs xored.
 GDN_DEVICE unsigned larger_pair(unsigned a, unsigned b) {
   unsigned y = 0;

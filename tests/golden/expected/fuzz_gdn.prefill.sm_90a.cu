@@ -58,7 +58,7 @@ struct Prefill : gdn::NoParts {
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kColumns = 32;                                            // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kHeadsPerBlock = 3;                                       // choice of the plan
+  static constexpr int kHeadsPerBlock = 6;                                       // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -209,7 +209,7 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_prefill_sm_90a_prefill_windows(const gd
   gdn::prefill_windows<gdn::generated::fuzz_gdn::Prefill>(args);
 }
 
-GDN_SM90_KERNEL(128, 2) gdn_fuzz_gdn_prefill_sm_90a_prep(const gdn::Args args) {
+GDN_SM90_KERNEL(128, 3) gdn_fuzz_gdn_prefill_sm_90a_prep(const gdn::Args args) {
   gdn::sm90::prefill_prep<gdn::generated::fuzz_gdn::Prefill>(args);
 }
 GDN_SM90_KERNEL(256, 1) gdn_fuzz_gdn_prefill_sm_90a_one(const gdn::Args args) {
