@@ -38,9 +38,8 @@ struct Quantiser {
 
   GDN_DEVICE float operator()(float y) const {
     float x = y * inverse;
-    if constexpr (F::kQuantDivides) {
-      if (scale > 0.0f) x = y / scale;
-    }
+    // y / scale: the remainder corrects the last place. It would be no number beside a scale that is none.
+    if (F::kQuantDivides && inverse > 0.0f) x = fused(fused(-x, scale, y), inverse, x);
     x = x > F::kQuantMax ? F::kQuantMax : x;  // lets a NaN through
     return x < -F::kQuantMax ? -F::kQuantMax : x;
   }

@@ -166,18 +166,24 @@ GDN_DEVICE void leave_windows(const Args& args, const Sequence& sequence, int to
   deal.next_part(Input::kRun);
 }
 
-// Of all parts of the block's key head.
+// Of all parts of a key head.
 template <class F>
-GDN_DEVICE void leave_all_windows(const Args& args, const Sequence& sequence, int tokens, long long slot) {
+GDN_DEVICE void leave_all_windows(const Args& args, const Sequence& sequence, int tokens, long long slot,
+                                  int key_head) {
   Deal<F::kThreads> deal;
   leave_windows<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
-      args, sequence, tokens, slot, block_head(), deal);
+      args, sequence, tokens, slot, key_head, deal);
   leave_windows<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(
-      args, sequence, tokens, slot, block_head(), deal);
+      args, sequence, tokens, slot, key_head, deal);
   for (int g = 0; g < F::kGroup; ++g) {
     leave_windows<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
-        args, sequence, tokens, slot, value_head<F>(block_head(), g), deal);
+        args, sequence, tokens, slot, value_head<F>(key_head, g), deal);
   }
+}
+// The last ones.
+template <class F>
+GDN_DEVICE void leave_last_windows(const Args& args, const Sequence& sequence, int key_head) {
+  leave_all_windows<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot, key_head);
 }
 
 // Stages behind the one that reads the first windows: those of snapshots, which may begin in them, then the last ones.
@@ -190,7 +196,7 @@ GDN_DEVICE void prefill_snapshots(const Args& args) {
   for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
     const int tokens = snapshots.row() - sequence.rows.first + 1;
     if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
-      leave_all_windows<F>(args, sequence, tokens, slot);
+      leave_all_windows<F>(args, sequence, tokens, slot, block_head());
     }
   }
 }
@@ -199,7 +205,7 @@ GDN_DEVICE void prefill_windows(const Args& args) {
   if (block_row() >= args.sequences) return;
   const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
   if (sequence.rows.first >= sequence.rows.end || !sequence.fate.computed) return;
-  leave_all_windows<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
+  leave_last_windows<F>(args, sequence, block_head());
 }
 
 }  // namespace gdn
