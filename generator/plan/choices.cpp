@@ -224,8 +224,8 @@ Choices prefill_choices(const Target& target, std::string_view operation, const 
   // One block at least on a multiprocessor: without the wish, NVIDIA's compilers keep to fewer registers and spill.
   Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}, {"resident", 1}};
   if (operation == "prefill") {
-    // Of the norm behind it: several for a wave, so that finding a row's sequence counts for less. Where groups straddle
-    // heads a wave with several would compute each of them twice.
+    // Of the norm behind it: several for a wave, so that finding a row's sequence counts for less. Where groups
+    // straddle heads a wave with several would compute each of them twice.
     const bool straddles = facts.quant_group > 0 && facts.value_dim % facts.quant_group != 0;
     choices.emplace_back("heads_per_block", norm_heads(target, facts, straddles ? kThreads : 4 * kThreads));
   }

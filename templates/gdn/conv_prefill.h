@@ -22,8 +22,8 @@ struct ToRows {
   }
 };
 
-// visit(sequence, row, count) for the runs of one sequence in the rows from `first` to before `end`; rows of no sequence
-// are left alone.
+// visit(sequence, row, count) for the runs of one sequence in the rows from `first` to before `end`; rows of no
+// sequence are left alone.
 template <class F, class Visit>
 GDN_DEVICE void for_each_run(const Args& args, int first, int end, Visit visit) {
   for (int row = first; row < end;) {
@@ -70,8 +70,7 @@ template <class F, class Maps, class Output>
 GDN_DEVICE void convolve_part(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal) {
   using Input = typename Maps::Input;
   using Round = typename F::RoundConv;
-  if constexpr (comes_in_pieces<Input>() && comes_in_pieces<Output>() &&
-                same_type<Round, typename Output::Element>()) {
+  if constexpr (comes_in_pieces<Input>() && comes_in_pieces<Output>() && same_type<Round, typename Output::Element>()) {
     fill_pieces<F, Output>(args, tile, head, deal,
                            [&](Raw<16>(&rows)[kRowsOfPiece], const Sequence& s, int channel, int row, int count) {
                              ConvPiece<F, Maps>::convolve(rows, args, s, head, channel, row, count);

@@ -271,8 +271,8 @@ GDN_DEVICE float activate(float x) {
   }
 }
 
-// The same where the result is rounded to Round next. 16 bits and fewer don't see the last places of an exponential that
-// is taken of a product rounded to fp32: |x| 2^-24 of its value.
+// The same where the result is rounded to Round next. 16 bits and fewer don't see the last places of an exponential
+// that is taken of a product rounded to fp32: |x| 2^-24 of its value.
 template <Activation kActivation, class Round>
 GDN_DEVICE float activate_for(float x) {
   if constexpr (sizeof(Round) == sizeof(float) || kActivation == Activation::kNone) {

@@ -5,8 +5,8 @@
 //                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be, or, where
 //                     that can't hold it (F::kHoldsO), in the workspace
 //   prefill_snapshots a block a sequence and key head: windows of snapshots, once every block has read the first ones
-//   prefill_norm      a block a row and some value heads: o becomes out, in place; those of a sequence's first row leave
-//                     its last windows, too
+//   prefill_norm      a block a row and some value heads: o becomes out, in place; those of a sequence's first rows
+//                     leave its last windows, too
 //
 // States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
 // rounding in between: the plan sees to that.
@@ -141,9 +141,12 @@ GDN_DEVICE void prefill_norm(const Args& args) {
   const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
   const Sequence sequence = sequence_of_launch<F>(args, number, pooled);
   if (!sequence.fate.computed) return;
-  if (F::kFinalStates && block_row() == sequence.rows.first) {
+  if constexpr (F::kFinalStates) {
+    // A key head a block of the sequence's first rows: none of them is then long behind the others.
     constexpr int kBlocks = F::kValueHeads / F::kHeadsPerBlock;
-    for (int key_head = block_head(); key_head < F::kKeyHeads; key_head += kBlocks) {
+    const int place = block_row() - sequence.rows.first;
+    const int blocks = smaller(F::kKeyHeads, sequence.rows.end - sequence.rows.first) * kBlocks;
+    for (int key_head = place * kBlocks + block_head(); key_head < F::kKeyHeads; key_head += blocks) {
       leave_last_windows<F>(args, sequence, key_head);
     }
   }

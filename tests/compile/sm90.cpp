@@ -68,7 +68,7 @@ const Row kRows[] = {
     // One tile of K.
     {kSmall, {"prep<F>", "128, 4"}, 8, 29, 0},
     {kSmall, {"chain<F, 1>", "256, 1"}, 22, 0, 0},
-    {kChannels, {"prep_channels<F>", "128, 3"}, 0, 8 * 12 + 29, 0},
+    {kChannels, {"prep_channels<F>", "128, 3"}, 0, 8 * 12 + 29, 16},
     {kChannels, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
     {kChannels, {"chain<F, 2>", "384, 1"}, 30, 0, 0},
     {kChannels, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 22 + 12, 0, 0},

@@ -97,7 +97,7 @@ struct ConvChannel {
     constexpr int kRows = kNewest + 1;
     float x[kRows];
     GDN_UNROLL
-    for (int r = 0; r < kRows; ++r) {  // all at once, before anything is written
+    for (int r = 0; r < kRows; ++r) {           // all at once, before anything is written
       const int position = tokens - kRows + r;  // of the input that belongs there, in the sequence
       x[r] = 0.0f;
       if (position >= 0) {

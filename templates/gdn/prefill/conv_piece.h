@@ -87,16 +87,15 @@ class ConvPiece {
   GDN_DEVICE static void load_weights(const Args& args, int head, int channel, float (&weight)[8][kWidth],
                                       float (&bias)[8]) {
     float taps[8][kWidth];
-    TapTile<Weight, 8, 0, kWidth>::load(
-        part<Weight>(args) + Weight::base(head) + channel * Weight::kInnerStride, taps);
+    TapTile<Weight, 8, 0, kWidth>::load(part<Weight>(args) + Weight::base(head) + channel * Weight::kInnerStride, taps);
     GDN_UNROLL
     for (int c = 0; c < 8; ++c) {
       GDN_UNROLL
       for (int age = 0; age < kWidth; ++age) weight[c][age] = taps[c][F::kTapsOldestFirst ? kWidth - 1 - age : age];
       bias[c] = 0.0f;
       if constexpr (F::kConvBias) {
-        bias[c] = load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) +
-                                                   (channel + c) * Bias::kInnerStride);
+        bias[c] =
+            load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + (channel + c) * Bias::kInnerStride);
       }
     }
   }

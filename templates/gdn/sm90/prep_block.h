@@ -107,14 +107,16 @@ class PrepBlock {
   // Where a thread's piece of a pass lies in the tiles of k, or of q.
   GDN_DEVICE static unsigned piece_offset(int pass) {
     const unsigned first = static_cast<unsigned>(piece() / 8 * kTileBytes) + tile_offset(row_of(0), piece() % 8 * 8);
-    return (first ^ static_cast<unsigned>(pass % 8 * 16)) + static_cast<unsigned>(pass * 128);  // the swizzle goes by row
+    return (first ^ static_cast<unsigned>(pass % 8 * 16)) +
+           static_cast<unsigned>(pass * 128);  // the swizzle goes by row
   }
 
   GDN_DEVICE RowPieces rows() const {
     return {row_of(0), piece() * 8 < F::kKeyDim ? chunk_.tokens - row_of(0) : 0, piece() * 8};
   }
-  // The chunk's k and q to their tiles, and v where the source makes it; `between` is work that does not need them. Loads
-  // of both are under way at once; where each number is work instead, a thread has but one of them in its registers.
+  // The chunk's k and q to their tiles, and v where the source makes it; `between` is work that does not need them.
+  // Loads of both are under way at once; where each number is work instead, a thread has but one of them in its
+  // registers.
   template <class Between>
   GDN_DEVICE void operands(float scale_of_k, float scale_of_q, Between between) {
     if constexpr (Source::kConvolves) {

@@ -77,7 +77,8 @@ class Projected {
   GDN_DEVICE Rates rates(int head, int channel = 0) const { return {args_, chunk_.token, head, channel}; }
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
-  // Asks for the rows of the projections that the block will read: their way is long, and there is work to do meanwhile.
+  // Asks for the rows of the projections that the block will read: their way is long, and there is work to do
+  // meanwhile.
   GDN_DEVICE void ask(int first_head, int heads) const {
     for (int h = first_head; h < first_head + heads; ++h) ask_for<typename F::OwnV>(value_head<F>(key_head_, h));
     ask_for<typename F::InputK>(key_head_);
@@ -110,7 +111,8 @@ class Projected {
  private:
   template <class Input>
   GDN_DEVICE void ask_for(int head) const {
-    constexpr int kLine = 128 / static_cast<int>(sizeof(typename Input::Element)), kLines = ceil_div(Input::kRun, kLine);
+    constexpr int kLine = 128 / static_cast<int>(sizeof(typename Input::Element)),
+                  kLines = ceil_div(Input::kRun, kLine);
     for (int i = thread_id(); i < kChunk * kLines; i += kPrepThreads) {
       if (i / kLines >= chunk_.tokens) break;
       touch(part<Input>(args_, first_row() + i / kLines) + Input::base(head) + i % kLines * kLine);
