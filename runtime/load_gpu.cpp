@@ -64,8 +64,10 @@ class GpuKernel final : public Kernel {
       start_stages(args, stream);
       return;
     }
-    // A workspace that the plan's one kernel does without would tell the stages behind it that o is there.
-    if (workspace >= 0 && args.operand[workspace] != nullptr && !core::holds_o(plan())) {
+    // A whole layer's workspace that the plan's one kernel does without would tell the stages behind it that o is
+    // there.
+    if (plan().operation == "prefill" && workspace >= 0 && args.operand[workspace] != nullptr &&
+        !core::holds_o(plan())) {
       Args without = args;
       without.operand[workspace] = nullptr;
       return start_one(without, stream, edge);

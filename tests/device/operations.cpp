@@ -2,6 +2,7 @@
 // over several steps, released models at their true sizes.
 #include <cstdlib>
 
+#include "core/arrivals.h"
 #include "core/prefill.h"
 #include "layout/resolve.h"
 #include "plan/choices.h"
@@ -63,6 +64,28 @@ TEST_CASE("decode for few rows and for many agrees with the oracle on the GPU: e
       options.steps = 1;
       const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
       INFO(*spec.name << ", " << count << " rows\n" << oracle::describe(result.deviations));
+      CHECK(!result.deviations.empty());
+      CHECK(result.good);
+    }
+  }
+}
+
+TEST_CASE("decode's blocks that meet in memory agree with the oracle on the GPU") {
+  if (test::no_cuda()) return;
+  const auto executor = verify::open_executor("cuda");
+  const std::string target(executor->target().name);
+  for (const char* name : {"specs/qwen3_next_80b.yaml", "specs/qwen3_5_27b.yaml", "specs/kimi_linear_48b.yaml"}) {
+    const spec::Spec spec = test::load_spec(std::string(GDN_SOURCE_DIR) + "/" + name);
+    const layout::Layout layout = layout::resolve(spec);
+    for (const char* parts : {"head_parts=1 row_parts=2", "head_parts=1 row_parts=4"}) {
+      verify::Options options;
+      options.rows = 9;
+      options.steps = 3;
+      options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + target +
+                                                " decode * * threads=128 rows_per_pass=4 arrivals=1 " + parts + "\n");
+      REQUIRE(core::arrivals_operand(plan::make(layout, "decode", executor->target(), options.tuning).kernel) >= 0);
+      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+      INFO(*spec.name << ", " << parts << "\n" << oracle::describe(result.deviations));
       CHECK(!result.deviations.empty());
       CHECK(result.good);
     }
