@@ -101,6 +101,10 @@ class RowsOfKeys {
     if (!c_.by_channel()) {
       c_.e.vbroadcastss(zmm(kDecay), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.decay));
     }
+    if (scratch_free()) {
+      c_.e.vbroadcastss(zmm(kBeta), beta());
+      c_.e.vbroadcastss(zmm(kKeyQuery), c_.e.at(reg::frame, c_.frame.key_query));
+    }
     c_.e.mov(kChannel, columns_base(c_));
     if (rule_.ahead) {
       c_.e.mov(kAhead, kState);
@@ -112,8 +116,11 @@ class RowsOfKeys {
  private:
   static constexpr int kKeys = 8, kQueries = 16;  // where n_ <= 8
   static constexpr int kP = 24, kR = 25, kP2 = 26, kR2 = 27, kDecay = 28;
+  static constexpr int kKeyQuery = 30, kBeta = 31;  // where rows need no scratch registers
 
   bool held() const { return n_ <= 8; }
+  bool scratch_free() const { return rule_.state.inner_stride == 1 && !rule_.scaled() && !rule_.by_chance(c_); }
+  Address beta() const { return c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta); }
   int rows() const { return c_.facts.value_dim / c_.column_parts; }
   std::int64_t row_bytes() const { return rule_.state.outer_stride * element_bytes(rule_.state); }
 
@@ -135,21 +142,38 @@ class RowsOfKeys {
     }
   }
 
+  // The same for a sum's first product.
+  void multiply(int sum, int state, int held_at, int frame_offset, int index) const {
+    if (held()) {
+      c_.e.vmulps(zmm(sum), zmm(state), zmm(held_at + index));
+    } else {
+      c_.e.vmulps(zmm(sum), zmm(state), c_.e.at(reg::frame, frame_offset + 64 * index));
+    }
+  }
+
   void row() const {
     if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 0, c_.facts.key_dim, 0);
     // Two chains a sum: an FMA has a latency of four cycles.
-    for (const int sum : {kP, kR, kP2, kR2}) c_.e.vpxord(zmm(sum), zmm(sum), zmm(sum));
     for (int i = 0; i < n_; ++i) {
       row_.load_vector(i, i);
-      multiply_add(i % 2 == 0 ? kP : kP2, i, kKeys, keys(), i);
-      multiply_add(i % 2 == 0 ? kR : kR2, i, kQueries, queries(), i);
+      const auto add = [&](int sum, int held_at, int frame_offset) {
+        if (i < 2) {
+          multiply(sum, i, held_at, frame_offset, i);
+        } else {
+          multiply_add(sum, i, held_at, frame_offset, i);
+        }
+      };
+      add(i % 2 == 0 ? kP : kP2, kKeys, keys());
+      add(i % 2 == 0 ? kR : kR2, kQueries, queries());
     }
-    c_.e.vaddps(zmm(kP), zmm(kP), zmm(kP2));
-    c_.e.vaddps(zmm(kR), zmm(kR), zmm(kR2));
-    emit_sum_pair(c_, kR, kP, kR, kP2);
+    if (n_ > 1) {
+      c_.e.vaddps(zmm(kP), zmm(kP), zmm(kP2));
+      c_.e.vaddps(zmm(kR), zmm(kR), zmm(kR2));
+    }
+    emit_sum_pair(c_, kR, kR, kP, kP2);
     if (rule_.scaled()) c_.e.vmulps(zmm(kR), zmm(kR), c_.e.broadcast(kScales, 0));
-    // u in every lane; o in the lanes of the high half, where r is.
-    c_.e.vshuff64x2(zmm(kP), zmm(kR), zmm(kR), imm8(0x00));
+    // u in every lane; o in the lanes of the low half, where r is.
+    c_.e.vshuff64x2(zmm(kP), zmm(kR), zmm(kR), imm8(0xff));
     c_.e.vbroadcastss(zmm(kP2), c_.e.at(kChannel, c_.frame.v));
     if (c_.by_channel()) {
       c_.e.vsubps(zmm(kP2), zmm(kP2), zmm(kP));
@@ -157,11 +181,14 @@ class RowsOfKeys {
       c_.e.vfnmadd231ps(zmm(kP2), zmm(kP), zmm(kDecay));
       c_.e.vmulps(zmm(kR), zmm(kR), zmm(kDecay));
     }
-    c_.e.vbroadcastss(zmm(kR2), c_.e.indexed(reg::frame, reg::group, 4, c_.frame.beta));
-    c_.e.vmulps(zmm(kP2), zmm(kP2), zmm(kR2));
+    if (!scratch_free()) c_.e.vbroadcastss(zmm(kR2), beta());
+    c_.e.vmulps(zmm(kP2), zmm(kP2), zmm(scratch_free() ? kBeta : kR2));
     if (rule_.keep_u) c_.e.vmovss(c_.e.at(kChannel, c_.frame.v), xmm(kP2));
-    c_.e.vfmadd231ps(zmm(kR), zmm(kP2), c_.e.broadcast(reg::frame, c_.frame.key_query));
-    c_.e.vextractf32x4(xmm(kR), zmm(kR), imm8(2));
+    if (scratch_free()) {
+      c_.e.vfmadd231ps(zmm(kR), zmm(kP2), zmm(kKeyQuery));
+    } else {
+      c_.e.vfmadd231ps(zmm(kR), zmm(kP2), c_.e.broadcast(reg::frame, c_.frame.key_query));
+    }
     c_.e.vmovss(c_.e.at(kChannel, c_.frame.o), xmm(kR));
     row_.prefetch(0, n_);
     int decay = kDecay;
@@ -231,7 +258,9 @@ class RowsOfValues {
  private:
   static constexpr int kMaxStrip = 12;
   static constexpr int kP = 0, kR = 12, kValue = 24, kValues = 4, kDecay = 28;
+  static constexpr int kKey = 30, kQuery = 31;  // of the row, where its numbers need no scratch registers
 
+  bool holds_key() const { return !rule_.scaled() && !rule_.by_chance(c_); }  // during the update
   std::int64_t row_bytes() const { return rule_.state.inner_stride * element_bytes(rule_.state); }
 
   // The columns that come next: of this head, or of what follows it.
@@ -254,13 +283,23 @@ class RowsOfValues {
       c_.e.mov(kAhead, kState);
       emit_advance(c_, kAhead, row_bytes() * (c_.facts.key_dim / 2));
     }
+    const int keys = c_.by_channel() ? c_.frame.decayed_k : c_.frame.k;
+    const int queries = c_.by_channel() ? c_.frame.decayed_q : c_.frame.q;
     for_rows("state_sums", begin, end, [&] {
+      if (!rule_.scaled()) {
+        c_.e.vbroadcastss(zmm(kKey), c_.e.at(kChannel, keys));
+        c_.e.vbroadcastss(zmm(kQuery), c_.e.at(kChannel, queries));
+      }
       for (int i = 0; i < n; ++i) {
         const int value = kValue + i % kValues;
         row_.load_vector(value, begin + i);
-        const bool decayed = c_.by_channel();
-        c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_k : c_.frame.k));
-        c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, decayed ? c_.frame.decayed_q : c_.frame.q));
+        if (rule_.scaled()) {
+          c_.e.vfmadd231ps(zmm(kP + i), zmm(value), c_.e.broadcast(kChannel, keys));
+          c_.e.vfmadd231ps(zmm(kR + i), zmm(value), c_.e.broadcast(kChannel, queries));
+        } else {
+          c_.e.vfmadd231ps(zmm(kP + i), zmm(value), zmm(kKey));
+          c_.e.vfmadd231ps(zmm(kR + i), zmm(value), zmm(kQuery));
+        }
       }
     });
 
@@ -292,7 +331,7 @@ class RowsOfValues {
     if (rule_.scaled()) {
       for (int i = 0; i < n; ++i) c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
       for_rows("state_magnitudes", 0, 0, [&] {
-        take_decay();
+        begin_update();
         updated(begin, begin, end, [&](int i, int value) { emit_take_magnitude(c_, kR + i, value); });
       });
       for (int i = 0; i < n; ++i) {
@@ -309,7 +348,7 @@ class RowsOfValues {
       }
     }
     for_rows("state_update", next.begin, next.end, [&] {
-      take_decay();
+      begin_update();
       if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 2 * begin, kLanes * n, kR);
       for (int first = begin; first < end; first += kValues) {
         const int last = std::min(end, first + kValues);
@@ -342,8 +381,10 @@ class RowsOfValues {
     c_.e.mov(kState, reg::rsi);
   }
 
-  void take_decay() const {
+  // What all of a row is updated by.
+  void begin_update() const {
     if (c_.by_channel()) c_.e.vbroadcastss(zmm(kDecay), c_.e.at(kChannel, c_.frame.decays));
+    if (holds_key()) c_.e.vbroadcastss(zmm(kKey), c_.e.at(kChannel, c_.frame.k));
   }
 
   // `use`s vectors [first, last) of the row as the rule leaves them, each in a register of its own of four; a vector's
@@ -354,7 +395,11 @@ class RowsOfValues {
       row_.load_vector(value, at);
       if (c_.by_channel() || !rule_.scaled()) c_.e.vmulps(zmm(value), zmm(value), zmm(kDecay));
       if (rule_.scaled()) c_.e.vmulps(zmm(value), zmm(value), c_.e.at(reg::frame, c_.frame.scales + 64 * at));
-      c_.e.vfmadd231ps(zmm(value), zmm(kP + i), c_.e.broadcast(kChannel, c_.frame.k));
+      if (holds_key()) {
+        c_.e.vfmadd231ps(zmm(value), zmm(kP + i), zmm(kKey));
+      } else {
+        c_.e.vfmadd231ps(zmm(value), zmm(kP + i), c_.e.broadcast(kChannel, c_.frame.k));
+      }
       use(i, value);
     }
   }
