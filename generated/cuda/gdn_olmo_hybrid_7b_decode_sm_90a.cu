@@ -171,21 +171,21 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 192, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
-struct DecodeTo2 : Decode {  // launches of up to 2 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
+struct DecodeTo1 : Decode {  // launches of up to 1 rows
+  static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 16;                                        // choice of the plan
   static constexpr int kHeadParts = 1;                                           // choice of the plan
-  static constexpr int kRowParts = 2;                                            // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 0;                                            // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 16;                                        // choice of the plan
   static constexpr int kHeadParts = 1;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 95) && gdn::spans<Decode::InputQ>(1, 96, 191) && gdn::spans<Decode::InputQ>(29, 2784, 2879), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 95) && gdn::spans<Decode::InputK>(1, 96, 191) && gdn::spans<Decode::InputK>(29, 2784, 2879), GDN_MAPS_DISAGREE);
@@ -207,10 +207,10 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 191) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_CLUSTER_KERNEL(256, 1, 2) gdn_olmo_hybrid_7b_decode_sm_90a_to_2(const gdn::Args args) {
-  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo2>(args);
+GDN_CLUSTER_KERNEL(128, 4, 4) gdn_olmo_hybrid_7b_decode_sm_90a_to_1(const gdn::Args args) {
+  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo1>(args);
 }
-GDN_RESIDENT_KERNEL(256, 1) gdn_olmo_hybrid_7b_decode_sm_90a_to_4(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 2, 2) gdn_olmo_hybrid_7b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo4>(args);
 }
 GDN_RESIDENT_KERNEL(128, 4) gdn_olmo_hybrid_7b_decode_sm_90a(const gdn::Args args) {

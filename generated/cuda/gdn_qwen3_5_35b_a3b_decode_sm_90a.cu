@@ -45,12 +45,12 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:32, value_dim:128], z:[value_head:32, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -175,33 +175,17 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 2;                                           // choice of the plan
-  static constexpr int kRowParts = 4;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 0;                                            // choice of the plan
-};
-struct DecodeTo4 : Decode {  // launches of up to 4 rows
-  static constexpr int kThreads = 512;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 1;                                           // choice of the plan
   static constexpr int kRowParts = 2;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 0;                                            // choice of the plan
-};
-struct DecodeTo8 : Decode {  // launches of up to 8 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
-  static constexpr int kHeadParts = 2;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
 };
-struct DecodeTo66 : Decode {  // launches of up to 66 rows
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 2;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
+struct DecodeTo4 : Decode {  // launches of up to 4 rows
+  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -223,18 +207,12 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
-GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 2, 4) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo1>(args);
 }
 GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo4>(args);
 }
-GDN_CLUSTER_KERNEL(256, 2, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_8(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo8>(args);
-}
-GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_66(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo66>(args);
-}
-GDN_RESIDENT_KERNEL(512, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::Decode>(args);
 }

@@ -203,3 +203,6 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_ling_3_0_tiny_prefill_gfx942(const gdn::Args arg
 GDN_KERNEL(128) gdn_ling_3_0_tiny_prefill_gfx942_prefill_norm(const gdn::Args args) {
   gdn::prefill_norm<gdn::generated::ling_3_0_tiny::Prefill>(args);
 }
+GDN_RESIDENT_KERNEL(128, 1) gdn_ling_3_0_tiny_prefill_gfx942_prefill_windows(const gdn::Args args) {
+  gdn::prefill_windows<gdn::generated::ling_3_0_tiny::Prefill>(args);
+}

@@ -203,3 +203,6 @@ GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_prefill_gfx90a(const gdn::Args ar
 GDN_KERNEL(128) gdn_olmo_hybrid_7b_prefill_gfx90a_prefill_norm(const gdn::Args args) {
   gdn::prefill_norm<gdn::generated::olmo_hybrid_7b::Prefill>(args);
 }
+GDN_RESIDENT_KERNEL(128, 1) gdn_olmo_hybrid_7b_prefill_gfx90a_prefill_windows(const gdn::Args args) {
+  gdn::prefill_windows<gdn::generated::olmo_hybrid_7b::Prefill>(args);
+}

@@ -263,17 +263,16 @@ void lay_out_prefill(core::KernelPlan& plan) {
     plan.launch.grid = core::Grid::kSequences;
     plan.launch.blocks_per_row = f.value_heads * ((f.value_dim + columns - 1) / columns);
   }
+  if (plan.operation == "prefill") {
+    stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
+  }
   if (plan.operation == "chunk_delta") return;
   const auto windows = [&](const char* body) {
-    stage(body, core::Grid::kSequences, f.key_heads);
+    stage(body, core::Grid::kSequences, f.key_heads * (2 + f.group));
     plan.stages.back().resident = 1;  // NVIDIA's compiler otherwise allows a thread so few registers that it spills
   };
   if (f.snapshots) windows("prefill_snapshots");
-  if (plan.operation == "prefill") {
-    stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
-  } else if (f.final_states) {
-    windows("prefill_windows");
-  }
+  if (f.final_states) windows("prefill_windows");
 }
 
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.

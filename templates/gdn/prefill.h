@@ -4,9 +4,9 @@
 //   prefill           a block a sequence, value head and slice of value channels: convolves what it needs, walks the
 //                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be, or, where
 //                     that can't hold it (F::kHoldsO), in the workspace
-//   prefill_snapshots a block a sequence and key head: windows of snapshots, once every block has read the first ones
-//   prefill_norm      a block a row and some value heads: o becomes out, in place; those of a sequence's first rows
-//                     leave its last windows, too
+//   prefill_norm      a block a row and some value heads: o becomes out, in place
+//   prefill_snapshots, prefill_windows   a block a sequence, key head and part: windows of snapshots and the last ones,
+//                     once every block has read the first ones
 //
 // States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
 // rounding in between: the plan sees to that.
@@ -139,17 +139,7 @@ GDN_DEVICE void prefill_norm(const Args& args) {
     return;
   }
   const bool pooled = has_pool<typename F::State>(args) || has_pool<typename F::WindowQ>(args);
-  const Sequence sequence = sequence_of_launch<F>(args, number, pooled);
-  if (!sequence.fate.computed) return;
-  if constexpr (F::kFinalStates) {
-    // A key head a block of the sequence's first rows: none of them is then long behind the others.
-    constexpr int kBlocks = F::kValueHeads / F::kHeadsPerBlock;
-    const int place = block_row() - sequence.rows.first;
-    const int blocks = smaller(F::kKeyHeads, sequence.rows.end - sequence.rows.first) * kBlocks;
-    for (int key_head = place * kBlocks + block_head(); key_head < F::kKeyHeads; key_head += blocks) {
-      leave_last_windows<F>(args, sequence, key_head);
-    }
-  }
+  if (!sequence_of_launch<F>(args, number, pooled).fate.computed) return;
   // With a workspace that may be left out, o is where the launch's other kernels put it.
   if constexpr (F::kWorkspaceOperand >= 0 && !F::kHoldsO && !F::kRowsInOut) {
     if (args.operand[F::kWorkspaceOperand] != nullptr) return norm_quant<PrefillNorm<F, true>>(args);

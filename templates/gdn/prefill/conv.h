@@ -154,40 +154,32 @@ GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, D
   deal.next_part(Input::kRun);
 }
 
-// The windows after a sequence's first `tokens` tokens, of one head of one part.
-template <class F, class Input, class Weight, class Bias, class Window>
-GDN_DEVICE void leave_windows(const Args& args, const Sequence& sequence, int tokens, long long slot, int head,
-                              Deal<F::kThreads>& deal) {
-  if (has_pool<Window>(args)) {
-    for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
-      ConvChannel<F, Input, Weight, Bias, Window>{args, head, c}.leave_window(sequence, tokens, slot);
-    }
+// The windows after a sequence's first `tokens` tokens, of one head of one part, by all threads of the block.
+template <class F, class Maps>
+GDN_DEVICE void leave_windows(const Args& args, const Sequence& sequence, int tokens, long long slot, int head) {
+  using One = ConvChannel<F, typename Maps::Input, typename Maps::Weight, typename Maps::Bias, typename Maps::Window>;
+  if (!has_pool<typename Maps::Window>(args)) return;
+  for (int c = thread_id(); c < Maps::Input::kRun; c += F::kThreads) {
+    One{args, head, c}.leave_window(sequence, tokens, slot);
   }
-  deal.next_part(Input::kRun);
 }
 
-// Of all parts of a key head.
+// Those of the block's part of its key head: q, k, or v of one value head.
 template <class F>
-GDN_DEVICE void leave_all_windows(const Args& args, const Sequence& sequence, int tokens, long long slot,
-                                  int key_head) {
-  Deal<F::kThreads> deal;
-  leave_windows<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ>(
-      args, sequence, tokens, slot, key_head, deal);
-  leave_windows<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK>(
-      args, sequence, tokens, slot, key_head, deal);
-  for (int g = 0; g < F::kGroup; ++g) {
-    leave_windows<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
-        args, sequence, tokens, slot, value_head<F>(key_head, g), deal);
+GDN_DEVICE void leave_windows_of_block(const Args& args, const Sequence& sequence, int tokens, long long slot) {
+  constexpr int kParts = 2 + F::kGroup;
+  const int key_head = block_head() / kParts, part = block_head() % kParts;
+  if (part == 0) {
+    leave_windows<F, ConvOfQ<F>>(args, sequence, tokens, slot, key_head);
+  } else if (part == 1) {
+    leave_windows<F, ConvOfK<F>>(args, sequence, tokens, slot, key_head);
+  } else {
+    leave_windows<F, ConvOfV<F>>(args, sequence, tokens, slot, value_head<F>(key_head, part - 2));
   }
-}
-// The last ones.
-template <class F>
-GDN_DEVICE void leave_last_windows(const Args& args, const Sequence& sequence, int key_head) {
-  leave_all_windows<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot, key_head);
 }
 
 // Stages behind the one that reads the first windows: those of snapshots, which may begin in them, then the last ones.
-// Grid: x = sequences, y = key heads.
+// Grid: x = sequences, y = parts of key heads: what a part reads is few and far, so that blocks wait side by side.
 template <class F>
 GDN_DEVICE void prefill_snapshots(const Args& args) {
   if (block_row() >= args.sequences) return;
@@ -196,7 +188,7 @@ GDN_DEVICE void prefill_snapshots(const Args& args) {
   for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
     const int tokens = snapshots.row() - sequence.rows.first + 1;
     if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
-      leave_all_windows<F>(args, sequence, tokens, slot, block_head());
+      leave_windows_of_block<F>(args, sequence, tokens, slot);
     }
   }
 }
@@ -205,7 +197,7 @@ GDN_DEVICE void prefill_windows(const Args& args) {
   if (block_row() >= args.sequences) return;
   const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
   if (sequence.rows.first >= sequence.rows.end || !sequence.fate.computed) return;
-  leave_last_windows<F>(args, sequence, block_head());
+  leave_windows_of_block<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
 }
 
 }  // namespace gdn

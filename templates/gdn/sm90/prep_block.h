@@ -120,7 +120,6 @@ class PrepBlock {
   template <class Between>
   GDN_DEVICE void operands(float scale_of_k, float scale_of_q, Between between) {
     if constexpr (Source::kConvolves) {
-      source_.ask(first_member_, Shape::kMembers);
       source_.finish(first_member_, Shape::kMembers);
       between();
       Raw<16> pieces[kPasses];

@@ -77,14 +77,6 @@ class Projected {
   GDN_DEVICE Rates rates(int head, int channel = 0) const { return {args_, chunk_.token, head, channel}; }
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
-  // Asks for the rows of the projections that the block will read: their way is long, and there is work to do
-  // meanwhile.
-  GDN_DEVICE void ask(int first_head, int heads) const {
-    for (int h = first_head; h < first_head + heads; ++h) ask_for<typename F::OwnV>(value_head<F>(key_head_, h));
-    ask_for<typename F::InputK>(key_head_);
-    ask_for<typename F::InputQ>(key_head_);
-  }
-
   // v of `heads` value heads of the group from number `first_head` on, a thread 8 channels of 8 rows at a time.
   // Not of a sequence that is not computed, whose rows of `out` may have to stay what they are.
   GDN_DEVICE void finish(int first_head, int heads) const {
@@ -109,15 +101,6 @@ class Projected {
   }
 
  private:
-  template <class Input>
-  GDN_DEVICE void ask_for(int head) const {
-    constexpr int kLine = 128 / static_cast<int>(sizeof(typename Input::Element)),
-                  kLines = ceil_div(Input::kRun, kLine);
-    for (int i = thread_id(); i < kChunk * kLines; i += kPrepThreads) {
-      if (i / kLines >= chunk_.tokens) break;
-      touch(part<Input>(args_, first_row() + i / kLines) + Input::base(head) + i % kLines * kLine);
-    }
-  }
   GDN_DEVICE int first_row() const { return static_cast<int>(chunk_.token); }
 
   const Args& args_;
