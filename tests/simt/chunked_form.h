@@ -83,9 +83,9 @@ class Form {
   runtime::Binary binary_;
 };
 
-// A fuzz geometry with other sizes, and with snapshots if they are asked for.
+// A fuzz geometry with other sizes, and lines that begin like `changed.first` in place of the spec's own.
 inline spec::Spec sized(const std::string& name, const std::string& heads, const std::string& dims,
-                        bool snapshots = false) {
+                        const std::pair<std::string, std::string>& changed = {}) {
   std::string text = read_text(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
   const auto replace = [&](const std::string& from, const std::string& to) {
     const std::size_t at = text.find(from);
@@ -94,7 +94,7 @@ inline spec::Spec sized(const std::string& name, const std::string& heads, const
   };
   replace("heads: {", "heads: {" + heads + "}");
   replace("dims: {", "dims: {" + dims + "}");
-  if (snapshots) replace("snapshots: none}", "snapshots: slots}");
+  if (!changed.first.empty()) replace(changed.first, changed.second);
   return parse_spec(name + ".yaml", text);
 }
 

@@ -11,6 +11,8 @@ using namespace gdn::test;
 
 namespace {
 
+const std::pair<std::string, std::string> kKeeping = {"snapshots: none}", "snapshots: slots}"};
+
 struct Row {
   const char* spec;
   const char *heads, *dims;
@@ -20,7 +22,7 @@ struct Row {
 
 void check_rows(std::initializer_list<Row> rows, const char* operation) {
   for (const Row& row : rows) {
-    const spec::Spec spec = sized(row.spec, row.heads, row.dims, true);
+    const spec::Spec spec = sized(row.spec, row.heads, row.dims, kKeeping);
     for (const int number : row.forms) {
       const std::optional<Form> form = Form::make(spec, number, operation, row.target);
       INFO(operation << ' ' << row.target << ' ' << row.spec << ' ' << row.dims << " form " << number);
@@ -55,7 +57,7 @@ TEST_CASE("snapshots of whole layers: states and windows") {
 
 // Every row of a sequence, some of two neighbours, none.
 TEST_CASE("many snapshots, and none") {
-  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 32, value: 64", true);
+  const spec::Spec spec = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 32, value: 64", kKeeping);
   for (const char* target : {"sm_90a", "sm_80"}) {
     const std::optional<Form> form = Form::make(spec, kOne, "chunk_delta", target);
     REQUIRE(form);
@@ -89,7 +91,7 @@ TEST_CASE("many snapshots, and none") {
 
 TEST_CASE("a sequence that goes on from a snapshot of the tensor cores is one long sequence") {
   for (const char* target : {"sm_90a", "sm_80"}) {
-    const spec::Spec spec = sized("fuzz_kda", "key: 1, value: 2, pairing: grouped", "key: 32, value: 64", true);
+    const spec::Spec spec = sized("fuzz_kda", "key: 1, value: 2, pairing: grouped", "key: 32, value: 64", kKeeping);
     const std::optional<Form> form = Form::make(spec, kOne, "prefill", target);
     REQUIRE(form);
     constexpr int kFirst = 75, kSecond = 60;
