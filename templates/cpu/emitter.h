@@ -188,6 +188,7 @@ class Emitter : private CodeBuffer, private Xbyak::CodeGenerator {
   GDN_WIDE(vmovdqu16)
   GDN_WIDE(vpermi2w)
   GDN_WIDE(vpermw)
+  GDN_WIDE(vreduceps)
   GDN_WIDE(vscatterdps)
 #undef GDN_WIDE
 
