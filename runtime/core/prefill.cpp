@@ -226,13 +226,19 @@ static int prep_shared(const Facts& facts) {
   return sm90::prep_shared(facts.key_dim, facts.group, std::min(2, facts.group));
 }
 
-static int warp_chain_shared(const Facts& facts, int slices) {
-  return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda, facts.snapshots);
+static int warp_chain_shared(const Facts& facts, int slices, int places = 2) {
+  return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda, facts.snapshots, places);
+}
+
+// Chunks that a block has room for; one will do where a value head decays as a whole. 0: not even that.
+static int warp_places(const PrefillMachine& machine, const Facts& facts) {
+  if (warp_chain_shared(facts, 1) <= machine.shared_bytes) return 2;
+  return facts.rule == Rule::kGdn && warp_chain_shared(facts, 1, 1) <= machine.shared_bytes ? 1 : 0;
 }
 
 static bool fits_warps(const PrefillMachine& machine, const Facts& facts) {
   return facts.key_dim <= (facts.rule == Rule::kKda ? 128 : 256) && prep_shared(facts) <= machine.shared_bytes &&
-         warp_chain_shared(facts, 1) <= machine.shared_bytes;
+         warp_places(machine, facts) > 0;
 }
 
 bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts) {
@@ -279,6 +285,7 @@ PrefillChoice prefill_choice(const KernelPlan& plan, int rows, int sequences, in
     costs = machine.costs;
     const double by = plan.facts.key_dim / 128.0;
     for (double* cost : {&costs.one, &costs.one_crowded, &costs.two, &costs.two_crowded}) *cost *= by;
+    if (warp_places(machine, plan.facts) == 1) costs.one *= 1.4, costs.one_crowded *= 1.4;  // copies are waited for
     if (!fits_two_slices(std::min(shared_bytes, machine.shared_bytes), plan.facts)) {
       costs.two = costs.two_crowded = kNever;
       if (shared_bytes < machine.shared_bytes && form == 2) form = 1;
@@ -337,7 +344,13 @@ static std::vector<PrefillKernel> warp_kernels(const PrefillMachine& machine, co
   std::vector<PrefillKernel> kernels = {
       {"prep", body("mma::chunk_prep<{}>", "mma::prefill_prep<{}>"), sm90::kPrepThreads,
        warp_prep_blocks(machine, facts, whole_layer), 1, prep_shared(facts)},
-      {"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1, warp_chain_shared(facts, 1)}};
+      warp_places(machine, facts) == 2
+          ? PrefillKernel{"one", body("mma::chunk_chain<{}, 0>", "mma::prefill_chain<{}, 0>"), 128, 1, 1,
+                          warp_chain_shared(facts, 1)}
+          : PrefillKernel{
+                "one",
+                body("mma::chunk_chain<gdn::mma::OnePlace<{}>, 0>", "mma::prefill_chain<gdn::mma::OnePlace<{}>, 0>"),
+                128, 1, 1, warp_chain_shared(facts, 1, 1)}};
   if (fits_two_slices(machine.shared_bytes, facts)) {
     kernels.push_back({"two", body("mma::chunk_chain<{}, 0, 1>", "mma::prefill_chain<{}, 0, 1>"), 128, 1, 1,
                        warp_chain_shared(facts, 2)});

@@ -26,6 +26,8 @@ TEST_CASE("both forms of single warps agree with the oracle, in whatever order b
        {kTwo}},
       {"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 128, value: 128", "sm_80", {kOne, kTwo}},
       {"fuzz_gdn", "key: 1, value: 2, pairing: tiled", "key: 256, value: 64", "sm_90a", {kOne}},
+      // Room for one chunk alone.
+      {"fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 192, value: 48", "sm_120a", {kOne}},
       // Channels that decay by themselves.
       {"fuzz_kda", "key: 2, value: 6, pairing: grouped", "key: 32, value: 48", "sm_80", {kOne}},
       {"fuzz_kda_bounded", "key: 1, value: 3, pairing: tiled", "key: 96, value: 192", "sm_100a", {kOne}},
@@ -43,7 +45,7 @@ TEST_CASE("both forms of single warps agree with the oracle, in whatever order b
       checked += 3;
     }
   }
-  CHECK(checked == 30);
+  CHECK(checked == 33);
 }
 
 TEST_CASE("the same launch of single warps gives the same bits in every order, and slices change rounding alone") {
@@ -93,10 +95,12 @@ TEST_CASE("whole layers by single warps agree with the oracle on each target") {
 }
 
 TEST_CASE("what single warps can't hold has no workspace, and runs by the plain body") {
-  // 256 channels and 99 KB, or KDA; activations of 32 bits; chunks of other than 64 tokens.
+  // KDA of more than 128 channels; activations of 32 bits; chunks of other than 64 tokens.
   const spec::Spec wide = sized("fuzz_gdn", "key: 1, value: 2, pairing: grouped", "key: 256, value: 64");
   CHECK(Form::make(wide, kOne, "chunk_delta", "sm_80"));
-  CHECK_FALSE(Form::make(wide, kOne, "chunk_delta", "sm_120a"));
+  CHECK(Form::make(wide, kOne, "chunk_delta", "sm_120a"));
+  const spec::Spec channels = sized("fuzz_kda", "key: 1, value: 2, pairing: grouped", "key: 256, value: 64");
+  for (const char* target : {"sm_80", "sm_120a"}) CHECK_FALSE(Form::make(channels, kOne, "chunk_delta", target));
   for (const char* name : {"fuzz_kda_wide", "fuzz_snapshots"}) {
     CHECK_FALSE(Form::make(fuzz(name), kOne, "chunk_delta", "sm_80"));
   }

@@ -248,8 +248,8 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
       {"sm_100a", 128, 256, kWarps, "prep one two"},
       {"sm_120a", 128, 128, kWarps, "prep one"},  // two slices ask for 108 KB
       {"sm_120a", 64, 128, kWarps, "prep one two"},
-      {"sm_120a", 192, 128, kNone, ""},  // 114 KB for one
-      {"sm_120a", 256, 128, kNone, ""},
+      {"sm_120a", 192, 128, kWarps, "prep one"},  // with room for one chunk
+      {"sm_120a", 256, 128, kWarps, "prep one"},
       {"gfx942", 128, 128, kNone, ""},
   };
   for (const Holding& row : rows) {
@@ -291,6 +291,11 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
   plan.target = "sm_80";
   CHECK(prefill_kernels(plan)[1].shared_bytes == 2 * (16384 + 8192 + 8192 + 1152) + 16384 + 8192);
   CHECK(prefill_kernels(plan)[2].shared_bytes == 2 * (16384 + 8192 + 2 * 8192 + 1152) + 16384 + 8192);
+  // Of K = 256 in 99 KB, all of it once.
+  plan.target = "sm_120a";
+  plan.facts.key_dim = 256;
+  CHECK(prefill_kernels(plan)[1].shared_bytes == 32768 + 8192 + 8192 + 1152 + 32768 + 8192);
+  CHECK(prefill_kernels(plan)[1].body == "mma::chunk_chain<gdn::mma::OnePlace<{}>, 0>");
 }
 
 TEST_CASE("the form of single warps: a slice a block where multiprocessors idle, two where they do not") {

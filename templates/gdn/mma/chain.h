@@ -7,13 +7,18 @@
 // Copies run ahead by threads of the block itself: k, M, v and gates of the next chunk while this one is worked on, to
 // the other of two places; q and R, which have one place, as soon as this chunk's were read. Where key channels decay
 // each at its own rate, k for the state's update comes to q's place once the outputs are made, and the next q behind
-// it.
+// it. Where shared memory has no second place (OnePlace), copies wait for the chunk before to be done with.
 #pragma once
 
 #include "gdn/mma/products.h"
 #include "gdn/sm90/slice.h"
 
 namespace gdn::mma {
+
+template <class F>
+struct OnePlace : F {
+  static constexpr bool kOnePlace = true;
+};
 
 template <class F, int kSlices>
 struct ChainShape {
@@ -27,11 +32,14 @@ struct ChainShape {
   static constexpr int kValue = kM + kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + (Record<F>::kGateBytes + 127) / 128 * 128;
-  static constexpr int kQuery = 2 * kStageBytes;
+  static constexpr int kPlaces = F::kOnePlace ? 1 : 2;
+  static_assert(kPlaces == 2 || !Record<F>::kByChannel, "decays by channel take two places");
+  static constexpr int kQuery = kPlaces * kStageBytes;
   static constexpr int kR = kQuery + Record<F>::kKeyBytes;
   static constexpr int kPieces = kR + kTileBytes;  // of the warps, where snapshots cut sequences
   static constexpr int kShared = kPieces + (sm90::keeps_snapshots<F>() ? 4 * sm90::kPiecesBytes : 0);
-  static_assert(kShared == warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel, sm90::keeps_snapshots<F>()),
+  static_assert(kShared ==
+                    warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel, sm90::keeps_snapshots<F>(), kPlaces),
                 "as the launch will have it");
 };
 
@@ -155,18 +163,23 @@ class Chain {
       copies_wait<kByChannel ? 0 : 1>();
       barrier();  // the chunk's k, M, v and gates are there, and the other place of them was read
       if constexpr (kByChannel) copy_rest(c);
-      copy_first(c + 1, record_ + (kByChannel ? Layout::kBytes : 0));
+      if constexpr (!F::kOnePlace) copy_first(c + 1, record_ + (kByChannel ? Layout::kBytes : 0));
       read(c);
-      copies_wait<1>();
+      copies_wait<F::kOnePlace ? 0 : 1>();
       barrier();  // q and R
       put_out(c, row, stride);
       barrier();  // were read
       if constexpr (kByChannel) {
         copy_update();
-      } else {
+      } else if constexpr (!F::kOnePlace) {
         copy_rest(c + 1);
       }
       write(c);
+      if constexpr (F::kOnePlace) {
+        barrier();  // all of the chunk was read
+        copy_first(c + 1, record_);
+        copy_rest(c + 1);
+      }
     }
     copies_wait<0>();
   }
@@ -174,7 +187,9 @@ class Chain {
  private:
   // Of the head's values, of the thread's pieces.
   GDN_DEVICE static int first_column(const Place& place) { return place.slice * 64 + thread_id() % 8 * 8; }
-  GDN_DEVICE unsigned stage(int chunk) const { return base_ + static_cast<unsigned>(chunk % 2 * Shape::kStageBytes); }
+  GDN_DEVICE unsigned stage(int chunk) const {
+    return base_ + static_cast<unsigned>(chunk % Shape::kPlaces * Shape::kStageBytes);
+  }
   GDN_DEVICE static unsigned value_tile(unsigned stage, int m) {
     return stage + static_cast<unsigned>(Shape::kValue + m * kTileBytes);
   }

@@ -87,10 +87,10 @@ GDN_HD constexpr int pair_shared(int key_dim, bool by_channel) {
   return pair_stages(by_channel) * (((by_channel ? 2 : 1) * tiles + 2) * kTileBytes + 2048 + 16) +
          2 * (4 * (tiles + 1) * 2048 + 1024) + 4 * 2048 + 32;
 }
-// The chain without warp groups (gdn/mma/chain.h): two places for k, M, v and the gates, one for q and R.
-GDN_HD constexpr int warp_chain_shared(int key_dim, int slices, bool by_channel, bool snapshots) {
+// The chain without warp groups (gdn/mma/chain.h): one or two places for k, M, v and the gates, one for q and R.
+GDN_HD constexpr int warp_chain_shared(int key_dim, int slices, bool by_channel, bool snapshots, int places = 2) {
   const int gates = (RecordSizes{1, 1, key_dim, by_channel}.gate_bytes() + 127) / 128 * 128;
-  return 2 * ((key_tiles(key_dim) + 1 + slices) * kTileBytes + gates) + (key_tiles(key_dim) + 1) * kTileBytes +
+  return places * ((key_tiles(key_dim) + 1 + slices) * kTileBytes + gates) + (key_tiles(key_dim) + 1) * kTileBytes +
          (snapshots ? 4 * 64 : 0);
 }
 GDN_HD constexpr int combine_shared(int key_dim, int rows) { return key_dim * (2 * key_dim + rows) * 4 + 16; }
