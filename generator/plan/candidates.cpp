@@ -11,7 +11,7 @@ constexpr int kMostSplitBlocks = 3;  // blocks a multiprocessor beyond which nob
 constexpr int kLeastRegisters = 64;  // that the bodies need without spilling
 
 // Of decode_spec: threads that share a row, and rows that one has under way.
-const std::vector<std::pair<int, int>> kDraftRows = {{32, 4}, {32, 8}, {16, 2}, {16, 4}, {8, 1}, {8, 2}, {4, 1}};
+const std::vector<std::pair<int, int>> kDraftRows = {{32, 4}, {32, 8}, {16, 2}, {16, 4}, {8, 1}, {8, 2}};
 
 }  // namespace
 
@@ -33,13 +33,18 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
     for (const int heads : {1, facts.group}) {
       for (const int threads : {128, 256}) {
         for (const auto& [lanes, pass] : by_rows ? kDraftRows : std::vector<std::pair<int, int>>{{0, 4}}) {
-          for (const int resident : {0, 512 / threads, 768 / threads}) {
-            add({{"threads", threads},
-                 {"rows_per_pass", pass},
-                 {"row_lanes", lanes},
-                 {"head_parts", heads},
-                 {"row_parts", 1},
-                 {"resident", resident}});
+          for (const int resident : by_rows ? std::vector<int>{512 / threads, 768 / threads}
+                                            : std::vector<int>{0, 512 / threads, 768 / threads}) {
+            Choices choices = {{"threads", threads},  {"rows_per_pass", pass}, {"row_lanes", lanes},
+                               {"head_parts", heads}, {"row_parts", 1},        {"resident", resident}};
+            add(choices);
+            if (!by_rows) continue;
+            Choices ahead = choices;
+            ahead.emplace_back("ahead", 2);
+            add(ahead);
+            if (lanes == 32) continue;
+            choices.emplace_back("interleave", 1);
+            add(choices);
           }
         }
       }
@@ -75,7 +80,13 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
               }
               if (parts == 8) continue;
               add(choices);
-              if (by_rows) continue;
+              if (by_rows) {
+                // Worth it where a block has more passes than one, which large ones of a split head have not.
+                if (parts > 1 || pass != 4 || resident != most_resident) continue;
+                choices.emplace_back("ahead", 2);
+                add(choices);
+                continue;
+              }
               choices.emplace_back("skew", 1);
               add(choices);
             }

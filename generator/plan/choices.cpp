@@ -180,11 +180,18 @@ std::vector<Band> memory_bands(const Target& target, const core::Facts& facts) {
 // Several tokens a state: q and k come from shared memory for each, and the state stays in registers as fp32. Sums over
 // lanes are what a multiprocessor is slowest at: at 32 lanes a row, 10 shuffles for each row and token, 4 tokens of 16
 // sequences of 16/32 heads would keep an H200 at them for 11 us; at 8 lanes it is a sixth of that, and a thread still
-// has the registers for two rows under way. Few sequences leave multiprocessors idle unless their value heads part.
+// has the registers for two rows under way. Few sequences leave multiprocessors idle unless their value heads part. Two
+// blocks a multiprocessor, which NVIDIA's compilers miss by a few registers unless they are told. Replay has little to
+// write and much to read from shared memory, in 16 bits at every other 16 bytes.
 std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
-  const auto choices = [](int parts) -> Choices {
-    return {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", 8},
-            {"head_parts", parts}, {"row_parts", 1},     {"resident", 0}};
+  const int resident = key_channel_innermost(facts) && wishes_fit(target, facts) ? 2 : least_resident(facts);
+  const bool interleave = target.family == Family::kCuda && key_channel_innermost(facts) &&
+                          core::size_of(facts.state.dtype) == 2 && facts.rollback == core::Rollback::kReplay;
+  const auto choices = [&](int parts) {
+    Choices made = {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", 8},
+                    {"head_parts", parts}, {"row_parts", 1},     {"resident", resident}};
+    if (interleave) made.emplace_back("interleave", 1);
+    return made;
   };
   std::vector<Band> bands;
   const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
@@ -341,6 +348,15 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   }
   if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
     return fmt::format("skew = {} must be 0 or 1", skew);
+  }
+  const std::int64_t ahead = choice_of(choices, "ahead", 0);
+  if (ahead < 0 || ahead > 64 || (ahead > 0 && (!streams || !key_channel_innermost(facts)))) {
+    return fmt::format("ahead = {}: 0 to 64, and only for a state with the key channel innermost", ahead);
+  }
+  const std::int64_t interleave = choice_of(choices, "interleave", 0);
+  if (interleave != 0 && (interleave != 1 || operation != "decode_spec" || !key_channel_innermost(facts))) {
+    return fmt::format("interleave = {}: 0 or 1, and only of decode_spec over a state with the key channel innermost",
+                       interleave);
   }
   const std::int64_t resident = choice_of(choices, "resident", 0);
   if (resident < 0 || resident * threads > 2048) {

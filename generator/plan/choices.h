@@ -52,9 +52,14 @@ struct Band {
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do
 //
-// decode_spec has threads, rows_per_pass, head_parts and resident too, and
+//   ahead          passes behind the first whose rows of a state with the key channel innermost a block asks the L2 for
+//                  when it begins; the model leaves it out, which is 0
+//
+// decode_spec has threads, rows_per_pass, head_parts, resident and ahead too, and
 //
 //   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
+//   interleave     1: neighbouring threads have rows of their own; 0: they share one. Of a state with the key channel
+//                  innermost; left out, 0
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);
 
 // What is wrong with choices for this operation on this target, as text that names the limit; empty when nothing is.

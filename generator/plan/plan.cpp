@@ -359,15 +359,14 @@ bool runs_along_a_channel(const layout::TensorLayout& state) {
 // Why an operation of a target can't keep the state as the spec says; empty: it can, or has none.
 std::string state_refused(const layout::Layout& layout, std::string_view operation, const Target& target) {
   const bool drafts = operation == "decode_spec" || operation == "state_commit";
-  const bool by_token =
-      operation == "decode" || operation == "delta_update" || (drafts && target.family == Family::kCpu);
-  if (!by_token && !drafts && operation != "chunk_delta" && operation != "prefill") return "";
+  const bool by_token = operation == "decode" || operation == "delta_update" || drafts;
+  if (!by_token && operation != "chunk_delta" && operation != "prefill") return "";
   const bool scaled = core::size_of(layout.tensor("state").dtype) == 1;
   if (!scaled && !layout.numbers.stochastic_state) return "";
   const char* what = scaled ? "an 8-bit state" : "a state that is rounded by chance";
   if (!by_token) {
     return fmt::format(
-        "{} on {}: pools.state is {}{}, and no kernel of several tokens has {}: it rounds what it stores to nearest, "
+        "{} on {}: pools.state is {}{}, and no kernel of whole sequences has {}: it rounds what it stores to nearest, "
         "without scales, which is another state than decode's. Let decode take the tokens one by one; or keep the "
         "state of sequences under way in 16 or 32 bits, rounded to nearest, and convert it for decode",
         operation, target.name, core::to_string(layout.tensor("state").dtype), scaled ? "" : ", rounded by chance",

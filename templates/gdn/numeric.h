@@ -209,6 +209,87 @@ GDN_DEVICE void largest_over_lanes(float (&x)[kCount]) {
   }
 }
 
+// ---- sums that are dealt out ----------------------------------------------------------------------------------------
+//
+// Where each of kCount sums over kLanes lanes is wanted in one lane only: as long as their number is even, the lanes of
+// either half keep half of the sums and send the others, so that fewer are left at each stage. They have the bits that
+// sum_over_lanes gives. `lane` is the number among the kLanes.
+
+// Sums that a lane is left with.
+template <int kLanes, int kCount>
+GDN_HD constexpr int dealt_count() {
+  if constexpr (kLanes == 1) {
+    return kCount;
+  } else {
+    return dealt_count<kLanes / 2, kCount % 2 == 0 ? kCount / 2 : kCount>();
+  }
+}
+
+// The number of the first of them; the others follow.
+template <int kLanes, int kCount>
+GDN_HD constexpr int first_dealt(int lane) {
+  if constexpr (kLanes == 1) {
+    return 0;
+  } else if constexpr (kCount % 2 == 0) {
+    return ((lane & (kLanes / 2)) != 0 ? kCount / 2 : 0) + first_dealt<kLanes / 2, kCount / 2>(lane);
+  } else {
+    return first_dealt<kLanes / 2, kCount>(lane);
+  }
+}
+
+// Whether a lane is the first of those that are left with the same sums.
+template <int kLanes, int kCount>
+GDN_HD constexpr bool first_with_dealt(int lane) {
+  if constexpr (kLanes == 1) {
+    return true;
+  } else if constexpr (kCount % 2 == 0) {
+    return first_with_dealt<kLanes / 2, kCount / 2>(lane);
+  } else {
+    return (lane & (kLanes / 2)) == 0 && first_with_dealt<kLanes / 2, kCount>(lane);
+  }
+}
+
+// Of numbers that all lanes have, those that this lane is left with.
+template <int kLanes, int kCount>
+GDN_DEVICE void deal(int lane, const float (&x)[kCount], float (&mine)[dealt_count<kLanes, kCount>()]) {
+  if constexpr (kLanes == 1) {
+    GDN_UNROLL
+    for (int i = 0; i < kCount; ++i) mine[i] = x[i];
+  } else if constexpr (kCount % 2 == 0) {
+    float kept[kCount / 2];
+    GDN_UNROLL
+    for (int i = 0; i < kCount / 2; ++i) {
+      const float low = x[i], high = x[kCount / 2 + i];  // of elements a compiler may choose the address
+      kept[i] = (lane & (kLanes / 2)) != 0 ? high : low;
+    }
+    deal<kLanes / 2>(lane, kept, mine);
+  } else {
+    deal<kLanes / 2>(lane, x, mine);
+  }
+}
+
+// The sums over lanes kStride apart. All lanes of the wave take part.
+template <int kLanes, int kStride, int kCount>
+GDN_DEVICE void deal_sums(int lane, const float (&x)[kCount], float (&mine)[dealt_count<kLanes, kCount>()]) {
+  if constexpr (kLanes == 1) {
+    deal<kLanes>(lane, x, mine);
+  } else if constexpr (kCount % 2 == 0) {
+    const bool upper = (lane & (kLanes / 2)) != 0;
+    float kept[kCount / 2];
+    GDN_UNROLL
+    for (int i = 0; i < kCount / 2; ++i) {
+      const float low = x[i], high = x[kCount / 2 + i];
+      kept[i] = (upper ? high : low) + shuffle_xor<kLanes / 2 * kStride>(upper ? low : high);
+    }
+    deal_sums<kLanes / 2, kStride>(lane, kept, mine);
+  } else {
+    float sums[kCount];
+    GDN_UNROLL
+    for (int i = 0; i < kCount; ++i) sums[i] = x[i] + shuffle_xor<kLanes / 2 * kStride>(x[i]);
+    deal_sums<kLanes / 2, kStride>(lane, sums, mine);
+  }
+}
+
 // ---- sums of products -----------------------------------------------------------------------------------------------
 
 // rest + x * y, rounded once. Of a sum of two products a compiler fuses either one: where two kernels must agree to the

@@ -158,6 +158,10 @@ void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
   const std::string by_rows = "dims: [slot@launch, value_head, value_dim, key_dim]}\n";
   const std::string by_columns = "dims: [slot@launch, value_head, key_dim, value_dim]}\n";
   const std::string by_chance = "rounding: {state: stochastic}\n";
+  const std::string drafts =
+      "conv: {window: 6, anchor: first}\n"
+      "speculative: {tokens: 4, scheme: slots, counts: tokens, accepted: int32, offsets: int32}\n";
+  const std::vector<const char*> spec_operations = {"decode_spec", "state_commit"};
   const std::vector<Laid> all = {
       {"qwen3_next_80b", "fp8_aiter", engine("fp8_aiter"), {"decode", "norm_quant"}},
       {"kimi_linear_48b", "fp8_vllm_group", engine("fp8_vllm_group"), {"decode", "norm_quant"}},
@@ -167,7 +171,13 @@ void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}},
       {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}},
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: bf16, " + by_columns + by_chance, {"decode"}},
-      {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: fp16, " + by_columns + by_chance, {"decode"}}};
+      {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: fp16, " + by_columns + by_chance, {"decode"}},
+      {"qwen3_next_80b", "test", head + drafts + "pools:\n  state: {dtype: e4m3fn, " + by_rows + scales,
+       spec_operations},
+      {"olmo_hybrid_7b", "test", head + drafts + "pools:\n  state: {dtype: e4m3fn, " + by_columns + scales,
+       spec_operations},
+      {"qwen3_next_80b", "test", head + drafts + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance,
+       spec_operations}};
   for (const Laid& laid : all) {
     const std::string model = std::string(GDN_SOURCE_DIR) + "/specs/" + laid.model + ".yaml";
     const std::vector<spec::Source> sources = {{model, test::read_text(model)},

@@ -4,6 +4,7 @@
 #include "harness.h"
 #include "oracle/convert.h"
 #include "support/catch.h"
+#include "support/draft_states.h"
 #include "support/laid_over.h"
 #include "support/quant_choices.h"
 #include "verify/executor.h"
@@ -11,12 +12,6 @@
 using namespace gdn;
 
 namespace {
-
-std::string pool(const char* dtype, const char* order, bool scaled) {
-  std::string text = fmt::format("pools:\n  state: {{dtype: {}, dims: [slot@launch, {}]}}\n", dtype, order);
-  if (scaled) return text + "  state_scale: {dtype: fp32, dims: [slot@launch, value_head, value_dim]}\n";
-  return text + "rounding: {state: stochastic}\n";
-}
 
 void check(const spec::Spec& spec, std::string_view operation, const char* target) {
   const core::KernelPlan plan = test::plan_of(spec, operation, target);
@@ -69,7 +64,7 @@ TEST_CASE("GDN and KDA with states of 8 bits and states rounded by chance, in ev
   for (const char* name : {"fuzz_gdn", "fuzz_kda"}) {
     for (const char* order : orders) {
       for (const char* dtype : {"e4m3fn", "e4m3fnuz", "bf16", "fp16"}) {
-        const spec::Spec spec = test::laid_over(name, pool(dtype, order, dtype[0] == 'e'));
+        const spec::Spec spec = test::laid_over(name, test::state_pool(dtype, order, dtype[0] == 'e'));
         for (const char* target : {"avx512bf16", "avx2"}) {
           INFO(name << " " << dtype << " " << order);
           for (const char* operation : {"decode", "delta_update"}) check(spec, operation, target);
@@ -82,7 +77,7 @@ TEST_CASE("GDN and KDA with states of 8 bits and states rounded by chance, in ev
 TEST_CASE("an 8-bit state of which no channel is innermost") {
   if (!test::runs_here()) return;
   for (const char* order : {"value_dim, key_dim, value_head", "key_dim, value_dim, value_head"}) {
-    const spec::Spec spec = test::laid_over("fuzz_gdn", pool("e4m3fn", order, true));
+    const spec::Spec spec = test::laid_over("fuzz_gdn", test::state_pool("e4m3fn", order, true));
     for (const char* target : {"avx512bf16", "avx2"}) check(spec, "decode", target);
   }
 }
@@ -91,9 +86,9 @@ TEST_CASE("true sizes, an output of 8 bits beside the state") {
   if (!test::runs_here()) return;
   const test::QuantChoice choice = {"qwen3_next_80b", "e4m3fn", 448,      "head",        "floor_at: none",
                                     "fp32",           "fp32",   "divide", test::kByToken};
-  spec::Spec spec =
-      test::laid_over("fuzz_gdn", pool("e4m3fn", "value_head, value_dim, key_dim", true) + test::text_of(choice));
-  spec::Spec chance = test::laid_over("fuzz_gdn", pool("bf16", "value_head, key_dim, value_dim", false));
+  spec::Spec spec = test::laid_over(
+      "fuzz_gdn", test::state_pool("e4m3fn", "value_head, value_dim, key_dim", true) + test::text_of(choice));
+  spec::Spec chance = test::laid_over("fuzz_gdn", test::state_pool("bf16", "value_head, key_dim, value_dim", false));
   for (spec::Spec* const each : {&spec, &chance}) {
     for (const int key_dim : {128, 256}) {
       each->dims.key.value = key_dim;
@@ -107,17 +102,6 @@ TEST_CASE("true sizes, an output of 8 bits beside the state") {
 }
 
 namespace {
-
-// Several tokens of a sequence with such states. What is stored is rounded; fp32 states wait to be committed.
-spec::Spec with_drafts(const std::string& scheme, const char* dtype, const std::string& order) {
-  std::string text = pool(dtype, order.c_str(), dtype[0] == 'e');
-  if (scheme == "intermediate") {
-    const std::string states =
-        fmt::format("  intermediate_state: {{dtype: fp32, dims: [sequence@launch, step, {}]}}\n", order);
-    text.insert(text.find('\n', text.find("  state:")) + 1, states);
-  }
-  return test::laid_over("fuzz_spec_" + scheme, text);
-}
 
 // One token of each sequence by `decode`, from what `drafts` starts with.
 oracle::Problem decode_of(const spec::Spec& spec, const oracle::Problem& drafts, const oracle::Options& options) {
@@ -149,7 +133,7 @@ TEST_CASE("several tokens with states of 8 bits and states rounded by chance, ev
   for (const char* scheme : {"slots", "replay", "intermediate", "kda"}) {
     for (const char* order : {"value_head, value_dim, key_dim", "value_head, key_dim, value_dim"}) {
       for (const char* dtype : {"e4m3fn", "e4m3fnuz", "bf16", "fp16"}) {
-        const spec::Spec spec = with_drafts(scheme, dtype, order);
+        const spec::Spec spec = test::with_drafts(scheme, dtype, order);
         for (const char* target : {"avx512bf16", "avx2"}) {
           INFO(scheme << " " << dtype << " " << order);
           for (const char* operation : {"decode_spec", "state_commit"}) check(spec, operation, target);
@@ -166,7 +150,7 @@ TEST_CASE("a draft's first token rounds its state by chance as decode does, bit 
   options.slots = 16;
   for (const char* dtype : {"bf16", "fp16"}) {
     for (const char* order : {"value_head, value_dim, key_dim", "value_head, key_dim, value_dim"}) {
-      const spec::Spec spec = with_drafts("slots", dtype, order);
+      const spec::Spec spec = test::with_drafts("slots", dtype, order);
       const core::KernelPlan plan = test::plan_of(spec, "decode_spec"), plain_plan = test::plan_of(spec, "decode");
       oracle::Problem drafts = oracle::make_problem(spec, "decode_spec", options);
       drafts.arrange({1, 1, 1}, {0, 0, 0});
@@ -195,7 +179,7 @@ TEST_CASE("rounding by chance gives the bits that the GPU's bodies give") {
   const auto shim = verify::open_executor("simt");
   for (const char* dtype : {"bf16", "fp16"}) {
     for (const char* order : {"value_head, value_dim, key_dim", "value_head, key_dim, value_dim"}) {
-      spec::Spec spec = test::laid_over("fuzz_gdn", pool(dtype, order, false));
+      spec::Spec spec = test::laid_over("fuzz_gdn", test::state_pool(dtype, order, false));
       spec.qk_norm.enabled.value = false;
       spec.qk_scale.q.value = spec.qk_scale.k.value = 1;
       const layout::Layout layout = layout::resolve(spec);
@@ -224,13 +208,14 @@ TEST_CASE("rounding by chance gives the bits that the GPU's bodies give") {
 }
 
 TEST_CASE("what no kernel keeps in such a state says so, and what to do") {
-  const std::string eight = pool("e4m3fn", "value_head, value_dim, key_dim", true);
+  const std::string eight = test::state_pool("e4m3fn", "value_head, value_dim, key_dim", true);
   for (const char* operation : {"prefill", "chunk_delta"}) {
     CHECK_THROWS_WITH(
         test::plan_of(test::laid_over("fuzz_gdn", eight), operation),
-        Catch::Contains("no kernel of several tokens has an 8-bit state") && Catch::Contains("convert it for decode"));
+        Catch::Contains("no kernel of whole sequences has an 8-bit state") && Catch::Contains("convert it for decode"));
   }
-  const spec::Spec apart = test::laid_over("fuzz_gdn", pool("bf16", "value_dim, key_dim, value_head", false));
+  const spec::Spec apart =
+      test::laid_over("fuzz_gdn", test::state_pool("bf16", "value_dim, key_dim, value_head", false));
   CHECK_THROWS_WITH(test::plan_of(apart, "decode"),
                     Catch::Contains("rounding.state = stochastic") && Catch::Contains("put key_dim or value_dim last"));
 }

@@ -75,6 +75,26 @@ TEST_CASE("blocks that begin with different slabs of a state agree with the orac
   }
 }
 
+// The shim reads what a block asks the L2 for: an address outside of the pools would be seen.
+TEST_CASE("blocks that ask for their next passes agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_separate_tiled_vk_bf16_bf16");
+  const layout::Layout layout = layout::resolve(spec);
+  for (const char* operation : {"decode", "delta_update"}) {
+    verify::Options options;
+    options.rows = 4;
+    options.tuning =
+        plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) + " " + operation +
+                                 " * * threads=" + std::to_string(target.wave) + " rows_per_pass=1 ahead=3\n");
+    CHECK(plan::choice_of(plan::make(layout, operation, target, options.tuning).kernel.choices, "ahead", 0) == 3);
+    const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
+    INFO(operation << "\n" << oracle::describe(result.deviations));
+    CHECK(!result.deviations.empty());
+    CHECK(result.good);
+  }
+}
+
 TEST_CASE("released models at their true sizes, two steps") {
   for (const std::string& file : test::released_specs()) {
     verify::Options options;

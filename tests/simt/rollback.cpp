@@ -13,12 +13,13 @@ TEST_CASE("every way to launch decode_spec is plain decoding to the bit") {
     const spec::Spec spec = test::with_fp32_states(name);
     const layout::Layout layout = layout::resolve(spec);
     const core::Facts facts = plan::make(layout, "decode_spec", executor->target()).kernel.facts;
+    const char* const rows = facts.state.inner_stride == 1 ? " ahead=2 interleave=1" : "";
     int held = 0;
     for (const char* choices :
          {"threads=64 rows_per_pass=2 row_lanes=1 head_parts=1", "threads=128 row_lanes=4 head_parts=2",
           "threads=64 rows_per_pass=3 row_lanes=2 head_parts=3", "threads=128 row_lanes=0 head_parts=3"}) {
       const auto tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(executor->target().name) +
-                                                   " decode_spec * * " + choices + "\n");
+                                                   " decode_spec * * " + choices + rows + "\n");
       const plan::Choices made = tuning.find(executor->target().name, "decode_spec", *spec.name).front().choices;
       if (!plan::choices_fault(executor->target(), "decode_spec", facts, made).empty()) continue;
       ++held;

@@ -176,34 +176,31 @@ TEST_CASE("every number of the quantisation is in the kernel's identity") {
   }
 }
 
-TEST_CASE("operations of several tokens say which state they can't keep, why, and what to write") {
-  for (const char* operation : {"decode_spec", "state_commit"}) {
-    // fuzz_spec_slots with a state of 8 bits, and with one that is rounded by chance.
-    std::string text = test::read_text(file("fuzz_spec_slots"));
-    const auto replaced = [&](const std::string& from, const std::string& to) {
-      std::string other = text;
-      const std::size_t at = other.find(from);
-      REQUIRE(at != std::string::npos);
-      return other.replace(at, from.size(), to);
-    };
-    const std::string state = "  state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}\n";
-    const spec::Spec eight =
-        test::parse_spec("fuzz_spec_slots.yaml",
-                         replaced(state,
-                                  "  state: {dtype: e4m3fn, dims: [slot@launch, value_head, value_dim, key_dim]}\n"
-                                  "  state_scale: {dtype: fp32, dims: [slot@launch, value_head, value_dim]}\n"));
-    for (const char* on : {"sm_90a", "gfx942"}) {
-      const std::string why = test::refusal(layout::resolve(eight), operation, target(on));
+TEST_CASE("drafts take states of 8 bits on every target; operations of whole sequences say why they can't") {
+  const std::string state = "  state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}\n";
+  const auto eight = [&](const char* name) {
+    std::string text = test::read_text(file(name));
+    const std::size_t at = text.find(state);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, state.size(),
+                 "  state: {dtype: e4m3fn, dims: [slot@launch, value_head, value_dim, key_dim]}\n"
+                 "  state_scale: {dtype: fp32, dims: [slot@launch, value_head, value_dim]}\n");
+    return layout::resolve(test::parse_spec(std::string(name) + ".yaml", text));
+  };
+  const layout::Layout drafts = eight("fuzz_spec_slots"), whole = eight("fuzz_gdn");
+  for (const char* on : {"sm_80", "sm_90a", "gfx942", "avx2", "avx512bf16", "amx"}) {
+    INFO(on);
+    for (const char* operation : {"decode", "decode_spec", "state_commit"}) {
+      CHECK(test::refusal(drafts, operation, target(on)).empty());
+    }
+    for (const char* operation : {"chunk_delta", "prefill"}) {
+      const std::string why = test::refusal(whole, operation, target(on));
       INFO(why);
       CHECK(why.find(std::string(operation) + " on " + on + ": pools.state is e4m3fn") == 0);
-      CHECK(why.find("no kernel of several tokens has an 8-bit state: it rounds what it stores to nearest") !=
+      CHECK(why.find("no kernel of whole sequences has an 8-bit state: it rounds what it stores to nearest") !=
             std::string::npos);
       CHECK(why.find("Let decode take the tokens one by one; or keep the state of sequences under way in 16 or 32") !=
             std::string::npos);
-      CHECK(test::refusal(layout::resolve(eight), "decode", target(on)).empty());
-    }
-    for (const char* on : {"avx2", "avx512bf16", "amx"}) {
-      CHECK(test::refusal(layout::resolve(eight), operation, target(on)).empty());
     }
   }
 }

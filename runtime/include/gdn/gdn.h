@@ -350,6 +350,9 @@ GDN_API gdn_status gdn_kernel_operand(const gdn_kernel* kernel, size_t index, gd
  * stream) and not waited for; on the CPU it is done on return, and slot indices are checked too.
  * An operation of several tokens a sequence (decode_spec) takes the tokens as rows; it has as many sequences as the
  * view of its operand cu_seqlens has numbers, less one. Of state_commit the sequences are the rows.
+ * Its states stay fp32 from token to token of a launch; what it stores is rounded as decode rounds it (with scales, or
+ * by the launch's seed): each token's state in its slot, or once a launch the state that records were folded into.
+ * Intermediate states of 8 bits or rounded by chance are fp32, and state_commit rounds the accepted one.
  * 0 rows are a warm-up call, such as an engine makes before it knows any batch: nothing is enqueued and no memory is
  * touched (gdn_kernel_open compiled and loaded the kernel). Views may be missing then, all of them too; of those that
  * are given dtype and layout are compared, so that a wrong statement is found before the first token.
