@@ -54,7 +54,9 @@ struct ConvPrefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 5;                                        // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kTileRows = 32;                                           // choice of the plan
+  static constexpr int kTileRows = 64;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -171,7 +173,7 @@ static_assert(gdn::spans<ConvPrefill::OutputZ>(0, 0, 127) && gdn::spans<ConvPref
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_KERNEL(128) gdn_qwen3_5_27b_conv_prefill_sm_80(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 4) gdn_qwen3_5_27b_conv_prefill_sm_80(const gdn::Args args) {
   gdn::conv_prefill<gdn::generated::qwen3_5_27b::ConvPrefill>(args);
 }
 GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_conv_prefill_sm_80_prefill_windows(const gdn::Args args) {

@@ -54,7 +54,8 @@ struct ConvPrefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 10;                                       // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kTileRows = 32;                                           // choice of the plan
+  static constexpr int kTileRows = 64;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:30, key_dim:96]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

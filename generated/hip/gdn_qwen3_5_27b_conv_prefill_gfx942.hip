@@ -54,7 +54,8 @@ struct ConvPrefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 5;                                        // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kTileRows = 32;                                           // choice of the plan
+  static constexpr int kTileRows = 64;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;

@@ -239,6 +239,13 @@ Choices prefill_choices(const Target& target, std::string_view operation, const 
   return choices;
 }
 
+// Rows that a thread walks: a mask of lanes for each of them, of which AMD's compilers keep too many in scalar
+// registers.
+Choices convolution_choices(const Target& target) {
+  if (target.family == Family::kHip) return {{"threads", 128}, {"tile_rows", 64}, {"rows_per_pass", 4}};
+  return {{"threads", 128}, {"tile_rows", 64}, {"rows_per_pass", 8}, {"resident", 4}};
+}
+
 constexpr int kNormThreads = 256;
 
 // A block of norm_quant takes a head a wave, but never a part of a group: whole units of as many heads as a whole
@@ -274,7 +281,7 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   }
   if (operation == "chunk_delta" || operation == "prefill") return {{0, prefill_choices(target, operation, facts)}};
   // Rows of a block: what it reads of the tile before is little, and there are blocks enough.
-  if (operation == "conv_prefill") return {{0, {{"threads", 128}, {"tile_rows", 32}}}};
+  if (operation == "conv_prefill") return {{0, convolution_choices(target)}};
   if (operation == "decode_spec") return draft_bands(target, facts);
   if (operation == "state_commit") {
     return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};

@@ -258,6 +258,7 @@ void lay_out_prefill(core::KernelPlan& plan) {
   };
   if (plan.operation == "conv_prefill") {
     plan.launch.rows_per_block = chosen("tile_rows");
+    plan.launch.blocks_per_row = f.key_heads * (2 + f.group * (f.out_z.present() ? 2 : 1));
   } else {
     const int columns = chosen("columns");
     plan.launch.grid = core::Grid::kSequences;

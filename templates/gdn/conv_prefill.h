@@ -6,7 +6,7 @@
 //              start from zeros and leave nothing.
 //   empty      a sequence without tokens touches nothing
 //   padding    a sequence whose slot is padding or outside the pools: row_fate in map.h, for each of its tokens
-//   grid       x = tiles of kTileRows rows, y = key heads
+//   grid       x = tiles of kTileRows rows, y = parts of key heads: q, k, v of each value head of the group, z of each
 #pragma once
 
 #include "gdn/prefill/conv_piece.h"
@@ -36,62 +36,59 @@ GDN_DEVICE void for_each_run(const Args& args, int first, int end, Visit visit) 
   }
 }
 
-constexpr int kRowsOfPiece = 8;  // rows that a thread walks
-
-// One head of a part in pieces of 8 channels and rows, dealt out to the threads of the block. make(rows, sequence,
+// One head of a part in pieces of 8 channels and kRowsPerPass rows, by all threads of the block. make(rows, sequence,
 // channel, row, count) fills the first `count` rows of a piece.
 template <class F, class Output, class Make>
-GDN_DEVICE void fill_pieces(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal, Make make) {
+GDN_DEVICE void fill_pieces(const Args& args, const RowTile& tile, int head, Make make) {
   using E = typename Output::Element;
-  constexpr int kPieces = Output::kRun / 8, kItems = kPieces * (F::kTileRows / kRowsOfPiece);
-  static_assert(F::kTileRows % kRowsOfPiece == 0, "whole pieces");
-  for (int item = deal.first; item < kItems; item += F::kThreads) {
-    const int channel = item % kPieces * 8, first = tile.first + item / kPieces * kRowsOfPiece;
-    for_each_run<F>(args, first, smaller(first + kRowsOfPiece, tile.end), [&](const Sequence& s, int row, int count) {
-      Raw<16> rows[kRowsOfPiece];
-      if (s.fate.computed) {
-        make(rows, s, channel, row, count);
-      } else {
-        const unsigned filler = Number<E>::pair(s.fate.filler, s.fate.filler);
-        GDN_UNROLL
-        for (int i = 0; i < kRowsOfPiece; ++i) rows[i] = Raw<16>{{filler, filler, filler, filler}};
-      }
-      const auto to = part<Output>(args, row) + Output::base(head) + channel;
-      GDN_UNROLL
-      for (int i = 0; i < kRowsOfPiece; ++i) {
-        if (i < count) store<16>(to + i * args.stride[Output::kOperand], rows[i]);
-      }
-    });
+  constexpr int kPieces = Output::kRun / 8, kItems = kPieces * (F::kTileRows / F::kRowsPerPass);
+  static_assert(F::kTileRows % F::kRowsPerPass == 0, "whole pieces");
+  for (int item = thread_id(); item < kItems; item += F::kThreads) {
+    const int channel = item % kPieces * 8, first = tile.first + item / kPieces * F::kRowsPerPass;
+    for_each_run<F>(args, first, smaller(first + F::kRowsPerPass, tile.end),
+                    [&](const Sequence& s, int row, int count) {
+                      Raw<16> rows[F::kRowsPerPass];
+                      if (s.fate.computed) {
+                        make(rows, s, channel, row, count);
+                      } else {
+                        const unsigned filler = Number<E>::pair(s.fate.filler, s.fate.filler);
+                        GDN_UNROLL
+                        for (int i = 0; i < F::kRowsPerPass; ++i) rows[i] = Raw<16>{{filler, filler, filler, filler}};
+                      }
+                      const auto to = part<Output>(args, row) + Output::base(head) + channel;
+                      GDN_UNROLL
+                      for (int i = 0; i < F::kRowsPerPass; ++i) {
+                        if (i < count) store<16>(to + i * args.stride[Output::kOperand], rows[i]);
+                      }
+                    });
   }
-  deal.next_part(kItems);
 }
 
 template <class F, class Maps, class Output>
-GDN_DEVICE void convolve_part(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal) {
+GDN_DEVICE void convolve_part(const Args& args, const RowTile& tile, int head) {
   using Input = typename Maps::Input;
   using Round = typename F::RoundConv;
   if constexpr (comes_in_pieces<Input>() && comes_in_pieces<Output>() && same_type<Round, typename Output::Element>()) {
-    fill_pieces<F, Output>(args, tile, head, deal,
-                           [&](Raw<16>(&rows)[kRowsOfPiece], const Sequence& s, int channel, int row, int count) {
-                             ConvPiece<F, Maps>::convolve(rows, args, s, head, channel, row, count);
+    fill_pieces<F, Output>(args, tile, head,
+                           [&](Raw<16>(&rows)[F::kRowsPerPass], const Sequence& s, int channel, int row, int count) {
+                             ConvPiece<F, Maps>::template convolve<false>(rows, args, s, head, channel, row, count);
                            });
   } else {
-    convolve_tile<F, Input, typename Maps::Weight, typename Maps::Bias, typename Maps::Window>(
-        args, tile, head, deal, ToRows<Output>{args, head});
+    convolve_tile<F, Maps>(args, tile, head, ToRows<Output>{args, head});
   }
 }
 
 template <class F>
-GDN_DEVICE void copy_z(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal) {
+GDN_DEVICE void copy_z(const Args& args, const RowTile& tile, int head) {
   using From = typename F::InputZ;
   using To = typename F::OutputZ;
   if constexpr (comes_in_pieces<From>() && comes_in_pieces<To>() &&
                 same_type<typename From::Element, typename To::Element>()) {
-    fill_pieces<F, To>(args, tile, head, deal,
-                       [&](Raw<16>(&rows)[kRowsOfPiece], const Sequence&, int channel, int row, int count) {
+    fill_pieces<F, To>(args, tile, head,
+                       [&](Raw<16>(&rows)[F::kRowsPerPass], const Sequence&, int channel, int row, int count) {
                          const auto from = part<From>(args, row) + From::base(head) + channel;
                          GDN_UNROLL
-                         for (int i = 0; i < kRowsOfPiece; ++i) {
+                         for (int i = 0; i < F::kRowsPerPass; ++i) {
                            if (i < count) rows[i] = load<16>(from + i * args.stride[From::kOperand]);
                          }
                        });
@@ -110,15 +107,17 @@ GDN_DEVICE void copy_z(const Args& args, const RowTile& tile, int head, Deal<F::
 
 template <class F>
 GDN_DEVICE void conv_prefill(const Args& args) {
-  const int key_head = block_head();
+  constexpr int kParts = 2 + F::kGroup * (F::OutputZ::kPresent ? 2 : 1);
+  const int key_head = block_head() / kParts, part = block_head() % kParts;
   const RowTile tile{block_row() * F::kTileRows, smaller(args.rows, (block_row() + 1) * F::kTileRows)};
-  Deal<F::kThreads> deal;
-  convolve_part<F, ConvOfQ<F>, typename F::OutputQ>(args, tile, key_head, deal);
-  convolve_part<F, ConvOfK<F>, typename F::OutputK>(args, tile, key_head, deal);
-  for (int g = 0; g < F::kGroup; ++g) {
-    const int head = value_head<F>(key_head, g);
-    convolve_part<F, ConvOfV<F>, typename F::OutputV>(args, tile, head, deal);
-    if constexpr (F::OutputZ::kPresent) copy_z<F>(args, tile, head, deal);
+  if (part == 0) {
+    convolve_part<F, ConvOfQ<F>, typename F::OutputQ>(args, tile, key_head);
+  } else if (part == 1) {
+    convolve_part<F, ConvOfK<F>, typename F::OutputK>(args, tile, key_head);
+  } else if (part < 2 + F::kGroup) {
+    convolve_part<F, ConvOfV<F>, typename F::OutputV>(args, tile, value_head<F>(key_head, part - 2));
+  } else if constexpr (F::OutputZ::kPresent) {
+    copy_z<F>(args, tile, value_head<F>(key_head, part - 2 - F::kGroup));
   }
 }
 

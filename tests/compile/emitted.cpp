@@ -114,7 +114,10 @@ void compile_all(plan::Family family, const runtime::Compiler& compiler) {
   for (const Emitted& file : files) {
     const runtime::Source source{file.path, test::read_text(std::string(GDN_SOURCE_DIR) + "/generated/" + file.path),
                                  runtime::template_headers()};
-    expect_lean(compiler, source, file.symbols, file.target);
+    // A convolved part's way to its rows, weights and windows: up to 17 scalars in lanes on gfx90a where each part has
+    // a pool of windows of its own, outside of the loop over taps.
+    const bool convolves = file.path.find("_conv_prefill_gfx9") != std::string::npos;
+    expect_lean(compiler, source, file.symbols, file.target, 0, convolves ? 68 : 16);
   }
 }
 
@@ -211,8 +214,9 @@ void compile_extras(plan::Family family, const runtime::Compiler& compiler) {
         emit::EmittedFile file = emit::source(planned);
         std::vector<std::string> symbols = {planned.kernel.symbol};
         for (const core::Stage& stage : planned.kernel.stages) symbols.push_back(stage.symbol);
+        // Seven scalars in lanes where the operands of snapshots come on top of three windows' own pools.
         expect_lean(compiler, {file.path, std::move(file.text), runtime::template_headers()}, symbols,
-                    planned.kernel.target);
+                    planned.kernel.target, 0, 28);
       }
     }
   }

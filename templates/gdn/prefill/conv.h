@@ -118,12 +118,13 @@ struct RowTile {
 
 // Convolves one head of one part over a tile of rows, a thread a channel: what a token needs of the tokens before it
 // stays in registers. sink(row, channel, y) takes a result, or the filler of a row that is not computed.
-template <class F, class Input, class Weight, class Bias, class Window, class Sink>
-GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, Deal<F::kThreads>& deal, Sink sink) {
-  using Channel = ConvChannel<F, Input, Weight, Bias, Window>;
+template <class F, class Maps, class Sink>
+GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, Sink sink) {
+  using Window = typename Maps::Window;
+  using Channel = ConvChannel<F, typename Maps::Input, typename Maps::Weight, typename Maps::Bias, Window>;
   constexpr int kHistory = Channel::kHistory;
   const bool pooled = has_pool<Window>(args);
-  for (int c = deal.first; c < Input::kRun; c += F::kThreads) {
+  for (int c = thread_id(); c < Maps::Input::kRun; c += F::kThreads) {
     const Channel channel{args, head, c};
     float weight[Channel::kWidth];
     float older[kHistory];
@@ -151,7 +152,6 @@ GDN_DEVICE void convolve_tile(const Args& args, const RowTile& tile, int head, D
       older[0] = rounded<typename Window::Element>(current);
     }
   }
-  deal.next_part(Input::kRun);
 }
 
 // The windows after a sequence's first `tokens` tokens, of one head of one part, by all threads of the block.

@@ -27,8 +27,8 @@ class ConvPiece {
   static_assert(sizeof(typename F::RoundConv) == 2, "results of 16 bits");
 
  public:
-  // kRows rows of the launch from `row` on; those from row + count on come out as zeros.
-  template <int kRows>
+  // kRows rows of the launch from `row` on; those from row + count on come out as zeros where they are asked for.
+  template <bool kZeros, int kRows>
   GDN_DEVICE static void convolve(Raw<16> (&rows)[kRows], const Args& args, const Sequence& sequence, int head,
                                   int channel, int row, int count) {
     if (count <= 0) {
@@ -39,7 +39,7 @@ class ConvPiece {
     const long long stride = args.stride[Input::kOperand];
     const auto from = part<Input>(args, row) + Input::base(head) + channel;
     GDN_UNROLL
-    for (int i = 0; i < kRows; ++i) rows[i] = i < count ? load<16>(from + i * stride) : Raw<16>{};
+    for (int i = 0; i < kRows; ++i) rows[i] = load<16>(from + smaller(i, count - 1) * stride);  // without a mask a row
     float older[8][kHistory];
     GDN_UNROLL
     for (int age = 1; age <= kHistory; ++age) {
@@ -73,7 +73,7 @@ class ConvPiece {
       GDN_UNROLL
       for (int j = 0; j < 4; ++j) {
         const unsigned pair = Number<typename F::RoundConv>::pair(y[2 * j], y[2 * j + 1]);
-        rows[i].word[j] = i < count ? pair : 0;
+        rows[i].word[j] = !kZeros || i < count ? pair : 0;
       }
     }
   }

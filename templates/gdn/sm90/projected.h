@@ -46,12 +46,14 @@ class Projected {
   template <int kRows>
   GDN_DEVICE void keys(Raw<16> (&pieces)[kRows], const RowPieces& which) const {
     using Of = ConvPiece<F, ConvOfK<F>>;
-    Of::convolve(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row, which.count);
+    Of::template convolve<true>(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row,
+                                which.count);
   }
   template <int kRows>
   GDN_DEVICE void queries(Raw<16> (&pieces)[kRows], const RowPieces& which) const {
     using Of = ConvPiece<F, ConvOfQ<F>>;
-    Of::convolve(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row, which.count);
+    Of::template convolve<true>(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row,
+                                which.count);
   }
   // log2 of the decays of a value head, or of one of its key channels, by token of the chunk.
   class Rates {
@@ -91,7 +93,7 @@ class Projected {
       const int head = value_head<F>(key_head_, first_head + unit % units / kPieces);
       const int count = chunk_.tokens - row;
       Raw<16> v[kRows];
-      Of::convolve(v, args_, sequence_, head, channel, first_row() + row, count);
+      Of::template convolve<false>(v, args_, sequence_, head, channel, first_row() + row, count);
       const auto to = part<Rows>(args_, first_row() + row) + Rows::base(head) + channel;
       GDN_UNROLL
       for (int i = 0; i < kRows; ++i) {

@@ -54,7 +54,9 @@ struct ConvPrefill : gdn::NoParts {
   using Flag = unsigned char;                                                    // prefill.flags
   static constexpr int kFlagsOperand = 5;                                        // where has_initial_state stands; -1: the operation takes none
   static constexpr int kThreads = 128;                                           // choice of the plan
-  static constexpr int kTileRows = 32;                                           // choice of the plan
+  static constexpr int kTileRows = 64;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:2, {q:[key_dim:32], k:[key_dim:32], v:[group:3, value_dim:48], z:[group:3, value_dim:48]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -171,7 +173,7 @@ static_assert(gdn::spans<ConvPrefill::OutputZ>(0, 0, 47) && gdn::spans<ConvPrefi
 
 }  // namespace gdn::generated::fuzz_gdn
 
-GDN_KERNEL(128) gdn_fuzz_gdn_conv_prefill_sm_90a(const gdn::Args args) {
+GDN_RESIDENT_KERNEL(128, 4) gdn_fuzz_gdn_conv_prefill_sm_90a(const gdn::Args args) {
   gdn::conv_prefill<gdn::generated::fuzz_gdn::ConvPrefill>(args);
 }
 GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_conv_prefill_sm_90a_prefill_windows(const gdn::Args args) {
