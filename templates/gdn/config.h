@@ -502,6 +502,11 @@ GDN_DEVICE float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+GDN_DEVICE float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 GDN_DEVICE float reciprocal_fast(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -555,6 +560,7 @@ GDN_DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x * __builtin_amdgcn_rcpf(y); }
 GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 GDN_DEVICE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }
+GDN_DEVICE float log2_fast(float x) { return __builtin_amdgcn_logf(x); }
 GDN_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return static_cast<float>(__builtin_bit_cast(_Float16, bits)); }
@@ -580,6 +586,7 @@ GDN_DEVICE float inverse_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x / y; }
 GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 GDN_DEVICE float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2(x); }
+GDN_DEVICE float log2_fast(float x) { return log2(x); }
 GDN_DEVICE float reciprocal_fast(float x) { return 1.0f / x; }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return gdn_host::half_to_float(bits); }

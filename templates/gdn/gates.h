@@ -56,6 +56,22 @@ GDN_DEVICE float log_decay(float negative_rate, float a_with_bias) {
   }
 }
 
+// log2 of the same decay to 1e-5 of itself, in a third of the instructions: where a chunk's rates are summed,
+// exponentials of the sums keep no more.
+template <class F>
+GDN_DEVICE float log2_decay_fast(float negative_rate, float a_with_bias) {
+  if constexpr (F::kDecayForm == DecayForm::kSoftplus) {
+    // log2(1 + e) by its series where 1 + e would lose e's places.
+    const float x = a_with_bias * kLog2E, e = exp2_fast(-(x < 0.0f ? -x : x));
+    const float series = e * fused(e, fused(e, kLog2E / 3.0f, kLog2E / -2.0f), kLog2E);
+    float y = (x > 0.0f ? x : 0.0f) + (e < 1.0f / 64 ? series : log2_fast(1.0f + e));
+    if (F::kSoftplusThreshold > 0.0f && F::kSoftplusThreshold < 16.0f && a_with_bias > F::kSoftplusThreshold) y = x;
+    return negative_rate * y;
+  } else {
+    return F::kDecayBound * kLog2E * reciprocal_fast(1.0f + exp2_fast(negative_rate * kLog2E * a_with_bias));
+  }
+}
+
 // g of a value head (gdn).
 template <class F>
 GDN_DEVICE float log_decay_of(const Args& args, int row, int head) {

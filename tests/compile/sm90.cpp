@@ -68,13 +68,13 @@ const Row kRows[] = {
     // One tile of K.
     {kSmall, {"prep<F>", "128, 4"}, 8, 29, 0},
     {kSmall, {"chain<F, 1>", "256, 1"}, 22, 0, 0},
-    {kChannels, {"prep_channels<F>", "128, 3"}, 0, 8 * 12 + 29, 16},
+    {kChannels, {"prep_channels<F>", "128, 3"}, 0, 2 * 24 + 29, 24},
     {kChannels, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
     {kChannels, {"chain<F, 2>", "384, 1"}, 30, 0, 0},
     {kChannels, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 22 + 12, 0, 0},
     {kChannels, {"carry<F>", "384, 1"}, 18, 0, 0},
     {kChannels, {"segment<F, 1>", "256, 1"}, 30, 0, 0},
-    {kOblongChannels, {"prep_channels<F>", "128, 3"}, 0, 6 * 12 + 29, 0},
+    {kOblongChannels, {"prep_channels<F>", "128, 3"}, 0, 2 * 24 + 29, 0},
     {kOblongChannels, {"chain<F, 1>", "256, 1"}, 30, 0, 0},
     {kOblongChannels, {"pair<F>", "256, 1) __cluster_dims__(2, 1, 1"}, 34, 0, 0},
 };

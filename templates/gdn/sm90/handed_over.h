@@ -12,6 +12,17 @@ struct RowPieces {
   int row, count, channel;
 };
 
+// Neighbouring channels' numbers, in as few accesses as the map allows.
+template <class M, int kChannels>
+GDN_DEVICE void load_channels(MapElements<M> from, float (&x)[kChannels]) {
+  if constexpr (kChannels > 1 && M::kInnerStride == 1) {
+    load_run<typename M::Element, kChannels, smaller(kChannels, inner_width<M>())>(from, x);
+  } else {
+    GDN_UNROLL
+    for (int i = 0; i < kChannels; ++i) x[i] = load_one<typename M::Element>(from + i * M::kInnerStride);
+  }
+}
+
 template <class F>
 class HandedOver {
  public:
@@ -30,23 +41,35 @@ class HandedOver {
     load<typename F::InputQ>(pieces, which);
   }
 
-  // log2 of the decays of a value head, or of one of its key channels, by token of the chunk.
+  // A piece of one row of keys, or of queries, to shared memory: a copy that is under way until copies_wait. Zeros
+  // unless `inside`.
+  GDN_DEVICE void copy_key(unsigned to, int row, int channel, bool inside) const {
+    copy<typename F::InputK>(to, row, channel, inside);
+  }
+  GDN_DEVICE void copy_query(unsigned to, int row, int channel, bool inside) const {
+    copy<typename F::InputQ>(to, row, channel, inside);
+  }
+
+  // log2 of the decays of a value head, or of kChannels neighbouring key channels of it, by token of the chunk.
+  template <int kChannels>
   class Rates {
     using G = typename F::InputG;
 
    public:
     GDN_DEVICE Rates(const Args& args, long long row, int offset)
         : first_(part<G>(args, row) + offset), stride_(args.stride[G::kOperand]) {}
-    GDN_DEVICE float of(int token) const {
-      const float read = load_one<typename G::Element>(first_ + token * stride_);
-      return log2_decay_of_handover<F>(read);
+    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const {
+      load_channels<G>(first_ + token * stride_, rates);
+      GDN_UNROLL
+      for (int i = 0; i < kChannels; ++i) rates[i] = log2_decay_of_handover<F>(rates[i]);
     }
 
    private:
     MapElements<G> first_;
     long long stride_;
   };
-  GDN_DEVICE Rates rates(int head, int channel = 0) const {
+  template <int kChannels = 1>
+  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0) const {
     return {args_, chunk_.token, F::InputG::base(head) + channel * F::InputG::kInnerStride};
   }
   GDN_DEVICE float beta(long long row, int head) const {
@@ -62,6 +85,11 @@ class HandedOver {
     const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + which.channel + which.row * stride;
     GDN_UNROLL
     for (int i = 0; i < kRows; ++i) pieces[i] = i < which.count ? gdn::load<16>(from + i * stride) : Raw<16>{};
+  }
+  template <class M>
+  GDN_DEVICE void copy(unsigned to, int row, int channel, bool inside) const {
+    const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + (inside ? channel : 0);
+    copy_16(to, reinterpret_cast<Global<const char>>(from + (inside ? row : 0) * args_.stride[M::kOperand]), inside);
   }
 
   const Args& args_;

@@ -22,10 +22,8 @@ template <class F>
 struct ChannelShape {
   static constexpr int kThreads = kPrepThreads, kMembers = 1, kHeads = 1;
   static constexpr int kChannels = 64 * Record<F>::kKeyTiles;
-  // fp32 [64][kStride]; then k's tiles for the update, M and L (later R) in the same place. Neighbouring rows start 8
-  // banks apart, so that a fragment's four rows of 8 channels lie in all of them.
-  static constexpr int kSums = 2 * Record<F>::kKeyBytes, kStride = kChannels + 8;
-  static constexpr int kUpdate = kSums, kSquares = kUpdate + Record<F>::kKeyBytes;
+  // G, fp32 [64][kChannels] as sum_offset has it; then M and L (later R) in the same place.
+  static constexpr int kSums = 2 * Record<F>::kKeyBytes, kSquares = kSums;
   static constexpr int kDiagonal = kSums + channel_sums_bytes(F::kKeyDim);  // fp32 [4] kDiagonalFloats
   static constexpr int kRead = kDiagonal + 4 * kDiagonalFloats * 4;         // fp32 [64]: exponents of k's rows, ..
   static constexpr int kQuery = kRead + kChunk * 4;                         // .. of q's
@@ -38,6 +36,18 @@ struct ChannelShape {
   static constexpr int kFactorShift = F::kQkNorm ? 13 : 6;
   static_assert(kShared == prep_channels_shared(F::kKeyDim), "as the launch will have it");
 };
+
+// Where four channels' sums lie among a token's: those of piece `piece` (of 8 channels), the first four or the second.
+// A fragment's lane c has pieces 2 c, or 2 c + 1, of a tile: those of the four lanes lie next to each other, and those
+// of tokens 1 or 2 apart in the other half of the banks.
+GDN_DEVICE constexpr int sums_half_of(int token) { return (token ^ token >> 1) & 1; }
+GDN_DEVICE constexpr int sum_offset(int token, int piece, int second) {
+  return piece / 8 * 64 + piece % 2 * 32 + (second ^ sums_half_of(token)) * 16 + piece % 8 / 2 * 4;
+}
+// The channel whose sums lie at place x of tokens whose half is 0; in others' they lie at x ^ 16.
+GDN_DEVICE constexpr int channel_of_place(int x) {
+  return x / 64 * 64 + x % 16 / 4 * 16 + x % 64 / 32 * 8 + x % 32 / 16 * 4 + x % 4;
+}
 
 // A token of a level of half h: number x of those left, or right, of the middles of the blocks of 2 h tokens.
 template <int h>
@@ -54,49 +64,84 @@ GDN_DEVICE constexpr int middle_token(int token) {
   return (token & ~(2 * h - 1)) + h - 1;
 }
 
-// What a warp has of a level until its place in shared memory is free: fp16 pairs of L and of P, a left token a row,
-// two right ones a word, for kRows times 8 left tokens and kColumns times 8 right ones.
-template <int kRows, int kColumns>
+// A warp's share of a level: kRows times 8 left tokens and kColumns times 8 right ones. Of a sum, [0] and [1] are L's
+// of a left token and two right ones, [2] and [3] are P's. Until its place in shared memory is free, it is held as fp16
+// pairs: a left token a row, two right ones a word.
+template <int h, int kRows, int kColumns>
 struct Level {
+  // Where a lane's first tokens lie in shared memory, in a step's tile and among its sums; others are 8 tokens further.
+  // Where left and right tokens go in pairs h apart, the left one's place is the right one's with h's bits.
+  static constexpr bool kPairs = h <= 8;
+  int left_row, left_sum, right_row, right_sum, middle_sum;
+  float sum[kRows][kColumns][4] = {};
   unsigned l[kRows][kColumns], p[kRows][kColumns];
 };
 
 template <class F>
 class Levels {
   using Shape = ChannelShape<F>;
-  static constexpr int kSteps = ceil_div(F::kKeyDim, 16);  // of 16 channels
   static constexpr float kUnit = 1.0f / (1 << Shape::kFactorShift);
   static constexpr float kPairUnit = kUnit * kUnit * (1 << Record<F>::kPairShift);
 
  public:
   GDN_DEVICE explicit Levels(char* shared) : shared_(shared), base_(shared_address(shared)) {}
 
-  // By all threads, from k, q and G in shared memory. L of the diagonal blocks goes to its place.
+  // By all threads, from k, q and G in shared memory. L of the diagonal blocks goes to its place. The loop is over
+  // channels and all levels are inside it, so that the code of one step is all there is: it stays in the instruction
+  // cache, where six levels' loops one behind the other would not.
   GDN_DEVICE void multiply() {
-    const int w = thread_id() / 32;
-    multiply<32>(of32_, w / 2 * 16, w % 2 * 16);
-    multiply<16>(of16_, w * 8, w / 2 * 16);
-    multiply<8>(of8_, w * 8, w * 8);
-    multiply<4>(of4_, w * 8, w * 8);
-    multiply<2>(of2_, w * 8, w * 8);
-    multiply<1>(of1_, w * 8, w * 8);
-    multiply_own();
+    find<32>(of32_);
+    find<16>(of16_);
+    find<8>(of8_);
+    find<4>(of4_);
+    find<2>(of2_);
+    find<1>(of1_);
+    const int first = thread_id() / 32 * 16, lane = lane_id();
+    unsigned query = base_ + Record<F>::kKeyBytes + tile_offset(first + lane % 16, lane / 16 * 8);
+    unsigned key = base_ + tile_offset(first + lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8);
+    GDN_NO_UNROLL
+    for (int t = 0; t < Record<F>::kKeyTiles; ++t) {
+      GDN_UNROLL
+      for (int odd = 0; odd < 2; ++odd) {
+        multiply<32>(of32_, odd);
+        multiply<16>(of16_, odd);
+        multiply<8>(of8_, odd);
+        multiply<4>(of4_, odd);
+        multiply<2>(of2_, odd);
+        multiply<1>(of1_, odd);
+        const unsigned flip = static_cast<unsigned>(odd * 64);
+        multiply_own(query ^ flip, key ^ flip);
+      }
+      move<32>(of32_);
+      move<16>(of16_);
+      move<8>(of8_);
+      move<4>(of4_);
+      move<2>(of2_);
+      move<1>(of1_);
+      query += kTileBytes, key += kTileBytes;
+    }
+    finish<32>(of32_);
+    finish<16>(of16_);
+    finish<8>(of8_);
+    finish<4>(of4_);
+    finish<2>(of2_);
+    finish<1>(of1_);
+    finish_own();
   }
 
   // The rest to the tiles of L and P, once their place is free.
   GDN_DEVICE void put() {
-    const int w = thread_id() / 32;
     clear_diagonal();
-    put<32>(of32_, w / 2 * 16, w % 2 * 16);
-    put<16>(of16_, w * 8, w / 2 * 16);
-    put<8>(of8_, w * 8, w * 8);
-    put<4>(of4_, w * 8, w * 8);
-    put<2>(of2_, w * 8, w * 8);
-    put<1>(of1_, w * 8, w * 8);
+    put<32>(of32_);
+    put<16>(of16_);
+    put<8>(of8_);
+    put<4>(of4_);
+    put<2>(of2_);
+    put<1>(of1_);
     if (lane_id() % 4 == lane_id() / 8) {
-      const int row = 16 * w + lane_id() / 4;
-      put_half(p_tile() + tile_offset(row, row), own_[0]);
-      put_half(p_tile() + tile_offset(row + 8, row + 8), own_[1]);
+      const int row = thread_id() / 32 * 16 + lane_id() / 4;
+      put_half(p_tile() + tile_offset(row, row), low_[0]);
+      put_half(p_tile() + tile_offset(row + 8, row + 8), high_[0]);
     }
   }
 
@@ -114,116 +159,155 @@ class Levels {
   }
 
  private:
-  GDN_DEVICE const float* sums(int token) const {
-    return reinterpret_cast<const float*>(shared_ + Shape::kSums) + token * Shape::kStride;
-  }
   GDN_DEVICE float* diagonal(int block) const {
     return reinterpret_cast<float*>(shared_ + Shape::kDiagonal) + block * kDiagonalFloats;
   }
   GDN_DEVICE unsigned p_tile() const { return base_ + Shape::kSquares; }  // where M will be
   GDN_DEVICE unsigned l_tile() const { return p_tile() + kTileBytes; }
 
-  // Two neighbouring channels of a token's row of k, or of q: `row` is the token's, of channels 2 c and 2 c + 1 of
-  // eight.
-  GDN_DEVICE static int row_offset(int token) { return static_cast<int>(tile_offset(token, 0)) + lane_id() % 4 * 4; }
-  GDN_DEVICE unsigned word(int tile, int row, int channel) const {
-    const int at = tile + channel / 64 * kTileBytes + (row ^ (channel % 64 / 8 * 16));
-    return *reinterpret_cast<const unsigned*>(shared_ + at);
+  // The numbers of a level's left and right tokens that are the warp's first.
+  template <int h>
+  GDN_DEVICE static int left_of_warp() {
+    const int w = thread_id() / 32;
+    return h == 32 ? w / 2 * 16 : w * 8;
   }
-  GDN_DEVICE static unsigned times(unsigned pair, float2 by) {
-    return float_to_half_pair(half_to_float(static_cast<unsigned short>(pair)) * by.x,
-                              half_to_float(static_cast<unsigned short>(pair >> 16)) * by.y);
-  }
-
-  // 2^(G_a - G_b) of a channel and the next.
-  GDN_DEVICE static float2 decay(const float* a, const float* b, int channel) {
-    const float2 x = *reinterpret_cast<const float2*>(a + channel), y = *reinterpret_cast<const float2*>(b + channel);
-    return make_float2(exp2_fast(x.x - y.x), exp2_fast(x.y - y.y));
+  template <int h>
+  GDN_DEVICE static int right_of_warp() {
+    const int w = thread_id() / 32;
+    return h == 32 ? w % 2 * 16 : h == 16 ? w / 2 * 16 : w * 8;
   }
 
-  // A level's products, of the left tokens from number `left` on with the right ones from number `right` on. L of a
-  // diagonal block goes to its place.
+  // What a lane has of a token in a step, the even or the odd pieces of a tile: 8 channels of k, or of q, as four
+  // words, and their sums. Which channels is left to the lanes, as long as all rows of a product agree: 16 bytes at a
+  // time, without bank conflicts.
+  GDN_DEVICE static int row_offset(int token) { return static_cast<int>(tile_offset(token, lane_id() % 4 * 16)); }
+  GDN_DEVICE static int sums_offset(int token) {
+    return Shape::kSums + (token * Shape::kChannels + sum_offset(token, lane_id() % 4 * 2, 0)) * 4;
+  }
+  GDN_DEVICE static uint4 words(const char* at) { return *reinterpret_cast<const uint4*>(at); }
+  static constexpr int kRowsOf8 = 8 * 128, kSumsOf8 = 8 * Shape::kChannels * 4;  // bytes
+  struct Eight {
+    float4 low, high;
+  };
+  GDN_DEVICE static Eight eight(const char* shared, int at, int odd) {
+    return {*reinterpret_cast<const float4*>(shared + at + odd * 128),
+            *reinterpret_cast<const float4*>(shared + (at ^ 64) + odd * 128)};
+  }
+
+  // 2^(G_a - G_b) in fp16: what it loses is below 2^-11 of itself, or below 2^-25 of k's and q's own sizes.
+  GDN_DEVICE static unsigned decay(float a0, float b0, float a1, float b1) {
+    return float_to_half_pair(exp2_fast(a0 - b0), exp2_fast(a1 - b1));
+  }
+  GDN_DEVICE static uint4 decay(const Eight& a, const Eight& b) {
+    return {decay(a.low.x, b.low.x, a.low.y, b.low.y), decay(a.low.z, b.low.z, a.low.w, b.low.w),
+            decay(a.high.x, b.high.x, a.high.y, b.high.y), decay(a.high.z, b.high.z, a.high.w, b.high.w)};
+  }
+  GDN_DEVICE static uint4 times(const uint4& x, const uint4& by) {
+    return {product_half(x.x, by.x), product_half(x.y, by.y), product_half(x.z, by.z), product_half(x.w, by.w)};
+  }
+
+  // Where a level's tokens are.
   template <int h, int kRows, int kColumns>
-  GDN_DEVICE void multiply(Level<kRows, kColumns>& level, int left, int right) const {
-    const int g = lane_id() / 4, c = lane_id() % 4 * 2;
+  GDN_DEVICE void find(Level<h, kRows, kColumns>& level) const {
+    const int g = lane_id() / 4, left = left_of_warp<h>(), right = right_of_warp<h>();
     // All tokens of a lane are of one block, whose middle this is.
-    const float* const middle = sums(middle_token<h>(left_token<h>(left + g))) + c;
-    // Of a sum, [0] and [1] are L's of a left token and two right ones, [2] and [3] are P's.
-    float sum[kRows][kColumns][4] = {};
+    const int left_of_lane = left_token<h>(left + g), right_of_lane = right_token<h>(right + g);
+    level.middle_sum = sums_offset(middle_token<h>(left_of_lane));
+    level.right_row = row_offset(right_of_lane), level.right_sum = sums_offset(right_of_lane);
+    if constexpr (!Level<h, kRows, kColumns>::kPairs) {
+      level.left_row = row_offset(left_of_lane), level.left_sum = sums_offset(left_of_lane);
+    }
+  }
+
+  // To the next tile.
+  template <int h, int kRows, int kColumns>
+  GDN_DEVICE void move(Level<h, kRows, kColumns>& level) const {
+    level.right_row += kTileBytes, level.right_sum += 256, level.middle_sum += 256;
+    if constexpr (!Level<h, kRows, kColumns>::kPairs) level.left_row += kTileBytes, level.left_sum += 256;
+  }
+
+  // What a step gives of a level's products.
+  template <int h, int kRows, int kColumns>
+  GDN_DEVICE void multiply(Level<h, kRows, kColumns>& level, int odd) const {
+    const int left_row = Level<h, kRows, kColumns>::kPairs ? level.right_row ^ (h * 128 + h % 8 * 16) : level.left_row;
+    const int left_sum = Level<h, kRows, kColumns>::kPairs
+                             ? level.right_sum ^ (h * Shape::kChannels * 4 + sums_half_of(h) * 64)
+                             : level.left_sum;
+    const Eight middle = eight(shared_, level.middle_sum, odd);
+    unsigned a[kRows][2][4];
     GDN_UNROLL
-    for (int s = 0; s < kSteps; ++s) {
-      unsigned a[kRows][4];
+    for (int m = 0; m < kRows; ++m) {
+      const uint4 by = decay(eight(shared_ + m * kSumsOf8, left_sum, odd), middle);
+      const char* const at = shared_ + m * kRowsOf8 + (left_row ^ (16 * odd));
+      const uint4 k = times(words(at), by), q = times(words(at + Record<F>::kKeyBytes), by);
+      a[m][0][0] = k.x, a[m][0][1] = q.x, a[m][0][2] = k.y, a[m][0][3] = q.y;
+      a[m][1][0] = k.z, a[m][1][1] = q.z, a[m][1][2] = k.w, a[m][1][3] = q.w;
+    }
+    GDN_UNROLL
+    for (int n = 0; n < kColumns; ++n) {
+      uint4 b = words(shared_ + n * kRowsOf8 + (level.right_row ^ (16 * odd)));
+      // The right token of a block of two is its middle.
+      if constexpr (h > 1) b = times(b, decay(middle, eight(shared_ + n * kSumsOf8, level.right_sum, odd)));
       GDN_UNROLL
       for (int m = 0; m < kRows; ++m) {
-        const int token = left_token<h>(left + 8 * m + g), row = row_offset(token);
-        GDN_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          const int first = 16 * s + 8 * i;
-          const float2 by = decay(sums(token) + c, middle, first);
-          a[m][2 * i] = times(word(0, row, first), by);
-          a[m][2 * i + 1] = times(word(Record<F>::kKeyBytes, row, first), by);
-        }
-      }
-      GDN_UNROLL
-      for (int n = 0; n < kColumns; ++n) {
-        const int token = right_token<h>(right + 8 * n + g), row = row_offset(token);
-        unsigned b[2];
-        GDN_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          const int first = 16 * s + 8 * i;
-          b[i] = word(0, row, first);
-          // The right token of a block of two is its middle.
-          if constexpr (h > 1) b[i] = times(b[i], decay(middle, sums(token) + c, first));
-        }
-        GDN_UNROLL
-        for (int m = 0; m < kRows; ++m) product_16x8(sum[m][n], a[m], b[0], b[1]);
+        product_16x8(level.sum[m][n], a[m][0], b.x, b.y);
+        product_16x8(level.sum[m][n], a[m][1], b.z, b.w);
       }
     }
+  }
+
+  // L of a diagonal block goes to its place.
+  template <int h, int kRows, int kColumns>
+  GDN_DEVICE void finish(Level<h, kRows, kColumns>& level) const {
+    const int g = lane_id() / 4, c = lane_id() % 4 * 2, left = left_of_warp<h>(), right = right_of_warp<h>();
     GDN_UNROLL
     for (int m = 0; m < kRows; ++m) {
       GDN_UNROLL
       for (int n = 0; n < kColumns; ++n) {
-        float(&d)[4] = sum[m][n];
+        float(&d)[4] = level.sum[m][n];
         GDN_UNROLL
         for (int i = 0; i < 4; ++i) d[i] *= i < 2 ? kUnit * kUnit : kPairUnit;
         level.l[m][n] = float_to_half_pair(d[0], d[1]);
         level.p[m][n] = float_to_half_pair(d[2], d[3]);
         if constexpr (h < 16) {
           const int row = left_token<h>(left + g);
-          each_of_block<h>(row, right + c,
-                           [&](int i, int column) { diagonal(row / 16)[row % 16 * 16 + column % 16] = d[i]; });
+          float* const to = diagonal(row / 16) + row % 16 * 16;
+          if constexpr (h > 1) {
+            const int column = right_token<h>(right + c);
+            if (of_one_block<h>(row, column)) *reinterpret_cast<float2*>(to + column % 16) = make_float2(d[0], d[1]);
+          } else {
+            GDN_UNROLL
+            for (int i = 0; i < 2; ++i) {
+              const int column = right_token<h>(right + c + i);
+              if (of_one_block<h>(row, column)) to[column % 16] = d[i];
+            }
+          }
         }
       }
     }
   }
 
-  // Two right tokens from number `right` on, as far as they are of the left token's block; the others' pairs are
-  // another level's.
-  template <int h, class Do>
-  GDN_DEVICE static void each_of_block(int row, int right, Do&& handle) {
-    GDN_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const int column = right_token<h>(right + i);
-      if (middle_token<h>(column) == middle_token<h>(row)) handle(i, column);
-    }
+  // Whether a left and a right token are of the same block; other pairs are another level's.
+  template <int h>
+  GDN_DEVICE static bool of_one_block(int left, int right) {
+    return h >= 8 || middle_token<h>(left) == middle_token<h>(right);
   }
 
   // q_i . k_i of a warp's 16 tokens: 16 w + g and 16 w + 8 + g, in the lanes whose columns these are.
-  GDN_DEVICE void multiply_own() {
-    const int first = thread_id() / 32 * 16, lane = lane_id();
-    float low[4] = {}, high[4] = {};
+  GDN_DEVICE void multiply_own(unsigned query, unsigned key) {
     GDN_UNROLL
-    for (int s = 0; s < kSteps; ++s) {
-      const unsigned tile = base_ + static_cast<unsigned>(s / 4 * kTileBytes);
+    for (unsigned i = 0; i < 2; ++i) {
       unsigned a[4], b[4];
-      load_matrices(a, tile + Record<F>::kKeyBytes + tile_offset(first + lane % 16, s % 4 * 16 + lane / 16 * 8));
-      load_matrices(b, tile + tile_offset(first + lane / 16 * 8 + lane % 8, s % 4 * 16 + lane / 8 % 2 * 8));
-      product_16x8(low, a, b[0], b[1]);
-      product_16x8(high, a, b[2], b[3]);
+      load_matrices(a, query ^ (32 * i));
+      load_matrices(b, key ^ (32 * i));
+      product_16x8(low_, a, b[0], b[1]);
+      product_16x8(high_, a, b[2], b[3]);
     }
+  }
+  GDN_DEVICE void finish_own() {
     const bool odd = lane_id() / 4 % 2 != 0;
-    own_[0] = (odd ? low[1] : low[0]) * kPairUnit;
-    own_[1] = (odd ? high[3] : high[2]) * kPairUnit;
+    low_[0] = (odd ? low_[1] : low_[0]) * kPairUnit;
+    high_[0] = (odd ? high_[3] : high_[2]) * kPairUnit;
   }
 
   // The warp's block on P's diagonal, of which half is never computed.
@@ -235,8 +319,8 @@ class Levels {
 
   // A level to its place in the tiles of L and P; L of the diagonal blocks is where it belongs.
   template <int h, int kRows, int kColumns>
-  GDN_DEVICE void put(const Level<kRows, kColumns>& level, int left, int right) const {
-    const int g = lane_id() / 4, c = lane_id() % 4 * 2;
+  GDN_DEVICE void put(const Level<h, kRows, kColumns>& level) const {
+    const int g = lane_id() / 4, c = lane_id() % 4 * 2, left = left_of_warp<h>(), right = right_of_warp<h>();
     GDN_UNROLL
     for (int m = 0; m < kRows; ++m) {
       const int row = left_token<h>(left + 8 * m + g);
@@ -246,11 +330,17 @@ class Levels {
           const int column = right_token<h>(right + 8 * n + c);
           store_shared(l_tile() + tile_offset(row, column), level.l[m][n]);
           store_shared(p_tile() + tile_offset(row, column), level.p[m][n]);
+        } else if constexpr (h > 1) {
+          const int column = right_token<h>(right + c);
+          if (of_one_block<h>(row, column)) store_shared(p_tile() + tile_offset(row, column), level.p[m][n]);
         } else {
-          each_of_block<h>(row, right + c, [&](int i, int column) {
+          GDN_UNROLL
+          for (int i = 0; i < 2; ++i) {
+            const int column = right_token<h>(right + c + i);
+            if (!of_one_block<h>(row, column)) continue;
             store_shared_half(p_tile() + tile_offset(row, column),
                               static_cast<unsigned short>(level.p[m][n] >> (16 * i)));
-          });
+          }
         }
       }
     }
@@ -258,10 +348,13 @@ class Levels {
 
   char* shared_;
   unsigned base_;
-  Level<2, 2> of32_;
-  Level<1, 2> of16_;
-  Level<1, 1> of8_, of4_, of2_, of1_;
-  float own_[2];
+  Level<32, 2, 2> of32_;
+  Level<16, 1, 2> of16_;
+  Level<8, 1, 1> of8_;
+  Level<4, 1, 1> of4_;
+  Level<2, 1, 1> of2_;
+  Level<1, 1, 1> of1_;
+  float low_[4] = {}, high_[4] = {};  // products of own keys and queries; later [0], of the tokens themselves
 };
 
 }  // namespace gdn::sm90

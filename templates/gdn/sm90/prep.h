@@ -84,8 +84,9 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
       GDN_UNROLL
       for (int i = 0; i < 2; ++i) {
         const bool inside = token + i < chunk_.tokens;
-        const float rate = rates.of(inside ? token + i : 0);
-        g[i] = inside ? rate : 0.0f;
+        float rate[1];
+        rates.of(inside ? token + i : 0, rate);
+        g[i] = inside ? rate[0] : 0.0f;
         b[i] = inside ? source_.beta(chunk_.token + token + i, head) : 0.0f;
       }
       float sum = g[0] + g[1];

@@ -137,6 +137,16 @@ class PrepBlock {
     }
   }
 
+  // A thread's pieces to their tiles, as they are.
+  GDN_DEVICE void put_pieces(const Raw<16> (&pieces)[kPasses], unsigned tiles) {
+    if (piece() >= 8 * kTiles) return;
+    GDN_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const Raw<16>& x = pieces[i];
+      store_shared_16(base_ + tiles + piece_offset(i), x.word[0], x.word[1], x.word[2], x.word[3]);
+    }
+  }
+
   // The rows of a thread's pieces under their norm, rounded as the rule says, to fp16 and to their tiles.
   GDN_DEVICE void place(const Raw<16> (&pieces)[kPasses], unsigned tiles, float scale) {
     using E = typename Source::Element;

@@ -55,7 +55,8 @@ class Projected {
     Of::template convolve<true>(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row,
                                 which.count);
   }
-  // log2 of the decays of a value head, or of one of its key channels, by token of the chunk.
+  // log2 of the decays of a value head, or of kChannels neighbouring key channels of it, by token of the chunk.
+  template <int kChannels>
   class Rates {
     using A = typename F::InputA;
     using Bias = typename F::DtBias;
@@ -64,19 +65,26 @@ class Projected {
     GDN_DEVICE Rates(const Args& args, long long row, int head, int channel)
         : first_(part<A>(args, row) + A::base(head) + channel * A::kInnerStride),
           stride_(args.stride[A::kOperand]),
-          negative_rate_(negative_rate_of<F>(args, head)),
-          bias_(load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + channel * Bias::kInnerStride)) {}
-    GDN_DEVICE float of(int token) const {
-      const float a = load_one<typename A::Element>(first_ + token * stride_);
-      return bounded_log2(log_decay<F>(negative_rate_, a + bias_) * kLog2E);
+          negative_rate_(negative_rate_of<F>(args, head)) {
+      load_channels<Bias>(part<Bias>(args) + Bias::base(head) + channel * Bias::kInnerStride, bias_);
+    }
+    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const {
+      load_channels<A>(first_ + token * stride_, rates);
+      GDN_UNROLL
+      for (int i = 0; i < kChannels; ++i) {
+        rates[i] = bounded_log2(log2_decay_fast<F>(negative_rate_, rates[i] + bias_[i]));
+      }
     }
 
    private:
     MapElements<A> first_;
     long long stride_;
-    float negative_rate_, bias_;
+    float negative_rate_, bias_[kChannels];
   };
-  GDN_DEVICE Rates rates(int head, int channel = 0) const { return {args_, chunk_.token, head, channel}; }
+  template <int kChannels = 1>
+  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0) const {
+    return {args_, chunk_.token, head, channel};
+  }
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
   // v of `heads` value heads of the group from number `first_head` on, a thread 8 channels of 8 rows at a time.

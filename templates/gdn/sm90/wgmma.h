@@ -272,6 +272,11 @@ GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   return y;
 }
 #endif
+GDN_DEVICE unsigned product_half(unsigned a, unsigned b) {
+  unsigned y;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
 
 #else
 
@@ -282,6 +287,9 @@ struct alignas(8) float2 {
 };
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
 };
 GDN_DEVICE float2 make_float2(float x, float y) { return {x, y}; }
 
@@ -375,6 +383,10 @@ GDN_DEVICE unsigned larger_half(unsigned a, unsigned b) { return larger_pair(a, 
 GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   return float_to_bf16_pair(float_of(a << 16) * float_of(b << 16),
                             float_of(a & 0xffff0000u) * float_of(b & 0xffff0000u));
+}
+GDN_DEVICE unsigned product_half(unsigned a, unsigned b) {
+  const auto half = [](unsigned pair, int i) { return half_to_float(static_cast<unsigned short>(pair >> (16 * i))); };
+  return float_to_half_pair(half(a, 0) * half(b, 0), half(a, 1) * half(b, 1));
 }
 
 #endif
