@@ -22,7 +22,8 @@ tokens reach, as a launch with a slot for each token has them. Of a file whose n
 far each layout's ratio is behind that of the best one with states of the same type.
 
 A row of a launch over whole sequences (conv_prefill, chunk_delta, prefill) has "lengths" in place of edges, batch and
-state_dtype: "8192", or "8192x4" for four of them.
+state_dtype: "8192", or "8192x4" for four of them. On a GPU it may say which "form" the plan took, with "chain_estimate_us" and
+"prepare_estimate_us", what the plan expected of its kernels.
 
 Or of one `tests/bench/peers.py --json FILE`, or of `peers_prefill.py` or `peers_cpu.py`, which adds "peer" and
 "peer_commit" (or its version) to the file and to each row what the peer's launches of the same step took:
@@ -51,6 +52,7 @@ ROW_KEYS = {
 }
 SEQUENCE_ROW_KEYS = {**{key: kind for key, kind in ROW_KEYS.items() if key not in ("edges", "batch", "state_dtype")}, "lengths": str}
 OPTIONAL_ROW_KEYS = {"scaling_us": (int, float), "peer_norm_us": (int, float)}
+FORM_KEYS = {"form": str, "chain_estimate_us": (int, float), "prepare_estimate_us": (int, float)}  # all of them or none
 
 PEER_FILE_KEYS = {**FILE_KEYS, "peer": str, "peer_commit": str}
 PEER_KEYS = {"peer_us": (int, float), "peer_ratio": (int, float), "peer_over_ours": (int, float)}
@@ -85,6 +87,8 @@ def check_row(where, row, copy_bandwidth, peer):
     optional = {"peer_norm_us"} if peer else {"scaling_us"}
     if isinstance(row, dict):
         keys = {**keys, **{key: OPTIONAL_ROW_KEYS[key] for key in optional & row.keys()}}
+        if "lengths" in row and FORM_KEYS.keys() & row.keys():
+            keys = {**keys, **FORM_KEYS}
     check_keys(where, row, keys)
     for key in (key for key, kind in keys.items() if kind is not str):
         if not row[key] > 0 or math.isinf(row[key]):
@@ -156,13 +160,15 @@ def heading(columns):
 
 def table(rows):
     """Rows of one kind: all of a batch, or all of whole sequences."""
-    sequences, scales = "lengths" in rows[0], any("scaling_us" in row for row in rows)
+    sequences, scales, forms = "lengths" in rows[0], any("scaling_us" in row for row in rows), any("form" in row for row in rows)
     work = [("lengths", False)] if sequences else [("edges", False), ("state", False), ("batch", True)]
+    work += [("form", False)] if forms else []
     lines = heading([(name, False) for name in ("spec", "operation", "target")] + work +
                     [(name, True) for name in ("time, us", "GB/s", "floor, us", "time / floor")] +
                     ([("scaling, us", True), ("scaling / time", True)] if scales else []))
     for row in rows:
         done = [row["lengths"]] if sequences else [row["edges"], row["state_dtype"], row["batch"]]
+        done += [row.get("form", "-")] if forms else []
         scaling = ([f"{row['scaling_us']:.4g}", f"{row['scaling_us'] / row['time_us']:.2f}"] if "scaling_us" in row
                    else ["-", "-"] if scales else [])
         cells = [row["spec"], row["operation"], f"{row['target']} on {row['on']}", *done, f"{row['time_us']:.4g}", f"{row['gb_per_s']:.4g}",

@@ -1,7 +1,9 @@
 """The page of results shows what the files say, refuses what cannot be true, and notices that it is out of date."""
 
 import collections
+import contextlib
 import copy
+import io
 import json
 import pathlib
 import subprocess
@@ -47,6 +49,22 @@ class Results(unittest.TestCase):
 
     def run_tool(self, *arguments):
         return results.main([*arguments, "--folder", str(self.folder)])
+
+    def test_a_row_of_sequences_says_which_form_was_taken(self):
+        file = copy.deepcopy(GOOD)
+        row = file["rows"][0]
+        for key in ("edges", "batch", "state_dtype"):
+            del row[key]
+        row.update(operation="prefill", lengths="8192x4", form="two", chain_estimate_us=60.0, prepare_estimate_us=30.0)
+        self.write(file)
+        self.assertEqual(self.run_tool(), 0)
+        self.assertIn("| qwen3_next_80b | prefill | sm_90a on cuda | 8192x4 | two | 100 | 2000 | 50 | 2.00 |",
+                      (self.folder / "RESULTS.md").read_text())
+        del row["prepare_estimate_us"]
+        self.write(file)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(self.run_tool(), 1)
+        self.assertIn("no key 'prepare_estimate_us'", said.getvalue())
 
     def test_a_page_is_current_until_its_files_or_its_text_change(self):
         self.write(GOOD)
