@@ -73,7 +73,11 @@ TuningTable TuningTable::parse(std::string_view text) {
 }
 
 const TuningTable& TuningTable::built_in() {
-  static const TuningTable table = parse(kTuningText);
+  static const TuningTable table = [] {
+    TuningTable parsed = parse(kTuningText);
+    parsed.passes_over_misfits_ = true;
+    return parsed;
+  }();
   return table;
 }
 
@@ -122,6 +126,10 @@ std::string TuningTable::to_text() const {
 std::vector<Band> bands_of(const TuningTable& tuning, const Target& target, std::string_view operation,
                            std::string_view spec, const core::Facts& facts) {
   std::vector<Band> all = tuning.find(target.name, operation, spec);
+  const bool misfits = std::any_of(all.begin(), all.end(), [&](const Band& band) {
+    return !choices_fault(target, operation, facts, band.choices).empty();
+  });
+  if (misfits && tuning.passes_over_misfits()) all.clear();
   const int known = all.empty() ? 0 : order_of(all.back());
   const std::vector<Band> model = model_bands(target, operation, facts);
   for (const Band& band : model) {

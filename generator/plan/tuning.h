@@ -22,8 +22,10 @@ class TuningTable {
   // Throws std::runtime_error with the line's number for a text that is not such a table.
   static TuningTable parse(std::string_view text);
 
-  // The table that this program was built with.
+  // The table that this program was built with. Its rows go by a spec's name alone: a layout under a released model's
+  // name that is not the one that was measured, and that can't be launched so, goes without them.
   static const TuningTable& built_in();
+  bool passes_over_misfits() const { return passes_over_misfits_; }
 
   // A table without rows: the model alone decides.
   static const TuningTable& none();
@@ -43,6 +45,7 @@ class TuningTable {
     Band band;
   };
   std::vector<Row> rows_;
+  bool passes_over_misfits_ = false;
 };
 
 // The bands of the table, and those of the model for launches of more rows than the table speaks of. Neighbours of

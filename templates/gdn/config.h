@@ -559,8 +559,13 @@ GDN_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 GDN_DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
 GDN_DEVICE float quotient(float x, float y) { return x * __builtin_amdgcn_rcpf(y); }
 GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+#if __has_builtin(__builtin_amdgcn_exp2f)
 GDN_DEVICE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }
 GDN_DEVICE float log2_fast(float x) { return __builtin_amdgcn_logf(x); }
+#else  // before clang 18
+GDN_DEVICE float exp2_fast(float x) { return __builtin_exp2f(x); }
+GDN_DEVICE float log2_fast(float x) { return __builtin_log2f(x); }
+#endif
 GDN_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return static_cast<float>(__builtin_bit_cast(_Float16, bits)); }

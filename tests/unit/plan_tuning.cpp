@@ -162,6 +162,24 @@ TEST_CASE("a tuner tries parts that meet in memory too, where there are few rows
   CHECK(count(1000, 1) == 0);
 }
 
+TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
+  const plan::Target& target = *plan::find_target("sm_90a");
+  const auto choices = [&](const spec::Spec& spec, const plan::TuningTable& tuning) {
+    return plan::make(layout::resolve(spec), "decode", target, tuning).kernel.choices;
+  };
+  const spec::Spec measured = test::load_spec(file);
+  CHECK(choices(measured, plan::TuningTable::built_in()) != choices(measured, plan::TuningTable::none()));
+  const spec::Spec turned =
+      test::variant(file, "state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}",
+                    "state: {dtype: fp32, dims: [slot@launch, value_head, key_dim, value_dim]}");
+  const plan::TuningTable copy = plan::TuningTable::built_in();
+  CHECK(choices(turned, copy) == choices(turned, plan::TuningTable::none()));
+  // A table that somebody gives is held to what it says.
+  CHECK_THROWS_WITH(choices(turned, table("sm_90a decode qwen3_next_80b * threads=512 rows_per_pass=8\n")),
+                    Catch::Contains("at most 256"));
+}
+
 TEST_CASE("a choice that the target cannot hold is a diagnostic of the plan") {
   struct Case {
     const char *target, *choices, *expected;
