@@ -485,7 +485,8 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 // ---- arithmetic -----------------------------------------------------------------------------------------------------
 //
 // exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds
-// once. exp2_fast and reciprocal_fast are as good, but may give 0 for what lies below 2^-126.
+// once. exp2_fast and reciprocal_fast are as good, but may give 0 for what lies below 2^-126; log2_fast errs by 2^-22,
+// which is much of a logarithm near 0.
 
 #if defined(GDN_ON_CUDA)
 

@@ -101,33 +101,6 @@ TEST_CASE("true sizes, an output of 8 bits beside the state") {
   }
 }
 
-namespace {
-
-// One token of each sequence by `decode`, from what `drafts` starts with.
-oracle::Problem decode_of(const spec::Spec& spec, const oracle::Problem& drafts, const oracle::Options& options) {
-  oracle::Problem plain = oracle::make_problem(spec, "decode", options);
-  for (oracle::Buffer& buffer : plain.buffers()) {
-    if (buffer.kind == oracle::Kind::kOutput) continue;
-    for (std::int64_t row = 0; row < buffer.rows; ++row) {
-      if (buffer.kind == oracle::Kind::kSlots) {
-        const auto sequence = static_cast<std::size_t>(row);
-        if (sequence < drafts.sequences().size()) {
-          oracle::store(buffer.dtype, buffer.row(row), static_cast<double>(drafts.sequences()[sequence].slots[0]));
-        }
-        continue;
-      }
-      const oracle::Buffer& from = drafts.buffer(buffer.name);
-      if (row < from.rows) {
-        std::memcpy(buffer.row(row), from.row(row),
-                    static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
-      }
-    }
-  }
-  return plain;
-}
-
-}  // namespace
-
 TEST_CASE("several tokens with states of 8 bits and states rounded by chance, every way to roll back") {
   if (!test::runs_here()) return;
   for (const char* scheme : {"slots", "replay", "intermediate", "kda"}) {
@@ -154,7 +127,7 @@ TEST_CASE("a draft's first token rounds its state by chance as decode does, bit 
       const core::KernelPlan plan = test::plan_of(spec, "decode_spec"), plain_plan = test::plan_of(spec, "decode");
       oracle::Problem drafts = oracle::make_problem(spec, "decode_spec", options);
       drafts.arrange({1, 1, 1}, {0, 0, 0});
-      oracle::Problem plain = decode_of(spec, drafts, options), other = plain;
+      oracle::Problem plain = test::decode_of(spec, drafts, options), other = plain;
       other.buffer("seed").data()[2] ^= std::byte{1};
       const auto run = [](const core::KernelPlan& of, oracle::Problem& problem) {
         const Args args = test::args_of(problem, of);

@@ -103,14 +103,7 @@ TEST_CASE("a sequence that goes on from a snapshot of the tensor cores is one lo
     oracle::Problem second = oracle::make_problem(spec, "prefill", options);
     REQUIRE(second.sequences()[0].initial);
     form->run(whole, 0);
-    for (oracle::Buffer& buffer : second.buffers()) {
-      const oracle::Buffer& from = whole.buffer(buffer.name);
-      if (buffer.kind == oracle::Kind::kInput) {
-        for (int row = 0; row < kSecond; ++row) copy_row(from, kFirst + row, buffer, row);
-      } else if (buffer.kind == oracle::Kind::kPool) {
-        copy_row(from, whole.snapshots()[0].slot, buffer, second.sequences()[0].slot);
-      }
-    }
+    continue_behind_snapshot(whole, kFirst, second);
     form->run(second, 0);
     INFO(target);
     for (int row = 0; row < kSecond; ++row) {

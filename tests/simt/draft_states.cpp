@@ -2,7 +2,6 @@
 // decode rounds it, and from token to token nothing is.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "layout/resolve.h"
 #include "oracle/compare.h"
@@ -61,29 +60,6 @@ TEST_CASE("several tokens with states rounded by chance agree with the oracle, e
   check(*executor, "intermediate", "fp16", kByColumns);
 }
 
-namespace {
-
-// One token of each sequence by `decode`, from what `drafts` starts with.
-oracle::Problem decode_of(const spec::Spec& spec, const oracle::Problem& drafts, const oracle::Options& options) {
-  oracle::Problem plain = oracle::make_problem(spec, "decode", options);
-  for (oracle::Buffer& buffer : plain.buffers()) {
-    if (buffer.kind == oracle::Kind::kOutput) continue;
-    for (std::int64_t row = 0; row < buffer.rows; ++row) {
-      if (buffer.kind == oracle::Kind::kSlots) {
-        const auto sequence = static_cast<std::size_t>(row);
-        oracle::store(buffer.dtype, buffer.row(row), static_cast<double>(drafts.sequences()[sequence].slots[0]));
-        continue;
-      }
-      const oracle::Buffer& from = drafts.buffer(buffer.name);
-      if (row >= from.rows) continue;
-      std::memcpy(buffer.row(row), from.row(row), static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype));
-    }
-  }
-  return plain;
-}
-
-}  // namespace
-
 // Decode multiplies the sums of an 8-bit row by its scale, a draft the row: their scales differ by roundings of fp32.
 TEST_CASE("a launch of one token stores decode's numbers, bit for bit where they are rounded by chance") {
   const auto executor = executor_of("sm_90a");
@@ -98,7 +74,7 @@ TEST_CASE("a launch of one token stores decode's numbers, bit for bit where they
     const layout::Layout layout = layout::resolve(spec);
     oracle::Problem drafts = oracle::make_problem(spec, "decode_spec", options);
     drafts.arrange({1, 1, 1}, {0, 0, 0});
-    oracle::Problem plain = decode_of(spec, drafts, options);
+    oracle::Problem plain = test::decode_of(spec, drafts, options);
     const auto run = [&](const char* operation, oracle::Problem& problem) {
       executor->load(plan::make(layout, operation, executor->target()))
           ->run(problem, verify::views_of(problem, layout));

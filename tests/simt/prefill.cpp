@@ -16,6 +16,7 @@
 #include "verify/verify.h"
 
 using namespace gdn;
+using test::continue_behind_snapshot;
 using test::copy_row;
 using test::error_of;
 using test::row_of;
@@ -293,14 +294,7 @@ TEST_CASE("a sequence continued from a snapshot is one long sequence") {
     REQUIRE(second.sequences()[0].initial);
     if (whole.snapshots()[0].padding) REQUIRE(false);
     kernel.run(whole);
-    for (oracle::Buffer& buffer : second.buffers()) {
-      const oracle::Buffer& from = whole.buffer(buffer.name);
-      if (buffer.kind == oracle::Kind::kInput) {
-        for (int row = 0; row < kSecond; ++row) copy_row(from, kFirst + row, buffer, row);
-      } else if (buffer.kind == oracle::Kind::kPool) {
-        copy_row(from, whole.snapshots()[0].slot, buffer, second.sequences()[0].slot);
-      }
-    }
+    continue_behind_snapshot(whole, kFirst, second);
     kernel.run(second);
     const char* const out = std::string(operation) == "prefill" ? "out" : "handover.o";
     for (int row = 0; row < kSecond; ++row) {

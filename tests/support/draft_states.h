@@ -5,7 +5,9 @@
 
 #include <string>
 
+#include "oracle/convert.h"
 #include "support/laid_over.h"
+#include "support/rows.h"
 
 namespace gdn::test {
 
@@ -24,6 +26,27 @@ inline spec::Spec with_drafts(const std::string& scheme, const char* dtype, cons
     text.insert(text.find('\n', text.find("  state:")) + 1, states);
   }
   return laid_over("fuzz_spec_" + scheme, text);
+}
+
+// One token of each sequence by `decode`, from what `drafts` starts with.
+inline oracle::Problem decode_of(const spec::Spec& spec, const oracle::Problem& drafts,
+                                 const oracle::Options& options) {
+  oracle::Problem plain = oracle::make_problem(spec, "decode", options);
+  for (oracle::Buffer& buffer : plain.buffers()) {
+    if (buffer.kind == oracle::Kind::kOutput) continue;
+    for (std::int64_t row = 0; row < buffer.rows; ++row) {
+      if (buffer.kind == oracle::Kind::kSlots) {
+        const auto sequence = static_cast<std::size_t>(row);
+        if (sequence < drafts.sequences().size()) {
+          oracle::store(buffer.dtype, buffer.row(row), static_cast<double>(drafts.sequences()[sequence].slots[0]));
+        }
+        continue;
+      }
+      const oracle::Buffer& from = drafts.buffer(buffer.name);
+      if (row < from.rows) copy_row(from, row, buffer, row);
+    }
+  }
+  return plain;
 }
 
 }  // namespace gdn::test

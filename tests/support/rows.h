@@ -1,4 +1,4 @@
-// Rows of a problem's buffers: their numbers, how far two of them are apart, and one taken over from another problem.
+// Rows of a problem's buffers: their numbers, how far two of them are apart, and those taken over from another problem.
 #pragma once
 
 #include <cmath>
@@ -32,6 +32,19 @@ inline double error_of(const std::vector<double>& got, const std::vector<double>
 
 inline void copy_row(const oracle::Buffer& from, std::int64_t from_row, oracle::Buffer& to, std::int64_t to_row) {
   std::memcpy(to.row(to_row), from.row(from_row), static_cast<std::size_t>(from.inner) * core::size_of(from.dtype));
+}
+
+// Makes `second`, of one sequence, what is left of `whole` behind its first `first` rows: their inputs, and the pools
+// as the first snapshot of `whole` keeps them.
+inline void continue_behind_snapshot(const oracle::Problem& whole, int first, oracle::Problem& second) {
+  for (oracle::Buffer& buffer : second.buffers()) {
+    const oracle::Buffer& from = whole.buffer(buffer.name);
+    if (buffer.kind == oracle::Kind::kInput) {
+      for (int row = 0; row < second.rows(); ++row) copy_row(from, first + row, buffer, row);
+    } else if (buffer.kind == oracle::Kind::kPool) {
+      copy_row(from, whole.snapshots()[0].slot, buffer, second.sequences()[0].slot);
+    }
+  }
 }
 
 }  // namespace gdn::test
