@@ -93,16 +93,16 @@ rows=$logs/rows
 summary=()
 
 # one PHASE NAME LIMIT COMMAND...: runs it and keeps a line of the table; what it printed is shown where it failed. Ends
-# well, so that xargs goes on. There is a GPU here, so a driver or compiler that is missing (4) is no reason to skip.
+# well, so that xargs goes on. What is under compute-sanitizer may not end by being asked. There is a GPU here, so a driver or compiler that is missing (4) is no reason to skip.
 one() {
   local phase=$1 name=$2 limit=$3 log status=0 verdict started=$SECONDS
   shift 3
   log=$(mktemp -p "$logs")
-  timeout "$limit" "$@" > "$log" 2>&1 < /dev/null || status=$?
+  timeout -k 10 "$limit" "$@" > "$log" 2>&1 < /dev/null || status=$?
   case $status in
     0) verdict=good; if grep -q '^\[SKIP\]' "$log"; then verdict=$(grep -m 1 '^\[SKIP\]' "$log"); fi ;;
     4) verdict="FAILED: $(grep -m 1 '^gdn-gen: ' "$log" || echo "gdn-gen can't judge here")" ;;
-    124) verdict="FAILED: more than $limit s" ;;
+    124 | 137) verdict="FAILED: more than $limit s" ;;
     *) verdict="FAILED: exit status $status" ;;
   esac
   printf '%-9s %-52s %5d s   %s\n' "$phase" "$name" $((SECONDS - started)) "$verdict" | tee -a "$rows"

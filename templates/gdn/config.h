@@ -94,6 +94,8 @@ GDN_DEVICE int block_number() { return static_cast<int>(blockIdx.x); }
 GDN_DEVICE int block_row() { return static_cast<int>(blockIdx.x); }
 GDN_DEVICE int block_head() { return static_cast<int>(blockIdx.y); }
 GDN_DEVICE void barrier() { __syncthreads(); }
+// All lanes of a wave, whose accesses of shared memory ahead of it are then ahead of those behind it.
+GDN_DEVICE void wave_barrier() { __syncwarp(); }
 
 // The value of the lane whose number differs in the bit kDistance. Every lane of the wave takes part.
 template <int kDistance>
@@ -119,6 +121,11 @@ GDN_DEVICE void barrier() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
   __builtin_amdgcn_s_barrier();
   __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+GDN_DEVICE void wave_barrier() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
 }
 
 template <int kDistance>
@@ -146,6 +153,7 @@ GDN_DEVICE int block_number() { return gdn_host::block_x(); }
 GDN_DEVICE int block_row() { return gdn_host::block_x(); }
 GDN_DEVICE int block_head() { return gdn_host::block_y(); }
 GDN_DEVICE void barrier() { gdn_host::barrier(); }
+GDN_DEVICE void wave_barrier() { gdn_host::shuffle_xor(0.0f, 1); }  // lanes that exchange numbers have met
 
 template <int kDistance>
 GDN_DEVICE float shuffle_xor(float value) {

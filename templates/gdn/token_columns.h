@@ -203,6 +203,7 @@ class TokenColumns {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) s[r][i] = plus_product(decay * (channel_decay[r] * s[r][i]), u[i], k[r]);
     }
+    wave_barrier();  // every lane has read v, whose place o takes
     if (team_ == 0 && column_inside()) {
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {

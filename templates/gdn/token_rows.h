@@ -274,7 +274,6 @@ class TokenRows {
     float sums[kRows];  // S^T k, before the head's decay
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      // v is read before the lanes meet in the sums, and o takes its place after that.
       v[r] = row_inside(row(first, r)) ? shared.vo[t][head * kValueDim + row(first, r)] : 0.0f;
       float of_strand[kStrands][2];
       GDN_UNROLL
@@ -325,6 +324,7 @@ class TokenRows {
     float u[kMine];
     deal_sums<kLanes, kLaneStride>(lane_, readouts.sum, sum);
     deal<kLanes>(lane_, readouts.u, u);
+    wave_barrier();  // every lane has read v, whose place o takes
     GDN_UNROLL
     for (int i = 0; i < kMine; ++i) {
       const int number = first_dealt<kLanes, kSums>(lane_) + i;
