@@ -1,6 +1,8 @@
 // Every operation of every spec on the CUDA GPU of this machine, compiled by NVRTC, against the oracle: fuzz geometries
 // over several steps, released models at their true sizes.
 #include <cstdlib>
+#include <future>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -131,33 +133,42 @@ TEST_CASE("every form of a prefill on Hopper agrees with the oracle") {
     for (const char* operation : {"chunk_delta", "prefill"}) {
       // One, two, pair, 3 segments, 5 segments, as the choice "form" numbers them; then, as negative numbers, those of
       // single warps.
-      std::vector<std::pair<int, plan::Planned>> forms;
+      std::vector<std::pair<int, std::future<std::unique_ptr<verify::Loaded>>>> loads;
+      bool pads = false;
       for (const int form : {1, 2, 3, 4, 6, -1, -2}) {
         plan::Choices choices = plan::model_bands(executor->target(), operation, layout.numbers)[0].choices;
         choices.emplace_back("form", std::abs(form));
         if (form < 0) choices.emplace_back("warps", 1);
         plan::TuningTable tuning = plan::TuningTable::none();
         tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
+        plan::Planned planned;
         try {
-          plan::Planned planned = plan::make(layout, operation, executor->target(), tuning);
-          if (core::prefill_set(planned.kernel) != core::PrefillSet::kNone)
-            forms.emplace_back(form, std::move(planned));
+          planned = plan::make(layout, operation, executor->target(), tuning);
         } catch (const plan::Unplannable&) {
+          continue;
         }
+        if (core::prefill_set(planned.kernel) == core::PrefillSet::kNone) continue;
+        pads = planned.kernel.facts.padding != core::Padding::kNone;
+        // A compiler takes some seconds for each.
+        loads.emplace_back(form, std::async(std::launch::async, [&executor, planned = std::move(planned)] {
+                             return executor->load(planned);
+                           }));
       }
+      std::vector<std::pair<int, std::unique_ptr<verify::Loaded>>> forms;
+      for (auto& [form, load] : loads) forms.emplace_back(form, load.get());
       if (forms.empty()) continue;
       // The oracle takes longer than all the forms.
       for (const oracle::Keys keys : all_keys) {
         oracle::Options options;
         options.keys = keys;
-        options.padding_rows = forms.front().second.kernel.facts.padding == core::Padding::kNone ? 0 : 1;
+        options.padding_rows = pads ? 1 : 0;
         options.extra_stride = 64;
         if (keys != oracle::Keys::kRandom) options.lengths = {700, 64, 63};
         const oracle::Problem untouched = oracle::make_problem(spec, operation, options);
         const oracle::Expectation expectation = oracle::expect(untouched);
-        for (const auto& [form, planned] : forms) {
+        for (const auto& [form, kernel] : forms) {
           oracle::Problem problem = untouched;
-          executor->load(planned)->run(problem, verify::views_of(problem, layout));
+          kernel->run(problem, verify::views_of(problem, layout));
           const auto deviations = oracle::compare(expectation, problem);
           INFO(*spec.name << " " << operation << " form " << form << " keys " << static_cast<int>(keys) << "\n"
                           << oracle::describe(deviations));
