@@ -87,9 +87,11 @@ TEST_CASE("a (V, K) pool that is taken for a (K, V) one is refused at K != V, an
     if (*pool.name == "state") std::swap(pool.dims[2], pool.dims[3]);
   }
   const layout::Layout of_rows = layout::resolve(rows), of_columns = layout::resolve(columns);
-  for (const char* operation : {"decode", "delta_update"}) {
+  for (const char* operation : {"decode", "delta_update", "chunk_delta", "prefill"}) {
     const auto kernel = executor->load(plan::make(of_columns, operation, executor->target()));
-    oracle::Problem problem = oracle::make_problem(rows, operation, {});
+    oracle::Options options;
+    if (plan::prefills(operation)) options.lengths = {3, 20};
+    oracle::Problem problem = oracle::make_problem(rows, operation, options);
     const oracle::Expectation expectation = oracle::expect(problem);
     const auto views = verify::views_of(problem, of_rows);
     const auto thrown = test::thrown_by([&] { kernel->run(problem, views); });
@@ -186,6 +188,133 @@ TEST_CASE("an infinity in a state stays in its head and its row, and shows") {
         }
       }
       CHECK((unusual > 0) == (row == 1));
+    }
+  }
+}
+
+namespace {
+
+// chunk_delta and prefill by each target, on two sequences that start from their states.
+struct OverSequences {
+  OverSequences(const std::string& name, const char* op, const char* on)
+      : spec(fuzz(name)), operation(op), target(on), plan(test::plan_of(spec, op, on)), kernel(cpu::generate(plan)) {}
+
+  oracle::Problem problem() const {
+    oracle::Options options;
+    options.lengths = {70, 5};
+    oracle::Problem problem = oracle::make_problem(spec, operation, options);
+    oracle::Buffer& flags = problem.buffer("has_initial_state");
+    for (std::int64_t i = 0; i < flags.rows; ++i) oracle::store(flags.dtype, flags.row(i), 1);
+    return problem;
+  }
+  void run(oracle::Problem& problem) const {
+    const auto call = [&] { launch(plan, kernel, problem); };
+    if (cpu::cpu_supports(target)) {
+      call();
+    } else {
+      test::AmxEmulator().run(call);
+    }
+  }
+  // o or out of a token and value head.
+  std::vector<double> output(const oracle::Problem& of, std::int64_t row, std::int64_t head) const {
+    const oracle::Buffer& out = of.buffer(operation == "prefill" ? "out" : "handover.o");
+    const std::int64_t width = *spec.dims.value;
+    std::vector<double> values;
+    for (std::int64_t i = head * width; i < (head + 1) * width; ++i) {
+      values.push_back(oracle::load(out.dtype, out.row(row) + static_cast<std::size_t>(i) * core::size_of(out.dtype)));
+    }
+    return values;
+  }
+
+  spec::Spec spec;
+  std::string operation;
+  const char* target;
+  core::KernelPlan plan;
+  cpu::Kernel kernel;
+};
+
+const char* const kSequenceTargets[] = {"avx512bf16", "avx2", "amx"};
+
+}  // namespace
+
+TEST_CASE("an infinity in a state that a sequence starts from stays in its head and its sequence, and shows") {
+  if (!test::runs_here()) return;
+  for (const char* name : {"fuzz_gdn", "fuzz_kda", "fuzz_separate_grouped_kv_fp32_fp32"}) {
+    for (const char* operation : {"chunk_delta", "prefill"}) {
+      for (const char* target : kSequenceTargets) {
+        const OverSequences over(name, operation, target);
+        oracle::Problem usual = over.problem(), problem = usual;
+        oracle::Buffer& state = problem.buffer("state");
+        const std::size_t size = core::size_of(state.dtype);
+        const auto head = static_cast<std::size_t>(*over.spec.dims.key * *over.spec.dims.value);
+        const std::int64_t slot = problem.sequences()[0].slot;
+        oracle::store(state.dtype, state.row(slot) + head * size, std::numeric_limits<double>::infinity());
+        over.run(usual);
+        over.run(problem);
+        INFO(name << " " << operation << " " << target);
+        int unusual = 0, changed = 0;
+        for (std::int64_t row = 0; row < 75; ++row) {
+          for (std::int64_t value_head = 0; value_head < *over.spec.heads.value; ++value_head) {
+            const std::vector<double> got = over.output(problem, row, value_head);
+            if (row < 70 && value_head == 1) {
+              for (const double number : got) unusual += std::isfinite(number) ? 0 : 1;
+            } else {
+              changed += got == over.output(usual, row, value_head) ? 0 : 1;
+            }
+          }
+        }
+        CHECK(unusual > 0);
+        CHECK(changed == 0);
+        // Of the states left behind too.
+        const auto elements = static_cast<std::size_t>(state.inner);
+        const oracle::Buffer& expected = usual.buffer("state");
+        unusual = 0;
+        for (std::int64_t other = 0; other < state.rows; ++other) {
+          for (std::size_t i = 0; i < elements; ++i) {
+            if (other == slot && i / head == 1) {
+              unusual += std::isfinite(oracle::load(state.dtype, state.row(other) + i * size)) ? 0 : 1;
+            } else {
+              changed += std::memcmp(state.row(other) + i * size, expected.row(other) + i * size, size) == 0 ? 0 : 1;
+            }
+          }
+        }
+        CHECK(unusual > 0);
+        CHECK(changed == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("subnormal numbers in a state that a sequence starts from count as zeros") {
+  if (!test::runs_here()) return;
+  for (const char* name : {"fuzz_gdn", "fuzz_kda", "fuzz_separate_grouped_kv_fp32_fp32"}) {
+    for (const char* operation : {"chunk_delta", "prefill"}) {
+      for (const char* target : kSequenceTargets) {
+        const OverSequences over(name, operation, target);
+        const oracle::Problem fresh = over.problem();
+        if (fresh.buffer("state").dtype != core::DType::kFp32) continue;
+        const auto outputs = [&](float filler) {
+          oracle::Problem problem = fresh;
+          oracle::Buffer& state = problem.buffer("state");
+          for (std::int64_t slot = 0; slot < state.rows; ++slot) {
+            for (std::int64_t i = 0; i < state.inner; ++i) std::memcpy(state.row(slot) + 4 * i, &filler, 4);
+          }
+          over.run(problem);
+          std::vector<double> all;
+          for (std::int64_t row = 0; row < 75; ++row) {
+            for (std::int64_t head = 0; head < *over.spec.heads.value; ++head) {
+              const std::vector<double> one = over.output(problem, row, head);
+              all.insert(all.end(), one.begin(), one.end());
+            }
+          }
+          return all;
+        };
+        INFO(name << " " << operation << " " << target);
+        const std::vector<double> of_zeros = outputs(0);
+        CHECK(outputs(1e-39f) == of_zeros);
+        CHECK(outputs(-std::numeric_limits<float>::denorm_min()) == of_zeros);
+        CHECK(outputs(1.0f) != of_zeros);
+      }
     }
   }
 }

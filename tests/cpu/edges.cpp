@@ -1,8 +1,4 @@
-// At the edges: memory that ends right behind an operand, odd addresses, slots out of range, several threads, numbers
-// that are none.
-#include <sys/mman.h>
-#include <unistd.h>
-
+// At the edges: odd addresses, slots out of range, several threads, numbers that are none.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -20,44 +16,17 @@ using namespace gdn;
 
 namespace {
 
-// The bytes of a buffer in pages of their own between two pages that nobody may touch, flush with one of them.
-class Fenced {
- public:
-  Fenced(const oracle::Buffer& buffer, bool at_end) : size_(buffer.size_bytes()) {
-    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t inside = (size_ + page - 1) / page * page;
-    mapped_ = inside + 2 * page;
-    void* const pages = ::mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) throw std::runtime_error("no pages for a fenced operand");
-    all_ = static_cast<std::byte*>(pages);
-    if (::mprotect(all_ + page, inside, PROT_READ | PROT_WRITE) != 0) throw std::runtime_error("no fence");
-    data_ = all_ + page + (at_end ? inside - size_ : 0);
-    std::memcpy(data_, buffer.data(), size_);
-  }
-  Fenced(Fenced&& other) noexcept
-      : all_(std::exchange(other.all_, nullptr)), data_(other.data_), size_(other.size_), mapped_(other.mapped_) {}
-  Fenced(const Fenced&) = delete;
-  Fenced& operator=(const Fenced&) = delete;
-  ~Fenced() {
-    if (all_ != nullptr) ::munmap(all_, mapped_);
-  }
-
-  void* data() const { return data_; }
-  void copy_to(oracle::Buffer& buffer) const { std::memcpy(buffer.data(), data_, size_); }
-
- private:
-  std::byte* all_ = nullptr;
-  std::byte* data_ = nullptr;
-  std::size_t size_ = 0, mapped_ = 0;
-};
-
 bool has_slots(std::string_view operation) {
   return plan::drafts(operation) || operation == "decode" || operation == "conv_update" || operation == "delta_update";
 }
 
 bool pads(const spec::Spec& spec) { return *spec.slots.padding != core::Padding::kNone; }
 
-spec::Spec fuzz_spec() { return spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_gdn.yaml"); }
+spec::Spec named_spec(const std::string& name) {
+  return spec::load_or_throw(std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + name + ".yaml");
+}
+
+spec::Spec fuzz_spec() { return named_spec("fuzz_gdn"); }
 
 // All bytes of a problem's operands.
 std::vector<std::vector<std::byte>> bytes_of(const oracle::Problem& problem) {
@@ -79,64 +48,6 @@ void set_slot(oracle::Problem& problem, int row, std::int64_t slot) {
 }
 
 }  // namespace
-
-namespace {
-
-// One launch with every operand flush with a page that nobody may touch.
-void check_fenced(const std::string& file, std::string_view operation, const char* target) {
-  const spec::Spec spec = spec::load_or_throw(file);
-  const core::KernelPlan plan = test::plan_of(spec, operation, target);
-  const cpu::Kernel kernel = cpu::generate(plan);
-  std::unique_ptr<test::AmxEmulator> emulator;
-  if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
-  for (const bool at_end : {false, true}) {
-    oracle::Options options;
-    options.rows = 2;
-    options.slots = plan::drafts(operation) || plan.facts.snapshots ? 0 : 3;
-    if (plan::prefills(operation)) options.lengths = {3, 70};
-    oracle::Problem problem = oracle::make_problem(spec, operation, options);
-    const oracle::Expectation expectation = oracle::expect(problem);
-    Args args = test::args_of(problem, plan);
-    std::vector<Fenced> operands;
-    for (std::size_t i = 0; i < problem.buffers().size(); ++i) {
-      operands.emplace_back(problem.buffers()[i], at_end);
-      args.operand[i] = operands.back().data();
-    }
-    const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
-    if (emulator != nullptr) {
-      emulator->run(launch);
-    } else {
-      launch();
-    }
-    test::zero_excess(plan, args, problem);
-    for (std::size_t i = 0; i < operands.size(); ++i) operands[i].copy_to(problem.buffers()[i]);
-    const auto deviations = oracle::compare(expectation, problem);
-    INFO(file << " " << operation << " " << target << "\n" << oracle::describe(deviations));
-    CHECK(oracle::all_good(deviations));
-  }
-}
-
-}  // namespace
-
-TEST_CASE("nothing is read before the first or behind the last element of an operand") {
-  if (!test::runs_here()) return;
-  for (const std::string& file : test::held_specs()) {
-    for (const auto& [target, operation] : test::kernels_of(spec::load_or_throw(file))) {
-      check_fenced(file, operation, target);
-    }
-  }
-}
-
-TEST_CASE("by tiles, emulated where there are none, nothing is read outside of an operand either") {
-  if (!test::runs_here()) return;
-  for (const std::string& file : test::held_specs()) {
-    if (file.find("fuzz_") == std::string::npos) continue;  // true sizes take the emulator minutes
-    for (const std::string_view operation : {"chunk_delta", "prefill"}) {
-      const auto all = plan::operations_on(layout::resolve(spec::load_or_throw(file)), *plan::find_target("amx"));
-      if (std::find(all.begin(), all.end(), operation) != all.end()) check_fenced(file, operation, "amx");
-    }
-  }
-}
 
 TEST_CASE("any split of the items gives the bytes of one call, from two threads at once too") {
   if (!test::runs_here()) return;
@@ -299,11 +210,27 @@ TEST_CASE("rows of an output beyond the batch are zero, or as they were, as the 
 
 TEST_CASE("operands at addresses that are multiples of their element only") {
   if (!test::runs_here()) return;
-  const spec::Spec spec = fuzz_spec();
-  for (const auto& [target, operation] : test::kernels_of(spec)) {
+  struct Case {
+    const char* name;
+    const char* target;
+    std::string_view operation;
+  };
+  std::vector<Case> cases;
+  for (const char* const name : {"fuzz_gdn", "fuzz_kda", "fuzz_interleaved_tiled_kv_fp16_fp16", "fuzz_conv_packed",
+                                 "fuzz_quant_group", "fuzz_state_fp8", "fuzz_spec_slots", "fuzz_spec_replay_kv"}) {
+    for (const auto& [target, operation] : test::kernels_of(named_spec(name)))
+      cases.push_back({name, target, operation});
+  }
+  for (const char* const name : {"fuzz_gdn", "fuzz_kda", "fuzz_interleaved_tiled_kv_fp16_fp16"}) {
+    for (const char* const operation : {"chunk_delta", "prefill"}) cases.push_back({name, "amx", operation});
+  }
+  for (const auto& [name, target, operation] : cases) {
+    const spec::Spec spec = named_spec(name);
     const core::KernelPlan plan = test::plan_of(spec, operation, target);
     const cpu::Kernel kernel = cpu::generate(plan);
-    oracle::Problem problem = oracle::make_problem(spec, operation, {});
+    oracle::Options options;
+    if (plan::prefills(operation)) options.lengths = {3, 70};
+    oracle::Problem problem = oracle::make_problem(spec, operation, options);
     const oracle::Expectation expectation = oracle::expect(problem);
     Args args = test::args_of(problem, plan);
     std::vector<std::vector<std::byte>> moved;
@@ -316,13 +243,19 @@ TEST_CASE("operands at addresses that are multiples of their element only") {
       std::memcpy(data, buffer.data(), buffer.size_bytes());
       args.operand[i] = data;
     }
-    test::call(kernel, args, 0, test::items_of(args, plan));
+    const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
+    if (cpu::cpu_supports(target)) {
+      launch();
+    } else {
+      test::AmxEmulator().run(launch);
+    }
     for (std::size_t i = 0; i < moved.size(); ++i) {
       oracle::Buffer& buffer = problem.buffers()[i];
       std::memcpy(buffer.data(), args.operand[i], buffer.size_bytes());
     }
+    test::zero_excess(plan, test::args_of(problem, plan), problem);
     const auto deviations = oracle::compare(expectation, problem);
-    INFO(operation << "\n" << oracle::describe(deviations));
+    INFO(name << " " << target << " " << operation << "\n" << oracle::describe(deviations));
     CHECK(oracle::all_good(deviations));
   }
 }

@@ -16,14 +16,20 @@ using test::row_of;
 namespace {
 
 struct Launcher {
-  Launcher(const spec::Spec& spec, std::string_view operation)
-      : plan(test::plan_of(spec, operation)), kernel(cpu::generate(plan)) {}
+  Launcher(const spec::Spec& spec, std::string_view operation, const char* on = test::kCpuTarget)
+      : target(on), plan(test::plan_of(spec, operation, on)), kernel(cpu::generate(plan)) {}
 
   void run(oracle::Problem& problem) const {
     const Args args = test::args_of(problem, plan);
-    test::call(kernel, args, 0, test::items_of(args, plan));
+    const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
+    if (cpu::cpu_supports(target)) {
+      launch();
+    } else {
+      test::AmxEmulator().run(launch);
+    }
   }
 
+  const char* target;
   core::KernelPlan plan;
   cpu::Kernel kernel;
 };
@@ -60,13 +66,22 @@ void copy_token(const core::KernelPlan& plan, const oracle::Problem& from, int f
 
 std::vector<std::string> layers() { return {"fuzz_gdn", "fuzz_separate_tiled_kv_fp32_fp32", "fuzz_kda"}; }
 
+// Of the specs, each by products of vectors and by tiles.
+std::vector<std::pair<std::string, const char*>> on_targets(const std::vector<std::string>& names) {
+  std::vector<std::pair<std::string, const char*>> all;
+  for (const std::string& name : names) {
+    for (const char* const target : {test::kCpuTarget, "amx"}) all.emplace_back(name, target);
+  }
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("a sequence continued from its stored state is one long sequence") {
   if (!test::runs_here()) return;
-  for (const std::string& name : layers()) {
+  for (const auto& [name, target] : on_targets(layers())) {
     const spec::Spec spec = fuzz(name);
-    const Launcher prefill(spec, "prefill");
+    const Launcher prefill(spec, "prefill", target);
     struct Cut {
       int first, second;
       double limit;  // 0: cut between chunks, every bit is the same where the state is kept in fp32
@@ -92,7 +107,7 @@ TEST_CASE("a sequence continued from its stored state is one long sequence") {
         append(got, row_of(second.buffer("out"), row));
         append(want, row_of(whole.buffer("out"), cut.first + row));
       }
-      INFO(name << ": " << cut.first << " tokens and " << cut.second);
+      INFO(name << " on " << target << ": " << cut.first << " tokens and " << cut.second);
       CHECK(error_of(got, want) <= cut.limit);
       for (const core::Operand& operand : prefill.plan.operands) {
         if (operand.role != core::Role::kPool) continue;
@@ -106,9 +121,9 @@ TEST_CASE("a sequence continued from its stored state is one long sequence") {
 
 TEST_CASE("prefill then decode is decode all the way") {
   if (!test::runs_here()) return;
-  for (const std::string& name : layers()) {
+  for (const auto& [name, target] : on_targets(layers())) {
     const spec::Spec spec = fuzz(name);
-    const Launcher prefill(spec, "prefill"), decode(spec, "decode");
+    const Launcher prefill(spec, "prefill", target), decode(spec, "decode");
     constexpr int kTokens = 70;
     oracle::Problem part = sequences_of(spec, {kTokens});
     oracle::Options one;
@@ -131,7 +146,7 @@ TEST_CASE("prefill then decode is decode all the way") {
     copy_pools(prefill.plan, part, from, after, to);
     copy_token(prefill.plan, tokens, kTokens, after, 0);
     decode.run(after);
-    INFO(name);
+    INFO(name << " on " << target);
     CHECK(error_of(all, separately) < 1e-2);
     CHECK(error_of(row_of(after.buffer("out"), 0), row_of(step.buffer("out"), 0)) < 1e-2);
     for (const core::Operand& operand : prefill.plan.operands) {
@@ -144,9 +159,9 @@ TEST_CASE("prefill then decode is decode all the way") {
 
 TEST_CASE("a sequence continued from a snapshot is one long sequence") {
   if (!test::runs_here()) return;
-  for (const char* name : {"fuzz_snapshots", "fuzz_kda_snapshots"}) {
+  for (const auto& [name, target] : on_targets({"fuzz_snapshots", "fuzz_kda_snapshots"})) {
     const spec::Spec spec = fuzz(name);
-    const Launcher prefill(spec, "prefill");
+    const Launcher prefill(spec, "prefill", target);
     for (const int first : {1, 2, 3, 40, 64, 65}) {
       constexpr int kSecond = 69;
       oracle::Options options;
@@ -171,7 +186,7 @@ TEST_CASE("a sequence continued from a snapshot is one long sequence") {
         got.insert(got.end(), one.begin(), one.end());
         want.insert(want.end(), other.begin(), other.end());
       }
-      INFO(name << ": behind token " << first - 1);
+      INFO(name << " on " << target << ": behind token " << first - 1);
       CHECK(error_of(got, want) < 1e-2);
       for (const core::Operand& operand : prefill.plan.operands) {
         if (operand.role != core::Role::kPool || !*spec.prefill.final_states) continue;

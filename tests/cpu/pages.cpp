@@ -1,13 +1,20 @@
-// The Kernel class: pages, ownership, what generate() refuses, and what a listing says.
+// The Kernel class: pages, ownership, what generate() refuses, what a listing says and what perf is told.
+#include <unistd.h>
+
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <map>
+#include <memory>
 #include <sstream>
 #include <thread>
 #include <type_traits>
 
 #include "harness.h"
+#include "kernel.h"
 #include "support/catch.h"
+#include "support/environment.h"
 
 using namespace gdn;
 
@@ -33,6 +40,9 @@ int writable_and_executable() {
   }
   return count;
 }
+
+// A caller's parallel_for that is never called.
+void none(void*, std::int32_t, void (*)(void* context, std::int32_t part), void*) {}
 
 std::string refusal(const core::KernelPlan& plan) {
   try {
@@ -63,6 +73,34 @@ TEST_CASE("no page is writable and executable, during generation and after it") 
   stop = true;
   watcher.join();
   CHECK(found == 0);
+}
+
+TEST_CASE("perf is told where each kernel of a launch lies, and its parts") {
+  if (!test::runs_here()) return;
+  const std::string path = "/tmp/perf-" + std::to_string(::getpid()) + ".map";
+  std::filesystem::remove(path);
+  const core::KernelPlan plan = fuzz_plan("decode");
+  std::unique_ptr<runtime::Kernel> kernel;
+  {
+    const test::Environment on("GDN_PERF_MAP", "1");
+    kernel = runtime::load_cpu(plan, {runtime::Threading::Kind::kCaller, 64, 0, none});
+  }
+  std::ifstream file(path);
+  std::map<std::string, std::vector<std::uint8_t>> named;
+  std::string name;
+  for (std::uintptr_t address = 0, bytes = 0; file >> std::hex >> address >> bytes >> name;) {
+    // What lies there is what was generated: code runs from any address.
+    const auto* const code = reinterpret_cast<const std::uint8_t*>(address);
+    named[name].assign(code, code + bytes);
+  }
+  std::filesystem::remove(path);
+  CHECK(named[plan.symbol] == cpu::generate(plan).code());
+  CHECK(named.size() > 1);
+  for (const auto& [of, code] : named) {
+    INFO(of);
+    CHECK(of.rfind(plan.symbol, 0) == 0);
+    if (of != plan.symbol) CHECK(code == cpu::generate_parts(plan).code());
+  }
 }
 
 TEST_CASE("a plan always gives the same bytes and the same listing") {
