@@ -245,6 +245,22 @@ void add_arrivals(core::KernelPlan& plan) {
   plan.operands.push_back(std::move(operand));
 }
 
+// Leaves of a plan's forms that of a launch of so many rows. Each computes the same of any number of rows. One whose
+// blocks meet in memory goes with the plan's own, for launches without that memory.
+void keep_form(core::KernelPlan& plan, int rows) {
+  const auto form = std::find_if(plan.variants.begin(), plan.variants.end(),
+                                 [&](const core::Variant& variant) { return rows <= variant.max_rows; });
+  if (form == plan.variants.end()) {
+    plan.variants.clear();
+  } else if (core::meets_in_memory(plan, form->launch, form->choices)) {
+    plan.variants = {*form};
+  } else {
+    plan.launch = form->launch;
+    plan.choices = form->choices;
+    plan.variants.clear();
+  }
+}
+
 // The launches of the plain bodies of prefill: templates/gdn/<operation>.h says what each block does.
 void lay_out_prefill(core::KernelPlan& plan) {
   const Facts& f = plan.facts;
@@ -404,8 +420,8 @@ std::string symbol(std::string_view spec, std::string_view operation, std::strin
   return fmt::format("gdn_{}_{}_{}", spec, operation, target);
 }
 
-Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
-             const TuningTable& tuning) {
+Planned make(const layout::Layout& layout, std::string_view operation, const Target& target, const TuningTable& tuning,
+             int rows) {
   if (const std::string reason = unavailable(layout, operation, target); !reason.empty()) throw Unplannable(reason);
   Planned planned;
   core::KernelPlan& plan = planned.kernel;
@@ -471,7 +487,8 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
       plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
     }
   }
-  add_arrivals(plan);
+  add_arrivals(plan);  // whatever forms are kept: a launch's operands are the same
+  if (rows > 0) keep_form(plan, rows);
   if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
     throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
                                   plan.operands.size(), kMaxOperands));

@@ -33,9 +33,11 @@ struct Planned {
   std::vector<AddressCheck> checks;  // heads 0, 1 and last of every present map
 };
 
-// Throws Unplannable, or std::invalid_argument for an unknown operation.
+// Throws Unplannable, or std::invalid_argument for an unknown operation. `rows`: of the forms for launches of few rows
+// and of many, that of a launch of so many alone, which then serves any other number too (beside the one for any number
+// where its own blocks meet in memory that the caller may leave out); 0: all.
 Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
-             const TuningTable& tuning = TuningTable::built_in());
+             const TuningTable& tuning = TuningTable::built_in(), int rows = 0);
 
 // The operations of a spec that a target has kernels for.
 std::vector<std::string_view> operations_on(const layout::Layout& layout, const Target& target);

@@ -97,6 +97,10 @@ runtime::SetSettings settings_of(const gdn_set_options* given) {
                 fmt::format("gdn_set_options: threads = {}, compile_seconds = {}: they are 0 or more", options->threads,
                             options->compile_seconds));
   }
+  if (options->rows < 0) {
+    throw Error(Code::kBadArgument,
+                fmt::format("gdn_set_options: rows = {}: the tokens of a launch, or 0", options->rows));
+  }
   settings.threading = threading_of(*options);
   if (options->compile_seconds > 0) settings.time_limit = std::chrono::seconds(options->compile_seconds);
   if (options->progress != nullptr) {

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cstddef>
 #include <filesystem>
 #include <new>
 #include <optional>
@@ -141,12 +142,18 @@ struct Texts {
   }
 };
 
-Texts texts_of(const layout::Layout& layout, std::string_view operation, const plan::Target& target) {
+// Of options that are checked with the set: a caller that knows no such field wants all forms.
+int rows_of(const gdn_set_options* options) {
+  constexpr std::size_t kEnd = offsetof(gdn_set_options, rows) + sizeof(gdn_set_options::rows);
+  return options == nullptr || options->struct_size < kEnd ? 0 : options->rows;
+}
+
+Texts texts_of(const layout::Layout& layout, std::string_view operation, const plan::Target& target, int rows) {
   Texts texts;
   texts.operation = operation;
   texts.target = target.name;
   try {
-    const plan::Planned planned = plan::make(layout, operation, target);
+    const plan::Planned planned = plan::make(layout, operation, target, plan::TuningTable::built_in(), rows);
     texts.plan = core::to_text(planned.kernel);
     if (target.family != plan::Family::kCpu) {
       emit::EmittedFile file = emit::source(planned);
@@ -209,7 +216,9 @@ gdn_status gdn_jit_open(const char* spec_path, const char* targets, int32_t rank
     const layout::Layout layout = load(spec_path, ranks);
     std::vector<Texts> texts;
     for (const plan::Target* target : targets_of(targets)) {
-      for (const std::string_view operation : plan::operations()) texts.push_back(texts_of(layout, operation, *target));
+      for (const std::string_view operation : plan::operations()) {
+        texts.push_back(texts_of(layout, operation, *target, rows_of(options)));
+      }
     }
     std::vector<gdn_kernel_source> kernels;
     for (const Texts& kernel : texts) kernels.push_back(kernel.view());

@@ -57,6 +57,33 @@ void compile_model(std::shared_ptr<const runtime::Compiler> compiler, const std:
   CHECK(processor / 2 < 10);
 }
 
+// What a first launch of a known number of tokens waits for.
+TEST_CASE("NVRTC: one form of decode in less than half a second") {
+  const std::shared_ptr<const runtime::Compiler> nvrtc = runtime::make_nvrtc();
+  runtime::Options options;
+  options.no_cache = true;
+  const auto spent = [&](const layout::Layout& layout, int rows) {
+    const plan::Planned planned =
+        plan::make(layout, "decode", *plan::find_target("sm_90a"), plan::TuningTable::built_in(), rows);
+    CHECK(planned.kernel.variants.empty() == (rows > 0));
+    emit::EmittedFile file = emit::source(planned);
+    const double before = processor_seconds();
+    CHECK_FALSE(nvrtc->compile({file.path, std::move(file.text), runtime::template_headers()}, "sm_90a", options)
+                    .bytes.empty());
+    return processor_seconds() - before;
+  };
+  for (const char* name : {"qwen3_next_80b", "kimi_linear_48b"}) {
+    const layout::Layout layout = layout::resolve(test::released(name));
+    const double all = spent(layout, 0), few = spent(layout, 1), many = spent(layout, 64);
+    fmt::print(
+        "decode of {}: {:.2f} s of processor time for all forms, {:.2f} and {:.2f} s for that of 1 and 64 rows\n", name,
+        all, few, many);
+    CHECK(few < 0.5);
+    CHECK(many < 0.5);
+    CHECK(few + many < 2 * all);
+  }
+}
+
 TEST_CASE("NVRTC: the kernels of a model in less than 10 s on two cores") {
   compile_model(runtime::make_nvrtc(), "sm_90a");
 }

@@ -101,6 +101,32 @@ TEST_CASE("every operation, opened from a spec and launched through C, is right"
   }
 }
 
+TEST_CASE("a set for launches of one token has their form alone, which computes the same of more") {
+  const std::string spec = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
+  const auto plan = [&](std::int32_t rows) {
+    gdn::SetOptions options;
+    options->rows = rows;
+    return gdn::open_spec(spec, "sm_90a", 1, options.get()).plan("decode", "sm_90a");
+  };
+  CHECK_THAT(plan(0), Catch::Contains("decode_sm_90a_to_1"));
+  CHECK_THAT(plan(1), !Catch::Contains("decode_sm_90a_to_"));
+  CHECK(plan(1) != plan(1000));
+  CHECK_THROWS_WITH(plan(-1), Catch::Contains("rows = -1"));
+
+  gdn::SetOptions options;
+  options->rows = 1;
+  const Kernel all = gdn::open_spec(kSpec, "sm_90a").open("decode", "simt"),
+               one = gdn::open_spec(kSpec, "sm_90a", 1, options.get()).open("decode", "simt");
+  Step expected(kSpec, "decode", kSpec, 4), step(kSpec, "decode", kSpec, 4);
+  REQUIRE(expected.launch(all) == GDN_OK);
+  REQUIRE(step.launch(one) == GDN_OK);
+  for (std::size_t i = 0; i < step.problem.buffers().size(); ++i) {
+    const oracle::Buffer &mine = step.problem.buffers()[i], &other = expected.problem.buffers()[i];
+    INFO(mine.name);
+    CHECK(std::memcmp(mine.data(), other.data(), mine.size_bytes()) == 0);
+  }
+}
+
 TEST_CASE("a batch of several runs is what its launches are one by one") {
   const Set set = gdn::open_spec(kSpec);
   const Kernel kernel = set.open("decode", place());

@@ -133,6 +133,38 @@ TEST_CASE("without clusters the model splits a key head over blocks that meet in
   }
 }
 
+TEST_CASE("a plan for launches of so many rows has their form alone, over the same operands") {
+  const auto form = [](const core::KernelPlan& plan, int rows) {
+    for (const core::Variant& variant : plan.variants) {
+      if (rows <= variant.max_rows) return variant.choices;
+    }
+    return plan.choices;
+  };
+  int narrowed = 0;
+  for (const char* name : {"sm_80", "sm_90a", "gfx942", "avx512bf16"}) {
+    const plan::Target& target = *plan::find_target(name);
+    const layout::Layout layout = layout::resolve(test::released("qwen3_next_80b"));
+    const core::KernelPlan all = plan::make(layout, "decode", target).kernel;
+    for (const int rows : {1, 2, 5, 1000}) {
+      INFO(name << " " << rows);
+      const core::KernelPlan plan = plan::make(layout, "decode", target, plan::TuningTable::built_in(), rows).kernel;
+      CHECK(plan.identity == all.identity);
+      REQUIRE(plan.operands.size() == all.operands.size());
+      CHECK(plan.symbol == all.symbol);
+      CHECK(form(plan, rows) == form(all, rows));
+      if (all.variants.empty()) continue;
+      CHECK(plan.variants.size() < all.variants.size() + (rows == 1 ? 1 : 0));
+      // Beyond its rows: the same form, or, where its blocks need memory of the launch, the one that does without.
+      if (plan.variants.empty()) continue;
+      ++narrowed;
+      REQUIRE(plan.variants.size() == 1);
+      CHECK(core::meets_in_memory(plan, plan.variants[0].launch, plan.variants[0].choices));
+      CHECK(plan.choices == all.choices);
+    }
+  }
+  CHECK(narrowed > 0);
+}
+
 TEST_CASE("a tuning row may have blocks meet in memory on a target with clusters too") {
   const core::KernelPlan plan =
       decode_plan("sm_90a", table("sm_90a decode * 4 threads=128 head_parts=3 row_parts=4 arrivals=1\n"));

@@ -141,6 +141,9 @@ typedef struct {
    * launch. A launch into which it puts fewer parts than it was told fails with GDN_BAD_ARGUMENT. */
   gdn_parallel_for parallel_for;
   void* parallel_user; /* its first argument */
+  int32_t rows; /* of gdn_jit_open: how many tokens the launches that matter have. Where a kernel has forms for launches
+                 * of few and of many tokens, the form of such a launch alone is compiled, in a part of the time; it
+                 * serves any other number too, at another speed. 0: all forms */
 } gdn_set_options;
 
 /* One kernel of a set, or the reason why there is none. */
