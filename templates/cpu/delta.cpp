@@ -27,6 +27,9 @@ const Reg64 kBlock = reg::r11;    // number of the row's first block of random b
 // 5: tests/bench/NOTES.md.
 constexpr std::int64_t kAheadBytes = 8192;
 
+// The same where they are swept twice, as the first sweep ends.
+constexpr std::int64_t kAheadAtEndBytes = 4096;
+
 std::int64_t element_bytes(const Map& map) { return static_cast<std::int64_t>(core::size_of(map.dtype)); }
 
 // Where the rule works, and what it leaves behind.
@@ -246,11 +249,9 @@ class RowsOfValues {
   RowsOfValues(Context& c, const Rule& rule) : c_(c), rule_(rule), row_(c, rule, 1) {}
 
   void emit() {
-    const int vectors = c_.value_vectors() / c_.column_parts;
-    const int strips = (vectors + kMaxStrip - 1) / kMaxStrip;
-    const auto first = [&](int strip) { return vectors * strip / strips; };
-    for (int strip = 0; strip < strips; ++strip) {
-      const bool last = strip + 1 == strips;
+    const auto first = [&](int strip) { return vectors() * strip / strips(); };
+    for (int strip = 0; strip < strips(); ++strip) {
+      const bool last = strip + 1 == strips();
       columns(first(strip), first(strip + 1), {last, last ? 0 : first(strip + 1), last ? first(1) : first(strip + 2)});
     }
   }
@@ -261,7 +262,16 @@ class RowsOfValues {
   static constexpr int kKey = 30, kQuery = 31;  // of the row, where its numbers need no scratch registers
 
   bool holds_key() const { return !rule_.scaled() && !rule_.by_chance(c_); }  // during the update
+  int vectors() const { return c_.value_vectors() / c_.column_parts; }
+  int strips() const { return (vectors() + kMaxStrip - 1) / kMaxStrip; }
+  int rows() const { return c_.facts.key_dim; }
   std::int64_t row_bytes() const { return rule_.state.inner_stride * element_bytes(rule_.state); }
+
+  // Of a strip, as its sums begin.
+  int rows_ahead() const {
+    const std::int64_t bytes = vectors() * kLanes / strips() * element_bytes(rule_.state);
+    return rows() / 2 + static_cast<int>(std::clamp<std::int64_t>(kAheadAtEndBytes / bytes, 0, rows() / 2));
+  }
 
   // The columns that come next: of this head, or of what follows it.
   struct Next {
@@ -269,8 +279,9 @@ class RowsOfValues {
     int begin, end;
   };
 
-  // Half of the rows to come are asked for while the sums are made, half of what is next during the update, so that
-  // neither sweep leaves the memory idle.
+  // Every two rows of either sweep one row to come is asked for, so that neither leaves the memory idle. The first
+  // rows_ahead() of a strip are asked for before its sums begin. Half of them all would last until the sums' sweep,
+  // which reads two rows where one is asked for, has caught up at its very end; so it would wait for each of the last.
   void columns(int begin, int end, const Next& next) const {
     const int n = end - begin;
     const Reg64 base = columns_base(c_);
@@ -279,13 +290,10 @@ class RowsOfValues {
       c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
     }
     c_.e.mov(reg::rsi, kState);
-    if (rule_.ahead) {
-      c_.e.mov(kAhead, kState);
-      emit_advance(c_, kAhead, row_bytes() * (c_.facts.key_dim / 2));
-    }
+    c_.e.mov(kChannel, reg::frame);
     const int keys = c_.by_channel() ? c_.frame.decayed_k : c_.frame.k;
     const int queries = c_.by_channel() ? c_.frame.decayed_q : c_.frame.q;
-    for_rows("state_sums", begin, end, [&] {
+    const auto sum = [&] {
       if (!rule_.scaled()) {
         c_.e.vbroadcastss(zmm(kKey), c_.e.at(kChannel, keys));
         c_.e.vbroadcastss(zmm(kQuery), c_.e.at(kChannel, queries));
@@ -301,7 +309,23 @@ class RowsOfValues {
           c_.e.vfmadd231ps(zmm(kR + i), zmm(value), zmm(kQuery));
         }
       }
-    });
+    };
+    // Rows of this sweep with which more of the strip at hand is asked for.
+    const int own = rule_.ahead ? 2 * (rows() - rows_ahead()) : rows();
+    if (rule_.ahead) {
+      c_.e.mov(kAhead, kState);
+      emit_advance(c_, kAhead, row_bytes() * rows_ahead());
+    }
+    for_rows("state_sums", own, begin, end, sum);
+    if (rule_.ahead) {
+      if (next.follows) {
+        c_.e.mov(kAhead, c_.e.at(reg::frame, c_.frame.following));
+      } else {
+        c_.e.mov(kAhead, reg::rsi);
+      }
+    }
+    for_rows("state_sums_to_next", rows() - own, next.begin, next.end, sum);
+    to_first_row();
 
     // By channel the sums have the decay already.
     if (c_.by_channel()) {
@@ -330,24 +354,18 @@ class RowsOfValues {
 
     if (rule_.scaled()) {
       for (int i = 0; i < n; ++i) c_.e.vpxord(zmm(kR + i), zmm(kR + i), zmm(kR + i));
-      for_rows("state_magnitudes", 0, 0, [&] {
+      for_rows("state_magnitudes", rows(), 0, 0, [&] {
         begin_update();
         updated(begin, begin, end, [&](int i, int value) { emit_take_magnitude(c_, kR + i, value); });
       });
+      to_first_row();
       for (int i = 0; i < n; ++i) {
         emit_new_scale(c_, rule_.state.dtype, kValue, kR + i);
         store(c_, {kScales, scale_step(c_) * kLanes * (begin + i), DType::kFp32, c_.facts.state_scale.inner_stride},
               kValue);
       }
     }
-    if (rule_.ahead) {
-      if (next.follows) {
-        c_.e.mov(kAhead, c_.e.at(reg::frame, c_.frame.following));
-      } else {
-        c_.e.mov(kAhead, kState);
-      }
-    }
-    for_rows("state_update", next.begin, next.end, [&] {
+    for_rows("state_update", rows(), next.begin, next.end, [&] {
       begin_update();
       if (rule_.by_chance(c_)) emit_chances(c_, kBlock, 2 * begin, kLanes * n, kR);
       for (int first = begin; first < end; first += kValues) {
@@ -360,16 +378,17 @@ class RowsOfValues {
       }
       if (rule_.by_chance(c_)) emit_advance(c_, kBlock, rule_.state.inner_stride / 8);
     });
+    to_first_row();
     if (rule_.by_chance(c_)) emit_advance(c_, kBlock, -rule_.state.inner_stride / 8 * c_.facts.key_dim);
   }
 
-  // `row` for each row of the state, which kState and kChannel follow; with every two of them vectors [ahead_begin,
-  // ahead_end) of the row at kAhead are asked for.
-  void for_rows(const char* name, int ahead_begin, int ahead_end, const std::function<void()>& row) const {
+  // `row` for each of the next `count` rows of the state, which kState and kChannel follow; with every two of them
+  // vectors [ahead_begin, ahead_end) of the row at kAhead are asked for.
+  void for_rows(const char* name, int count, int ahead_begin, int ahead_end, const std::function<void()>& row) const {
+    if (count == 0) return;
     const bool asks = rule_.ahead && ahead_begin < ahead_end;
     const int middle = (ahead_begin + ahead_end + 1) / 2;
-    c_.e.mov(kChannel, reg::frame);
-    emit_repeat(c_, c_.facts.key_dim / 2, name, [&] {
+    emit_repeat(c_, count / 2, name, [&] {
       for (int half = 0; half < 2; ++half) {
         row();
         if (asks) row_.prefetch(half == 0 ? ahead_begin : middle, half == 0 ? middle : ahead_end);
@@ -378,7 +397,11 @@ class RowsOfValues {
       }
       if (asks) emit_advance(c_, kAhead, row_bytes());
     });
+  }
+
+  void to_first_row() const {
     c_.e.mov(kState, reg::rsi);
+    c_.e.mov(kChannel, reg::frame);
   }
 
   // What all of a row is updated by.
