@@ -274,6 +274,17 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
   return 4 * (channels / piece + channels / facts.quant_group);
 }
 
+// Parts of a value head's state that blocks of state_commit take, some 4096 numbers each: they need not meet, so that
+// one sequence can have as many as fill a GPU, and many sequences lose nothing by it.
+int commit_parts(const core::Facts& facts) {
+  int parts = 1;
+  while (parts < 16 && facts.key_dim * facts.value_dim > 4096 * parts &&
+         facts.value_dim % (2 * parts * kConvChannels) == 0) {
+    parts *= 2;
+  }
+  return parts;
+}
+
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) {
     if (operation == "chunk_delta" || operation == "prefill") return {{0, chunk_choices(facts)}};
@@ -284,7 +295,8 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   if (operation == "conv_prefill") return {{0, convolution_choices(target)}};
   if (operation == "decode_spec") return draft_bands(target, facts);
   if (operation == "state_commit") {
-    return {{0, {{"threads", 256}, {"rows_per_pass", 4}, {"head_parts", 1}, {"row_parts", 1}}}};
+    return {
+        {0, {{"threads", 256}, {"rows_per_pass", 1}, {"head_parts", facts.group}, {"row_parts", commit_parts(facts)}}}};
   }
   if (facts.state.present()) {
     if (operation == "decode") return target.clusters ? decode_bands(target, facts) : memory_bands(target, facts);
@@ -322,7 +334,8 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
     return fmt::format("row_parts = {} must divide dims.value = {} into multiples of {}", rows, facts.value_dim,
                        kConvChannels);
   }
-  if (rows > 1 && operation != "decode") return fmt::format("row_parts = {}: only decode gathers its output", rows);
+  if (rows > 1 && operation != "decode" && operation != "state_commit")
+    return fmt::format("row_parts = {}: only decode gathers its output", rows);
   if (operation == "decode_spec") {
     const std::int64_t lanes = choice_of(choices, "row_lanes", 0);
     if (lanes < 0 || lanes > 32 || (lanes & (lanes - 1)) != 0) {

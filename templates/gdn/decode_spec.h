@@ -30,18 +30,6 @@ struct TokensToShared {
   }
 };
 
-// A number of each of the first `tokens` tokens, kTapStride apart in M, to `to`, kStride apart. The loads go out
-// together: one wait for all tokens.
-template <class F, class M, int kStride>
-GDN_DEVICE void fetch_steps(MapElements<M> from, int tokens, float* to) {
-  float x[F::kTokens];
-  GDN_UNROLL
-  for (int t = 0; t < F::kTokens; ++t)
-    x[t] = t < tokens ? load_one<typename M::Element>(from + t * M::kTapStride) : 0.0f;
-  GDN_UNROLL
-  for (int t = 0; t < F::kTokens; ++t) to[t * kStride] = x[t];
-}
-
 // The records of the accepted tokens to shared memory: those of the key head, and of the value heads of a turn.
 template <class F>
 GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, bool first_turn,

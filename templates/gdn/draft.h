@@ -102,4 +102,16 @@ GDN_DEVICE long long initial_slot(const Args& args, int sequence, const Draft<F>
   }
 }
 
+// A number of each of the first `tokens` tokens, kTapStride apart in M, to `to`, kStride apart. The loads go out
+// together: one wait for all tokens.
+template <class F, class M, int kStride>
+GDN_DEVICE void fetch_steps(MapElements<M> from, int tokens, float* to) {
+  float x[F::kTokens];
+  GDN_UNROLL
+  for (int t = 0; t < F::kTokens; ++t)
+    x[t] = t < tokens ? load_one<typename M::Element>(from + t * M::kTapStride) : 0.0f;
+  GDN_UNROLL
+  for (int t = 0; t < F::kTokens; ++t) to[t * kStride] = x[t];
+}
+
 }  // namespace gdn
