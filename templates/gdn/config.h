@@ -9,7 +9,7 @@
 //   cluster      kHasClusters, cluster_arrive, cluster_wait, Mailbox, mailbox_open, cluster_send, mailbox_wait
 //   device       count_up, fence_device
 //   launch       launch_dependents, wait_for_previous
-//   memory       Global<T>, to_global, Raw<bytes>, load, load_stream, store, store_stream, touch, bring_near
+//   memory       Global<T>, to_global, Raw<bytes>, load, load_stream, store, store_stream, bring_near
 //   arithmetic   bits_of, float_of, exp2, log2, square_root, inverse_root, quotient, fused, half and bf16 conversions
 //
 // Blocks are one-dimensional: thread_id() runs from 0 to threads - 1 and a wave is kWaveSize consecutive threads (a
@@ -367,12 +367,6 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
   }
 }
 
-// Reads the line of an address that a later load of this block will ask for; nothing waits for it.
-template <class T>
-GDN_DEVICE void touch(Global<T> line) {
-  asm volatile("{\n\t.reg .b16 unread;\n\tld.global.b16 unread, [%0];\n\t}" : : "l"(line));
-}
-
 // Asks the L2 for the line of an address; no register waits for it.
 template <class T>
 GDN_DEVICE void bring_near(Global<T> line) {
@@ -381,8 +375,6 @@ GDN_DEVICE void bring_near(Global<T> line) {
 
 #elif defined(GDN_ON_AMD)
 
-template <class T>
-GDN_DEVICE void touch(Global<T>) {}
 template <class T>
 GDN_DEVICE void bring_near(Global<T>) {}
 
@@ -457,8 +449,6 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 
 #else
 
-template <class T>
-GDN_DEVICE void touch(Global<T>) {}
 // Where the address is nowhere, the shim faults.
 template <class T>
 GDN_DEVICE void bring_near(Global<T> line) {

@@ -243,7 +243,6 @@ GDN_DEVICE void decode(const Args& args) {
     }
     if constexpr (kGathered && kCluster) cluster_wait();  // the mailboxes are open
     if constexpr (kCluster) cluster_arrive();             // this part has read the windows of q and k
-    if (takes_norm) touch_norm_weight<F>(args);
     barrier();
     if constexpr (kInMemory) {  // and so has this one; the answer is looked at behind the state
       if (thread_id() == F::kThreads - 1) {

@@ -98,15 +98,6 @@ GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThread
   }
 }
 
-// Brings the norm's weight near before gated_norm() asks for it.
-template <class F>
-GDN_DEVICE void touch_norm_weight(const Args& args) {
-  using W = typename F::NormW;
-  constexpr int kLine = 128 / static_cast<int>(sizeof(typename W::Element));
-  const int line = F::kThreads - 1 - thread_id();
-  if (W::kInnerStride == 1 && line < ceil_div(W::kRun, kLine)) touch(part<W>(args) + W::base(0) + line * kLine);
-}
-
 // o and act(z) of a head that lie in shared memory.
 struct SharedNumbers {
   const float* from;
