@@ -1,6 +1,5 @@
 // Every operation by every order and type of the state and every order of the window, at the fuzz geometry and at the
 // sizes of released heads, by vectors and by tiles (emulated where there are none).
-#include <array>
 #include <memory>
 
 #include "harness.h"
