@@ -230,15 +230,14 @@ static int warp_chain_shared(const Facts& facts, int slices, int places = 2) {
   return sm90::warp_chain_shared(facts.key_dim, slices, facts.rule == Rule::kKda, facts.snapshots, places);
 }
 
-// Chunks that a block has room for; one will do where a value head decays as a whole. 0: not even that.
+// Chunks that a block has room for; one will do. 0: not even that.
 static int warp_places(const PrefillMachine& machine, const Facts& facts) {
   if (warp_chain_shared(facts, 1) <= machine.shared_bytes) return 2;
-  return facts.rule == Rule::kGdn && warp_chain_shared(facts, 1, 1) <= machine.shared_bytes ? 1 : 0;
+  return warp_chain_shared(facts, 1, 1) <= machine.shared_bytes ? 1 : 0;
 }
 
 static bool fits_warps(const PrefillMachine& machine, const Facts& facts) {
-  return facts.key_dim <= (facts.rule == Rule::kKda ? 128 : 256) && prep_shared(facts) <= machine.shared_bytes &&
-         warp_places(machine, facts) > 0;
+  return facts.key_dim <= 256 && prep_shared(facts) <= machine.shared_bytes && warp_places(machine, facts) > 0;
 }
 
 bool holds_warp_prefill(const PrefillMachine& machine, const Facts& facts) {
@@ -333,8 +332,8 @@ static int prep_blocks(const Facts& facts) {
 // that a second turn of heads, pieces of 256 channels or a convolution ask for.
 static int warp_prep_blocks(const PrefillMachine& machine, const Facts& facts, bool whole_layer) {
   constexpr int kReserved = 1024;  // shared memory that a block takes for the system
-  if (whole_layer || facts.group > 2 || facts.key_dim > 128 || facts.key_dim % 64 != 0) return 2;
-  return std::clamp((machine.shared_bytes + kReserved) / (prep_shared(facts) + kReserved), 1, 3);
+  const bool wide = whole_layer || facts.group > 2 || facts.key_dim > 128 || facts.key_dim % 64 != 0;
+  return std::clamp((machine.shared_bytes + kReserved) / (prep_shared(facts) + kReserved), 1, wide ? 2 : 3);
 }
 
 static std::vector<PrefillKernel> warp_kernels(const PrefillMachine& machine, const Facts& facts, bool whole_layer) {

@@ -104,5 +104,6 @@ TEST_CASE("single warps: the planned products of K = 96, V = 192 and of K = 256"
   for (const char* target : {"sm_80", "sm_90a", "sm_100a", "sm_120a"}) {
     check(with_key_dim("qwen3_next_80b", 256), {target, "chunk_delta", 0},
           96);  // prep, or the state, takes all registers
+    check(with_key_dim("kimi_linear_48b", 256), {target, "chunk_delta", 0}, 96);
   }
 }

@@ -266,9 +266,9 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
     CHECK(names == row.kernels);
     plan.choices = {{"warps", 1}};
     CHECK((prefill_set(plan) == kWarps) == (row.set != kNone));
-    // Channels that decay by themselves: the same up to 128 of them.
+    // Channels that decay by themselves: the same.
     plan.facts.rule = Rule::kKda;
-    CHECK((prefill_set(plan) == kWarps) == (row.set != kNone && row.key_dim <= 128));
+    CHECK((prefill_set(plan) == kWarps) == (row.set != kNone));
     for (const PrefillKernel& kernel : prefill_kernels(plan)) {
       CHECK(kernel.shared_bytes <= find_prefill_machine(row.target)->shared_bytes);
     }
@@ -296,6 +296,10 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
   plan.facts.key_dim = 256;
   CHECK(prefill_kernels(plan)[1].shared_bytes == 32768 + 8192 + 8192 + 1152 + 32768 + 8192);
   CHECK(prefill_kernels(plan)[1].body == "mma::chunk_chain<gdn::mma::OnePlace<{}>, 0>");
+  // By channel beside it: k, q, the sums of one tile of them, 4 blocks of L, four numbers a token and the gates.
+  plan.facts.rule = Rule::kKda;
+  CHECK(prefill_kernels(plan)[0].shared_bytes == 2 * 32768 + 16384 + 4 * 1088 + 4 * 256 + 2048);
+  CHECK(prefill_kernels(plan)[1].shared_bytes == 32768 + 8192 + 8192 + 2048 + 32768 + 8192);
 }
 
 TEST_CASE("the form of single warps: a slice a block where multiprocessors idle, two where they do not") {

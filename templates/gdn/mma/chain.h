@@ -33,7 +33,6 @@ struct ChainShape {
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + (Record<F>::kGateBytes + 127) / 128 * 128;
   static constexpr int kPlaces = F::kOnePlace ? 1 : 2;
-  static_assert(kPlaces == 2 || !Record<F>::kByChannel, "decays by channel take two places");
   static constexpr int kQuery = kPlaces * kStageBytes;
   static constexpr int kR = kQuery + Record<F>::kKeyBytes;
   static constexpr int kPieces = kR + kTileBytes;  // of the warps, where snapshots cut sequences
@@ -178,7 +177,7 @@ class Chain {
       if constexpr (F::kOnePlace) {
         barrier();  // all of the chunk was read
         copy_first(c + 1, record_);
-        copy_rest(c + 1);
+        if constexpr (!kByChannel) copy_rest(c + 1);
       }
     }
     copies_wait<0>();

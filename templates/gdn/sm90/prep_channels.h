@@ -13,7 +13,7 @@
 // Rows past the sequence's end are zero in k and q, and the rates are 0 there.
 #pragma once
 
-#include "gdn/sm90/levels.h"
+#include "gdn/sm90/channel_rows.h"
 #include "gdn/sm90/prep.h"
 
 namespace gdn::sm90 {
@@ -24,19 +24,31 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
   using Base = PrepBlock<F, Source, Shape, Machine>;
   using Layout = Record<F>;
   using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::p_, Base::shared_;
-  static constexpr int kTileShift = 13;  // of the largest entry of a row of k and q for the state
+  using Rows = ChannelRows<F>;
+  static constexpr int kTiles = Base::kTiles;
 
  public:
   GDN_DEVICE PrepChannels(const Args& args, const Chunk& chunk, int head, char* shared, Global<char> record)
-      : Base(args, chunk, key_head_of<F>(head), member_of<F>(head), shared, record), head_(head) {}
+      : Base(args, chunk, key_head_of<F>(head), member_of<F>(head), shared, record),
+        head_(head),
+        rows_(shared, record + Layout::keys(head)) {}
 
   GDN_DEVICE void run() {
     fetch();
-    normalise();
-    barrier();
-    decay_rows();
     Levels<F> levels(shared_);
-    levels.multiply();
+    if constexpr (Shape::kByTile) {
+      rows_.template normalise<typename Source::Element>();
+      rows_.measure([&](int tile) { sum_tile(tile); });
+      levels.multiply([&](int tile) {
+        sum_tile(tile);
+        rows_.decay_tile(tile);
+      });
+    } else {
+      barrier();
+      rows_.template decay_rows<typename Source::Element>();
+      barrier();
+      levels.multiply([](int) {});
+    }
     barrier();  // the sums' place is free
     levels.put();
     barrier();
@@ -51,21 +63,11 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
   }
 
  private:
-  // ---- rows of k and q: eight lanes a row, each with the same piece of every tile, 8 channels -----------------------
-
-  static constexpr int kTiles = Base::kTiles, kRowsAtOnce = Shape::kThreads / 8;
-  using Pieces = float[kTiles][8];
-  GDN_DEVICE static int piece() { return thread_id() % 8; }
-  GDN_DEVICE static int first_row() { return thread_id() / 8; }
-  // Rows that are kRowsAtOnce apart lie in the same place of the swizzle.
-  GDN_DEVICE static int first_offset() { return static_cast<int>(tile_offset(first_row(), piece() * 8)); }
-  static_assert(kRowsAtOnce % 8 == 0, "the swizzle goes by row");
-
   // The chunk's k and q to their tiles as they come, and v where the source makes it; the sums of the rates.
   GDN_DEVICE void fetch() {
     if constexpr (Source::kConvolves) {
       source_.finish(Base::first_member_, 1);
-      sum_rates();
+      if constexpr (!Shape::kByTile) sum_rates(0);
       Raw<16> pieces[Base::kPasses];
       source_.keys(pieces, Base::rows());
       Base::put_pieces(pieces, 0);
@@ -73,99 +75,43 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
       Base::put_pieces(pieces, Layout::kKeyBytes);
       barrier();
     } else {
-      unsigned to = base_ + static_cast<unsigned>(first_offset());
+      unsigned to = base_ + static_cast<unsigned>(Rows::first_offset());
       GDN_NO_UNROLL
-      for (int row = first_row(); row < kChunk; row += kRowsAtOnce, to += kRowsAtOnce * 128) {
+      for (int row = Rows::first_row(); row < kChunk; row += Rows::kRowsAtOnce, to += Rows::kRowsAtOnce * 128) {
         GDN_UNROLL
         for (int t = 0; t < kTiles; ++t) {
-          const int channel = 64 * t + 8 * piece();
+          const int channel = 64 * t + 8 * Rows::piece();
           const bool inside = row < chunk_.tokens && channel < F::kKeyDim;
           source_.copy_key(to + static_cast<unsigned>(t * kTileBytes), row, channel, inside);
           source_.copy_query(to + static_cast<unsigned>(t * kTileBytes + Layout::kKeyBytes), row, channel, inside);
         }
       }
       copies_commit();
-      sum_rates();
+      if constexpr (!Shape::kByTile) sum_rates(0);
       copies_wait<0>();
-    }
-  }
-
-  // The rows under their norm, rounded as the rule says, times a factor in fp16; in place.
-  GDN_DEVICE void normalise() {
-    constexpr int kUnit = 1 << Shape::kFactorShift;
-    unsigned at = base_ + static_cast<unsigned>(first_offset());
-    GDN_NO_UNROLL
-    for (int pass = 0; pass < kChunk / kRowsAtOnce; ++pass, at += kRowsAtOnce * 128) {
-      normalise_row(at, F::kKScale * kUnit);
-      normalise_row(at + Layout::kKeyBytes, kUnit);
-    }
-  }
-  GDN_DEVICE static void normalise_row(unsigned at, float scale) {
-    using E = typename Source::Element;
-    Pieces x;
-    float sum = 0.0f;
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      Raw<16> raw;
-      load_shared_16(raw.word, at + static_cast<unsigned>(t * kTileBytes));
-      const Pack<E, 8> pack{raw};
-      GDN_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        x[t][i] = pack.get(i);
-        sum = fused(x[t][i], x[t][i], sum);
-      }
-    }
-    float factor = 1.0f;
-    if constexpr (F::kQkNorm) {
-      GDN_UNROLL
-      for (int distance = 1; distance < 8; distance *= 2) sum += from_across(sum, distance);
-      factor = inverse_norm<F>(sum);
-    }
-    // A power of two changes nothing about how a number is rounded, but where there are few exponents.
-    const bool exact = (bits_of(scale) & 0x007fffffu) == 0 && !same_type<typename F::RoundPrefillQk, Fp16>();
-    const float before = exact ? factor * scale : factor, after = exact ? 1.0f : scale;
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      unsigned words[4];
-      GDN_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        float pair[2] = {x[t][2 * i] * before, x[t][2 * i + 1] * before};
-        round_run<typename F::RoundPrefillQk>(pair);
-        words[i] = float_to_half_pair(pair[0] * after, pair[1] * after);
-      }
-      store_shared_16(at + static_cast<unsigned>(t * kTileBytes), words[0], words[1], words[2], words[3]);
     }
   }
 
   // ---- decays -------------------------------------------------------------------------------------------------------
 
   // G, four neighbouring channels a thread, by runs of kRun tokens; zeros beyond K. Also beta and the channels' gates.
-  // First the sums of a run, then those of the runs before it on top.
-  GDN_DEVICE void sum_rates() {
-    constexpr int kFours = Shape::kChannels / 4, kRuns = Shape::kThreads / kFours, kRun = kChunk / kRuns, kAtOnce = 8;
+  // First the sums of a run, then those of the runs before it on top. Of tile `tile` and, if there is room, all others.
+  GDN_DEVICE void sum_rates(int tile) {
+    constexpr int kFours = Shape::kChannels / 4, kRuns = Shape::kThreads / kFours, kRun = kChunk / kRuns;
+    static_assert(kRun % 4 == 0, "where a token's sums lie goes by its number's last two bits");
     static_assert(kRuns * Shape::kChannels <= 4 * kDiagonalFloats, "the runs' sums lie where L's diagonal blocks will");
-    const int place = thread_id() % kFours * 4, run = thread_id() / kFours, channel = channel_of_place(place);
+    const int place = thread_id() % kFours * 4, run = thread_id() / kFours;
+    const int channel = 64 * tile + channel_of_place(place);
     const int count = channel < F::kKeyDim ? chunk_.tokens - run * kRun : 0;
     const auto rates = source_.template rates<4>(head_, channel < F::kKeyDim ? channel : 0);
-    const auto at = [&](int token) {
-      float* const row = Base::floats(Shape::kSums) + (run * kRun + token) * Shape::kChannels;
-      return reinterpret_cast<float4*>(row + (place ^ (sums_half_of(token) * 16)));
-    };
+    float rate[kRun][4];
+    GDN_UNROLL
+    for (int i = 0; i < kRun; ++i) rates.of(smaller(run * kRun + i, chunk_.tokens - 1), rate[i]);
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-    GDN_NO_UNROLL
-    for (int first = 0; first < kRun; first += kAtOnce) {
-      float rate[kAtOnce][4];
-      GDN_UNROLL
-      for (int i = 0; i < kAtOnce; ++i) {
-        rates.of(smaller(run * kRun + first + i, chunk_.tokens - 1), rate[i]);
-      }
-      GDN_UNROLL
-      for (int i = 0; i < kAtOnce; ++i) {
-        GDN_UNROLL
-        for (int j = 0; j < 4; ++j) rate[i][j] = first + i < count ? rate[i][j] : 0.0f;
-        sum.x += rate[i][0], sum.y += rate[i][1], sum.z += rate[i][2], sum.w += rate[i][3];
-        *at(first + i) = sum;
-      }
+    GDN_UNROLL
+    for (int i = 0; i < kRun; ++i) {
+      if (i < count) sum = plus(sum, {rate[i][0], rate[i][1], rate[i][2], rate[i][3]});
+      rate[i][0] = sum.x, rate[i][1] = sum.y, rate[i][2] = sum.z, rate[i][3] = sum.w;
     }
     float* const of_runs = Base::floats(Shape::kDiagonal);
     *reinterpret_cast<float4*>(of_runs + run * Shape::kChannels + place) = sum;
@@ -179,9 +125,11 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     for (int earlier = 0; earlier < run; ++earlier) {
       before = plus(before, *reinterpret_cast<const float4*>(of_runs + earlier * Shape::kChannels + place));
     }
-    if (run > 0) {
-      GDN_UNROLL
-      for (int i = 0; i < kRun; ++i) *at(i) = plus(*at(i), before);
+    float* const row = Base::floats(Shape::kSums) + run * kRun * Shape::kChannels;
+    GDN_UNROLL
+    for (int i = 0; i < kRun; ++i) {
+      float* const to = row + i * Shape::kChannels + (place ^ (sums_half_of(i) * 16));
+      *reinterpret_cast<float4*>(to) = plus({rate[i][0], rate[i][1], rate[i][2], rate[i][3]}, before);
     }
     if (run == kRuns - 1) {
       sum = plus(sum, before);
@@ -193,107 +141,18 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
   }
 
-  // The largest of a row's numbers, to all eight of its lanes.
-  GDN_DEVICE static float largest_of_row(float x) {
-    GDN_UNROLL
-    for (int distance = 1; distance < 8; distance *= 2) x = larger_of(x, from_across(x, distance));
-    return x;
-  }
-  // A row times 2^p, as fp16, to the record, with p such that the row's largest entry comes to [2^most, 2^(most + 1)).
-  // Returns p.
-  GDN_DEVICE static float store_row(Global<char> to, const Pieces& x, int most) {
-    float largest = 0.0f;
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      GDN_UNROLL
-      for (int i = 0; i < 8; ++i) largest = larger_of(largest, magnitude_of(x[t][i]));
-    }
-    const int exponent = static_cast<int>(bits_of(largest_of_row(largest)) >> 23) - 127;
-    const int by = smaller(most - exponent, 100);
-    const float scale = power_of_two(by);
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      unsigned words[4];
-      GDN_UNROLL
-      for (int i = 0; i < 4; ++i) words[i] = float_to_half_pair(x[t][2 * i] * scale, x[t][2 * i + 1] * scale);
-      store_16(to + t * kTileBytes, words);
-    }
-    return static_cast<float>(by);
+  GDN_DEVICE void sum_tile(int tile) {
+    barrier();  // the tile before was read
+    sum_rates(tile);
+    barrier();
   }
 
-  // k and q under their decays, and k for the update, to the record. First relative to the slowest channel of the row,
-  // in fp32, then to what is largest.
-  GDN_DEVICE void decay_rows() {
-    Pieces last;
-    load_sums(last, kChunk - 1);
-    unsigned from = base_ + static_cast<unsigned>(first_offset());
-    Global<char> to = record_ + Layout::keys(head_) + first_offset();
-    GDN_NO_UNROLL
-    for (int pass = 0; pass < kChunk / kRowsAtOnce; ++pass, from += kRowsAtOnce * 128, to += kRowsAtOnce * 128) {
-      const int row = first_row() + pass * kRowsAtOnce;
-      Pieces sum, x;
-      load_sums(sum, row);
-      float slowest = sum[0][0], slowest_rest = last[0][0] - sum[0][0];
-      GDN_UNROLL
-      for (int t = 0; t < kTiles; ++t) {
-        GDN_UNROLL
-        for (int i = 0; i < 8; ++i) {
-          slowest = larger_of(slowest, sum[t][i]);
-          slowest_rest = larger_of(slowest_rest, last[t][i] - sum[t][i]);
-        }
-      }
-      slowest = largest_of_row(slowest), slowest_rest = largest_of_row(slowest_rest);
-      load_row(x, from);
-      Pieces rest;
-      GDN_UNROLL
-      for (int t = 0; t < kTiles; ++t) {
-        GDN_UNROLL
-        for (int i = 0; i < 8; ++i) {
-          rest[t][i] = x[t][i] * exp2_fast(last[t][i] - sum[t][i] - slowest_rest);
-          sum[t][i] = exp2_fast(sum[t][i] - slowest);
-          x[t][i] *= sum[t][i];
-        }
-      }
-      const float of_u = store_row(to, rest, 0), of_k = store_row(to + Layout::kKey, x, kTileShift);
-      load_row(x, from + Layout::kKeyBytes);
-      GDN_UNROLL
-      for (int t = 0; t < kTiles; ++t) {
-        GDN_UNROLL
-        for (int i = 0; i < 8; ++i) x[t][i] *= sum[t][i];
-      }
-      const float of_q = store_row(to + Layout::kKey + Layout::kKeyBytes, x, kTileShift);
-      if (piece() == 0) {
-        Base::floats(Shape::kRead)[row] = slowest - of_k - Shape::kFactorShift;
-        Base::floats(Shape::kQuery)[row] = slowest - of_q - Shape::kFactorShift;
-        Base::floats(Shape::kWrite)[row] = slowest_rest - of_u - Shape::kFactorShift;
-      }
-    }
-  }
-  GDN_DEVICE static void load_row(Pieces& to, unsigned from) {
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      unsigned words[4];
-      load_shared_16(words, from + static_cast<unsigned>(t * kTileBytes));
-      GDN_UNROLL
-      for (int i = 0; i < 8; ++i) to[t][i] = half_to_float(static_cast<unsigned short>(words[i / 2] >> (i % 2 * 16)));
-    }
-  }
-  GDN_DEVICE void load_sums(Pieces& to, int token) const {
-    const float* const row = Base::floats(Shape::kSums) + token * Shape::kChannels;
-    GDN_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      GDN_UNROLL
-      for (int i = 0; i < 8; i += 4) {
-        const float4 x = *reinterpret_cast<const float4*>(row + sum_offset(token, 8 * t + piece(), i / 4));
-        to[t][i] = x.x, to[t][i + 1] = x.y, to[t][i + 2] = x.z, to[t][i + 3] = x.w;
-      }
-    }
-  }
   int head_;
+  Rows rows_;
 };
 
-// Grid: chunk numbers * value heads blocks of 128 threads, value heads fastest; ChannelShape<F>::kShared
-// bytes of dynamic shared memory.
+// Grid: chunk numbers * value heads blocks of kPrepThreads threads, value heads fastest;
+// ChannelShape<F>::kShared bytes of dynamic shared memory.
 template <class F, class Source = HandedOver<F>, class Machine = WarpGroupPrep, class Index>
 GDN_DEVICE void prep_channels(const Args& args, const Sequences<Index>& sequences, Global<char> workspace,
                               char* shared) {

@@ -59,9 +59,11 @@ GDN_HD constexpr int prep_shared(int key_dim, int group, int heads) {
   return (operands > matrices ? operands : matrices) + 4 * heads * (256 + 16) * 4 + 2 * group * kChunk * 4 +
          heads * RecordSizes{1, 1, key_dim, false}.gate_bytes();
 }
+// Of channels that decay by themselves more than two tiles are worked through tile by tile.
+GDN_HD constexpr bool prep_by_tile(int key_dim) { return key_tiles(key_dim) > 2; }
 // fp32 [64][channels], in whose place M and L are later.
 GDN_HD constexpr int channel_sums_bytes(int key_dim) {
-  const int sums = kChunk * 64 * key_tiles(key_dim) * 4, tiles = 2 * kTileBytes;
+  const int sums = kChunk * 64 * (prep_by_tile(key_dim) ? 1 : key_tiles(key_dim)) * 4, tiles = 2 * kTileBytes;
   return sums > tiles ? sums : tiles;
 }
 GDN_HD constexpr int prep_channels_shared(int key_dim) {
