@@ -164,6 +164,11 @@ class PrepBlock {
       }
       norm_factors(squares, factor);
     }
+    if constexpr (kInPairs) {
+      if (scale <= static_cast<float>(1 << 14) && (bits_of(scale) & 0x007fffffu) == 0) {
+        return place_pairs(pieces, tiles, factor, scale);
+      }
+    }
     // A power of two changes nothing about how a number is rounded, but where there are few exponents.
     const bool exact = (bits_of(scale) & 0x007fffffu) == 0 && !same_type<typename F::RoundPrefillQk, Fp16>();
     if (exact) {
@@ -184,6 +189,31 @@ class PrepBlock {
       if (piece() >= 8 * kTiles) continue;
       const unsigned to = base_ + tiles + piece_offset(i);
       store_shared_16(to, halves.word[0], halves.word[1], halves.word[2], halves.word[3]);
+    }
+  }
+
+  // bf16 that is normalised to bf16 can stay in pairs.
+  static constexpr bool kInPairs = F::kQkNorm && same_type<typename Source::Element, Bf16>() &&
+                                   same_type<typename F::RoundPrefillQk, Bf16>();
+  // A factor is the sum of two bf16, 2^-17 of it lost: the one rounding is right but where two results are about as
+  // near. Times 2^-112 a bf16 has the exponent of fp16.
+  GDN_DEVICE void place_pairs(const Raw<16> (&pieces)[kPasses], unsigned tiles, const float (&factor)[kPasses],
+                              float scale) {
+    if (piece() >= 8 * kTiles) return;
+    const unsigned to_half = float_to_bf16_pair(scale * power_of_two(-112), scale * power_of_two(-112));
+    GDN_UNROLL
+    for (int i = 0; i < kPasses; ++i) {
+      const unsigned first = float_to_bf16_pair(factor[i], factor[i]);
+      const float left = factor[i] - float_of(first & 0xffff0000u);
+      const unsigned rest = float_to_bf16_pair(left, left);
+      Raw<16> halves;
+      GDN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const unsigned word = pieces[i].word[j];
+        const unsigned turned = product_bf16(fused_bf16(word, first, product_bf16(word, rest)), to_half);
+        halves.word[j] = (turned & 0x1fff1fffu) << 3 | (turned & 0x80008000u);
+      }
+      store_shared_16(base_ + tiles + piece_offset(i), halves.word[0], halves.word[1], halves.word[2], halves.word[3]);
     }
   }
 

@@ -272,6 +272,12 @@ GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   return y;
 }
 #endif
+// a b + c, rounded once.
+GDN_DEVICE unsigned fused_bf16(unsigned a, unsigned b, unsigned c) {
+  unsigned y;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(y) : "r"(a), "r"(b), "r"(c));
+  return y;
+}
 GDN_DEVICE unsigned product_half(unsigned a, unsigned b) {
   unsigned y;
   asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
@@ -383,6 +389,14 @@ GDN_DEVICE unsigned larger_half(unsigned a, unsigned b) { return larger_pair(a, 
 GDN_DEVICE unsigned product_bf16(unsigned a, unsigned b) {
   return float_to_bf16_pair(float_of(a << 16) * float_of(b << 16),
                             float_of(a & 0xffff0000u) * float_of(b & 0xffff0000u));
+}
+GDN_DEVICE unsigned fused_bf16(unsigned a, unsigned b, unsigned c) {
+  const auto sum = [](unsigned x, unsigned y, unsigned z) {  // a double holds it, or its rounding is the last bit's
+    return static_cast<float>(static_cast<double>(float_of(x)) * static_cast<double>(float_of(y)) +
+                              static_cast<double>(float_of(z)));
+  };
+  return float_to_bf16_pair(sum(a << 16, b << 16, c << 16),
+                            sum(a & 0xffff0000u, b & 0xffff0000u, c & 0xffff0000u));
 }
 GDN_DEVICE unsigned product_half(unsigned a, unsigned b) {
   const auto half = [](unsigned pair, int i) { return half_to_float(static_cast<unsigned short>(pair >> (16 * i))); };
