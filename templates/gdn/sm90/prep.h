@@ -104,6 +104,7 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
   GDN_DEVICE void decay(int first) {
     const int w = Base::warp(), g = Base::row_in_8(), c = Base::column_pair();
     const int row0 = 16 * w + g, row1 = row0 + 8;
+    const unsigned below = (c <= g ? 0xffffu : 0u) | (c < g ? 0xffff0000u : 0u);  // of an 8x8 block on the diagonal
     float sum0[Shape::kHeads], sum1[Shape::kHeads];
     GDN_UNROLL
     for (int h = 0; h < Shape::kHeads; ++h)
@@ -112,15 +113,15 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
     for (int n = 0; n < 8; ++n) {
       if (n > 2 * w + 1) continue;  // above the diagonal: never read
       const int column = 8 * n + c;
+      const unsigned kept0 = n < 2 * w ? ~0u : n == 2 * w ? below : 0u, kept1 = n <= 2 * w ? ~0u : below;
       GDN_UNROLL
       for (int h = 0; h < Shape::kHeads; ++h) {
         const float2 other = *reinterpret_cast<const float2*>(sums(Base::member(first, h)) + column);
-        const float d00 = exp2_fast(column <= row0 ? sum0[h] - other.x : -1e30f);
-        const float d01 = exp2_fast(column + 1 <= row0 ? sum0[h] - other.y : -1e30f);
-        const float d10 = exp2_fast(column <= row1 ? sum1[h] - other.x : -1e30f);
-        const float d11 = exp2_fast(column + 1 <= row1 ? sum1[h] - other.y : -1e30f);
-        p_[h][2 * n] = float_to_half_pair(qk_[4 * n] * d00, qk_[4 * n + 1] * d01);
-        p_[h][2 * n + 1] = float_to_half_pair(qk_[4 * n + 2] * d10, qk_[4 * n + 3] * d11);
+        // Above the diagonal anything, infinite perhaps: L's is never read.
+        const float d00 = exp2_fast(sum0[h] - other.x), d01 = exp2_fast(sum0[h] - other.y);
+        const float d10 = exp2_fast(sum1[h] - other.x), d11 = exp2_fast(sum1[h] - other.y);
+        p_[h][2 * n] = float_to_half_pair(qk_[4 * n] * d00, qk_[4 * n + 1] * d01) & kept0;
+        p_[h][2 * n + 1] = float_to_half_pair(qk_[4 * n + 2] * d10, qk_[4 * n + 3] * d11) & kept1;
         const float l00 = kk_[4 * n] * d00, l01 = kk_[4 * n + 1] * d01;
         const float l10 = kk_[4 * n + 2] * d10, l11 = kk_[4 * n + 3] * d11;
         if (n >= 2 * w) {
