@@ -193,8 +193,8 @@ class PrepBlock {
   }
 
   // bf16 that is normalised to bf16 can stay in pairs.
-  static constexpr bool kInPairs = F::kQkNorm && same_type<typename Source::Element, Bf16>() &&
-                                   same_type<typename F::RoundPrefillQk, Bf16>();
+  static constexpr bool kInPairs =
+      F::kQkNorm && same_type<typename Source::Element, Bf16>() && same_type<typename F::RoundPrefillQk, Bf16>();
   // A factor is the sum of two bf16, 2^-17 of it lost: the one rounding is right but where two results are about as
   // near. Times 2^-112 a bf16 has the exponent of fp16.
   GDN_DEVICE void place_pairs(const Raw<16> (&pieces)[kPasses], unsigned tiles, const float (&factor)[kPasses],

@@ -395,8 +395,7 @@ GDN_DEVICE unsigned fused_bf16(unsigned a, unsigned b, unsigned c) {
     return static_cast<float>(static_cast<double>(float_of(x)) * static_cast<double>(float_of(y)) +
                               static_cast<double>(float_of(z)));
   };
-  return float_to_bf16_pair(sum(a << 16, b << 16, c << 16),
-                            sum(a & 0xffff0000u, b & 0xffff0000u, c & 0xffff0000u));
+  return float_to_bf16_pair(sum(a << 16, b << 16, c << 16), sum(a & 0xffff0000u, b & 0xffff0000u, c & 0xffff0000u));
 }
 GDN_DEVICE unsigned product_half(unsigned a, unsigned b) {
   const auto half = [](unsigned pair, int i) { return half_to_float(static_cast<unsigned short>(pair >> (16 * i))); };
