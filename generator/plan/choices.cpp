@@ -185,12 +185,15 @@ std::vector<Band> memory_bands(const Target& target, const core::Facts& facts) {
 // write and much to read from shared memory, in 16 bits at every other 16 bytes.
 std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   const int resident = key_channel_innermost(facts) && wishes_fit(target, facts) ? 2 : least_resident(facts);
-  const bool interleave = target.family == Family::kCuda && key_channel_innermost(facts) &&
-                          core::size_of(facts.state.dtype) == 2 && facts.rollback == core::Rollback::kReplay;
+  const bool half =
+      target.family == Family::kCuda && key_channel_innermost(facts) && core::size_of(facts.state.dtype) == 2;
+  const bool replays = facts.rollback == core::Rollback::kReplay, slots = facts.rollback == core::Rollback::kSlots;
   const auto choices = [&](int parts) {
-    Choices made = {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", 8},
+    // Slots are all stores, which go best in longer runs of a row (measured on an H200, tests/bench/NOTES.md).
+    const bool wide = slots && parts == 1 && target.family == Family::kCuda;
+    Choices made = {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", wide ? 16 : 8},
                     {"head_parts", parts}, {"row_parts", 1},     {"resident", resident}};
-    if (interleave) made.emplace_back("interleave", 1);
+    if (half && (replays || slots)) made.emplace_back("interleave", replays || wide ? 1 : 0);
     return made;
   };
   std::vector<Band> bands;
