@@ -484,7 +484,7 @@ GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
 //
 // exp2, log2, square_root, inverse_root and quotient are good to about 2 ulp of fp32 on every target; `fused` rounds
 // once. exp2_fast and reciprocal_fast are as good, but may give 0 for what lies below 2^-126; log2_fast errs by 2^-22,
-// which is much of a logarithm near 0.
+// which is much of a logarithm near 0; tanh_fast errs by 2^-11 of its value, where it is one instruction.
 
 #if defined(GDN_ON_CUDA)
 
@@ -504,6 +504,12 @@ GDN_DEVICE float exp2_fast(float x) {
 GDN_DEVICE float log2_fast(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+[[maybe_unused]] constexpr bool kHasFastTanh = true;
+GDN_DEVICE float tanh_fast(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 GDN_DEVICE float reciprocal_fast(float x) {
@@ -566,6 +572,8 @@ GDN_DEVICE float exp2_fast(float x) { return __builtin_exp2f(x); }
 GDN_DEVICE float log2_fast(float x) { return __builtin_log2f(x); }
 #endif
 GDN_DEVICE float reciprocal_fast(float x) { return __builtin_amdgcn_rcpf(x); }
+[[maybe_unused]] constexpr bool kHasFastTanh = false;
+GDN_DEVICE float tanh_fast(float x) { return 1.0f - 2.0f * reciprocal_fast(1.0f + exp2_fast(x * 2.885390082f)); }
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return static_cast<float>(__builtin_bit_cast(_Float16, bits)); }
 GDN_DEVICE unsigned short float_to_half(float x) {
@@ -592,6 +600,10 @@ GDN_DEVICE float fused(float x, float y, float z) { return __builtin_fmaf(x, y, 
 GDN_DEVICE float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2(x); }
 GDN_DEVICE float log2_fast(float x) { return log2(x); }
 GDN_DEVICE float reciprocal_fast(float x) { return 1.0f / x; }
+[[maybe_unused]] constexpr bool kHasFastTanh = true;
+GDN_DEVICE float tanh_fast(float x) {  // as far off as the instruction may be, away from 0
+  return float_of((bits_of(__builtin_tanhf(x)) + 0xfffu) & ~0x1fffu);
+}
 
 GDN_DEVICE float half_to_float(unsigned short bits) { return gdn_host::half_to_float(bits); }
 GDN_DEVICE unsigned short float_to_half(float x) { return gdn_host::float_to_half(x); }

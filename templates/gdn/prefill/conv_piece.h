@@ -23,6 +23,8 @@ class ConvPiece {
   using One = ConvChannel<F, Input, Weight, Bias, Window>;
   using E = typename Input::Element;
   static constexpr int kWidth = One::kWidth, kHistory = One::kHistory;
+  // Sums come out as halves: of weights that are halves, which is exact.
+  static constexpr bool kHalved = activates_half<F::kConvActivation, typename F::RoundConv>();
   static_assert(comes_in_pieces<Input>(), "16-byte pieces");
   static_assert(sizeof(typename F::RoundConv) == 2, "results of 16 bits");
 
@@ -44,19 +46,23 @@ class ConvPiece {
     GDN_UNROLL
     for (int age = 1; age <= kHistory; ++age) {
       float x[8] = {};
-      const int missing = sequence.rows.first - (row - age);  // how far it lies before the sequence's first token
-      if (missing <= 0) {
-        const Pack<E, 8> pack{load<16>(from - age * stride)};
-        GDN_UNROLL
-        for (int c = 0; c < 8; ++c) x[c] = as_kept(pack.get(c));
-      } else if (sequence.initial) {
-        One{args, head, channel}.window_run(sequence, One::kNewest + 1 - missing, x);
+      if (sequence.rows.first <= row - age) {
+        keep(load<16>(from - age * stride), x);
+      } else {
+        before(x, args, sequence, head, channel, row - age);
       }
       GDN_UNROLL
       for (int c = 0; c < 8; ++c) older[c][age - 1] = x[c];
     }
     float weight[8][kWidth], bias[8];
     load_weights(args, head, channel, weight, bias);
+    sum<kZeros>(rows, older, weight, bias, count);
+  }
+
+  // The same of rows that are at hand, with what comes before the first of them.
+  template <bool kZeros, int kRows>
+  GDN_DEVICE static void sum(Raw<16> (&rows)[kRows], float (&older)[8][kHistory], const float (&weight)[8][kWidth],
+                             const float (&bias)[8], int count) {
     GDN_UNROLL
     for (int i = 0; i < kRows; ++i) {
       const Pack<E, 8> x{rows[i]};
@@ -65,7 +71,11 @@ class ConvPiece {
       for (int c = 0; c < 8; ++c) {
         const float current = x.get(c);
         y[c] = One::summed(current, older[c], weight[c], bias[c]);
-        y[c] = activate_for<F::kConvActivation, typename F::RoundConv>(y[c]);
+        if constexpr (kHalved) {
+          y[c] = silu_of_half(y[c]);
+        } else {
+          y[c] = activate_for<F::kConvActivation, typename F::RoundConv>(y[c]);
+        }
         GDN_UNROLL
         for (int age = kHistory - 1; age > 0; --age) older[c][age] = older[c][age - 1];
         older[c][0] = as_kept(current);
@@ -78,11 +88,18 @@ class ConvPiece {
     }
   }
 
- private:
-  // An input as a window keeps it.
-  GDN_DEVICE static float as_kept(float x) {
-    if constexpr (same_type<E, typename Window::Element>()) return x;
-    return rounded<typename Window::Element>(x);
+  // The numbers of an input as a window keeps them.
+  GDN_DEVICE static void keep(const Raw<16>& raw, float (&x)[8]) {
+    const Pack<E, 8> pack{raw};
+    GDN_UNROLL
+    for (int c = 0; c < 8; ++c) x[c] = as_kept(pack.get(c));
+  }
+  // Those of a row before the sequence's first one.
+  GDN_DEVICE static void before(float (&x)[8], const Args& args, const Sequence& sequence, int head, int channel,
+                                int row) {
+    if (sequence.initial) {
+      One{args, head, channel}.window_run(sequence, One::kNewest + 1 - (sequence.rows.first - row), x);
+    }
   }
   GDN_DEVICE static void load_weights(const Args& args, int head, int channel, float (&weight)[8][kWidth],
                                       float (&bias)[8]) {
@@ -97,7 +114,19 @@ class ConvPiece {
         bias[c] =
             load_one<typename Bias::Element>(part<Bias>(args) + Bias::base(head) + (channel + c) * Bias::kInnerStride);
       }
+      if constexpr (kHalved) {
+        GDN_UNROLL
+        for (int age = 0; age < kWidth; ++age) weight[c][age] *= 0.5f;
+        bias[c] *= 0.5f;
+      }
     }
+  }
+
+ private:
+  // An input as a window keeps it.
+  GDN_DEVICE static float as_kept(float x) {
+    if constexpr (same_type<E, typename Window::Element>()) return x;
+    return rounded<typename Window::Element>(x);
   }
 };
 
