@@ -27,7 +27,7 @@ template <class F>
 class HandedOver {
  public:
   using Element = typename F::InputK::Element;  // of q and k before the norm
-  static constexpr bool kConvolves = false;
+  static constexpr bool kConvolves = false, kStages = false;
 
   GDN_DEVICE HandedOver(const Args& args, const Chunk& chunk, int key_head)
       : args_(args), chunk_(chunk), key_head_(key_head) {}

@@ -119,7 +119,9 @@ class PrepBlock {
   // registers.
   template <class Between>
   GDN_DEVICE void operands(float scale_of_k, float scale_of_q, Between between) {
-    if constexpr (Source::kConvolves) {
+    if constexpr (Source::kStages) {
+      staged_operands(scale_of_k, scale_of_q, between);
+    } else if constexpr (Source::kConvolves) {
       source_.finish(first_member_, Shape::kMembers);
       between();
       Raw<16> pieces[kPasses];
@@ -135,6 +137,38 @@ class PrepBlock {
       place(k, 0, scale_of_k);
       place(q, Layout::kKeyBytes, scale_of_q);
     }
+  }
+
+  // Heads of v, then k and q come by turns to two places, each while the one before is worked on. k's is where its tile
+  // will be, and q's lies behind k's.
+  template <class Between>
+  GDN_DEVICE void staged_operands(float scale_of_k, float scale_of_q, Between between) {
+    constexpr int kValues = Shape::kMembers, kBytes = Source::Rows::kBytes;
+    static_assert(Layout::kKeyBytes <= kBytes && 2 * kBytes <= Shape::kGateSums, "two places");
+    const auto place_of = [&](int turn) { return base_ + static_cast<unsigned>((turn + kValues) % 2 * kBytes); };
+    const auto bring = [&](int turn) {
+      if (turn < kValues + 2) source_.bring(turn, first_member_, kValues, place_of(turn));
+      copies_commit();
+    };
+    GDN_NO_UNROLL
+    for (int turn = 0; turn < 2; ++turn) bring(turn);
+    between();
+    GDN_NO_UNROLL
+    for (int turn = 0; turn < kValues; ++turn) {
+      copies_wait<1>();
+      barrier();
+      source_.template staged_values<kPasses>(first_member_ + turn, place_of(turn), piece(), row_of(0),
+                                              [&] { bring(turn + 2); });
+    }
+    Raw<16> pieces[kPasses];
+    copies_wait<1>();
+    barrier();
+    source_.staged_keys(pieces, place_of(kValues), piece(), row_of(0));
+    place(pieces, 0, scale_of_k);
+    copies_wait<0>();
+    barrier();
+    source_.staged_queries(pieces, place_of(kValues + 1), piece(), row_of(0));
+    place(pieces, Layout::kKeyBytes, scale_of_q);
   }
 
   // A thread's pieces to their tiles, as they are.

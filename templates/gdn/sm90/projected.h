@@ -7,6 +7,7 @@
 #include "gdn/prefill/conv_piece.h"
 #include "gdn/sm90/chunks.h"
 #include "gdn/sm90/job.h"
+#include "gdn/sm90/staged.h"
 
 namespace gdn::sm90 {
 
@@ -54,6 +55,43 @@ class Projected {
     using Of = ConvPiece<F, ConvOfQ<F>>;
     Of::template convolve<true>(pieces, args_, sequence_, key_head_, which.channel, first_row() + which.row,
                                 which.count);
+  }
+  // The same by way of shared memory, where heads of k, q and v are of one size: turn by turn the value heads of the
+  // group from `first` on, `values` of them, then k, then q. bring asks for the rows of a turn.
+  static constexpr bool kStages = F::kKeyDim == F::kValueDim && F::kKeyDim % 64 == 0;
+  using Rows = StagedRows<F, F::kKeyDim>;
+  GDN_DEVICE void bring(int turn, int first, int values, unsigned place) const {
+    if (turn < values) {
+      bring<typename F::OwnV>(value_head<F>(key_head_, first + turn), place);
+    } else if (turn == values) {
+      bring<typename F::InputK>(key_head_, place);
+    } else {
+      bring<typename F::InputQ>(key_head_, place);
+    }
+  }
+  template <int kRows>
+  GDN_DEVICE void staged_keys(Raw<16> (&pieces)[kRows], unsigned place, int piece, int row) const {
+    convolve_staged<F, ConvOfK<F>, true>(pieces, args_, sequence_, chunk_, key_head_, place, piece, row, [] {});
+  }
+  template <int kRows>
+  GDN_DEVICE void staged_queries(Raw<16> (&pieces)[kRows], unsigned place, int piece, int row) const {
+    convolve_staged<F, ConvOfQ<F>, true>(pieces, args_, sequence_, chunk_, key_head_, place, piece, row, [] {});
+  }
+  // v of a value head of the group to its rows.
+  template <int kRows, class Read>
+  GDN_DEVICE void staged_values(int member, unsigned place, int piece, int row, Read&& read) const {
+    using To = typename F::InputV;
+    using Maps = ConvMaps<typename F::OwnV, typename F::WeightV, typename F::BiasV, typename F::WindowV>;
+    const int head = value_head<F>(key_head_, member);
+    Raw<16> v[kRows];
+    convolve_staged<F, Maps, false>(v, args_, sequence_, chunk_, head, place, piece, row, read);
+    if (!sequence_.fate.computed) return;
+    const auto to = part<To>(args_, first_row() + row) + To::base(head) + piece * 8;
+    GDN_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= chunk_.tokens - row) break;
+      store_16(reinterpret_cast<Global<char>>(to + i * args_.stride[To::kOperand]), v[i].word);
+    }
   }
   // log2 of the decays of a value head, or of kChannels neighbouring key channels of it, by token of the chunk.
   template <int kChannels>
@@ -112,6 +150,12 @@ class Projected {
 
  private:
   GDN_DEVICE int first_row() const { return static_cast<int>(chunk_.token); }
+  template <class Input>
+  GDN_DEVICE void bring(int head, unsigned place) const {
+    const auto first = part<Input>(args_, chunk_.token) + Input::base(head);
+    Rows::bring(reinterpret_cast<Global<const char>>(first), 2 * args_.stride[Input::kOperand], sequence_, chunk_,
+                place);
+  }
 
   const Args& args_;
   Chunk chunk_;
