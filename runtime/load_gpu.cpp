@@ -60,8 +60,7 @@ class GpuKernel final : public Kernel {
   void start(const Args& args, Stream stream, Edge edge) const override {
     const int workspace = core::workspace_operand(plan());
     if (!prefill_.empty() && args.operand[workspace] != nullptr) {
-      start_prefill(args, workspace, stream);
-      start_stages(args, stream);
+      start_stages(args, stream, start_prefill(args, workspace, stream));
       return;
     }
     // A whole layer's workspace that the plan's one kernel does without would tell the stages behind it that o is
@@ -86,12 +85,13 @@ class GpuKernel final : public Kernel {
     start_stages(args, stream);
   }
 
-  void start_stages(const Args& args, Stream stream) const {
+  void start_stages(const Args& args, Stream stream, bool overlap = false) const {
     void* parameters[] = {const_cast<Args*>(&args)};
     for (std::size_t i = 0; i < plan().stages.size(); ++i) {
       const Entry& stage = entries_[plan().variants.size() + 1 + i];
       LaunchShape shape = stage.shape;
       shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().stages[i].launch, args));
+      shape.programmatic = overlap;
       module_->launch(stage.function, shape, stream, parameters);
     }
   }
@@ -110,12 +110,14 @@ class GpuKernel final : public Kernel {
     entries_.push_back(entry);
   }
 
-  void start_prefill(Args args, int workspace, Stream stream) const {
+  // Whether what follows may begin before the last of these has ended.
+  bool start_prefill(Args args, int workspace, Stream stream) const {
     const core::PrefillChoice choice =
         core::prefill_choice(plan(), args.rows, args.sequences, device_.info().shared_bytes);
     args.stride[workspace] = choice.segments;
     args.operand[workspace] =
         static_cast<char*>(args.operand[workspace]) + core::held_bytes(plan(), args.rows);  // rows of v and o before it
+    const bool overlap = core::prefill_overlaps(plan(), choice);
     void* parameters[] = {&args};
     const core::PrefillLaunches launches = core::prefill_launches(
         core::prefill_work(plan(), args.rows, args.sequences, core::snapshots_of(plan(), args)), choice);
@@ -126,12 +128,11 @@ class GpuKernel final : public Kernel {
         LaunchShape shape = kernel.shape;
         shape.grid[0] = launch.grid_x;
         shape.grid[1] = launch.grid_y;
-        // The chain's blocks of warp groups begin as prep's last ones end; they wait for its records themselves.
-        shape.programmatic =
-            i == 1 && launches.count == 2 && core::prefill_set(plan()) == core::PrefillSet::kWarpGroups;
+        shape.programmatic = i > 0 && overlap;
         module_->launch(kernel.function, shape, stream, parameters);
       }
     }
+    return overlap;
   }
 
   struct PrefillFunction {

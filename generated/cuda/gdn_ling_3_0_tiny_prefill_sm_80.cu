@@ -202,11 +202,11 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 127) && gdn::spans<Prefill::Out>(1,
 GDN_RESIDENT_KERNEL(128, 1) gdn_ling_3_0_tiny_prefill_sm_80(const gdn::Args args) {
   gdn::prefill<gdn::generated::ling_3_0_tiny::Prefill>(args);
 }
-GDN_KERNEL(128) gdn_ling_3_0_tiny_prefill_sm_80_prefill_norm(const gdn::Args args) {
-  gdn::prefill_norm<gdn::generated::ling_3_0_tiny::Prefill>(args);
-}
 GDN_RESIDENT_KERNEL(128, 1) gdn_ling_3_0_tiny_prefill_sm_80_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::ling_3_0_tiny::Prefill>(args);
+}
+GDN_KERNEL(128) gdn_ling_3_0_tiny_prefill_sm_80_prefill_norm(const gdn::Args args) {
+  gdn::prefill_norm<gdn::generated::ling_3_0_tiny::Prefill>(args);
 }
 
 GDN_MMA_KERNEL(128, 2) gdn_ling_3_0_tiny_prefill_sm_80_prep(const gdn::Args args) {

@@ -202,11 +202,11 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 127) && gdn::spans<Prefill::Out>(1,
 GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_35b_a3b_prefill_sm_90a(const gdn::Args args) {
   gdn::prefill<gdn::generated::qwen3_5_35b_a3b::Prefill>(args);
 }
-GDN_KERNEL(128) gdn_qwen3_5_35b_a3b_prefill_sm_90a_prefill_norm(const gdn::Args args) {
-  gdn::prefill_norm<gdn::generated::qwen3_5_35b_a3b::Prefill>(args);
-}
 GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_35b_a3b_prefill_sm_90a_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::qwen3_5_35b_a3b::Prefill>(args);
+}
+GDN_KERNEL(128) gdn_qwen3_5_35b_a3b_prefill_sm_90a_prefill_norm(const gdn::Args args) {
+  gdn::prefill_norm<gdn::generated::qwen3_5_35b_a3b::Prefill>(args);
 }
 
 GDN_SM90_KERNEL(128, 4) gdn_qwen3_5_35b_a3b_prefill_sm_90a_prep(const gdn::Args args) {

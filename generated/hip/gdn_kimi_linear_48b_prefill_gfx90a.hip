@@ -200,9 +200,9 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 127) && gdn::spans<Prefill::Out>(1,
 GDN_RESIDENT_KERNEL(128, 1) gdn_kimi_linear_48b_prefill_gfx90a(const gdn::Args args) {
   gdn::prefill<gdn::generated::kimi_linear_48b::Prefill>(args);
 }
-GDN_KERNEL(128) gdn_kimi_linear_48b_prefill_gfx90a_prefill_norm(const gdn::Args args) {
-  gdn::prefill_norm<gdn::generated::kimi_linear_48b::Prefill>(args);
-}
 GDN_RESIDENT_KERNEL(128, 1) gdn_kimi_linear_48b_prefill_gfx90a_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::kimi_linear_48b::Prefill>(args);
+}
+GDN_KERNEL(128) gdn_kimi_linear_48b_prefill_gfx90a_prefill_norm(const gdn::Args args) {
+  gdn::prefill_norm<gdn::generated::kimi_linear_48b::Prefill>(args);
 }

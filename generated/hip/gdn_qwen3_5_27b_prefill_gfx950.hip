@@ -200,9 +200,9 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 127) && gdn::spans<Prefill::Out>(1,
 GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_prefill_gfx950(const gdn::Args args) {
   gdn::prefill<gdn::generated::qwen3_5_27b::Prefill>(args);
 }
-GDN_KERNEL(128) gdn_qwen3_5_27b_prefill_gfx950_prefill_norm(const gdn::Args args) {
-  gdn::prefill_norm<gdn::generated::qwen3_5_27b::Prefill>(args);
-}
 GDN_RESIDENT_KERNEL(128, 1) gdn_qwen3_5_27b_prefill_gfx950_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::qwen3_5_27b::Prefill>(args);
+}
+GDN_KERNEL(128) gdn_qwen3_5_27b_prefill_gfx950_prefill_norm(const gdn::Args args) {
+  gdn::prefill_norm<gdn::generated::qwen3_5_27b::Prefill>(args);
 }

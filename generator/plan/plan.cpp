@@ -280,9 +280,6 @@ void lay_out_prefill(core::KernelPlan& plan) {
     plan.launch.grid = core::Grid::kSequences;
     plan.launch.blocks_per_row = f.value_heads * ((f.value_dim + columns - 1) / columns);
   }
-  if (plan.operation == "prefill") {
-    stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
-  }
   if (plan.operation == "chunk_delta") return;
   const auto windows = [&](const char* body) {
     stage(body, core::Grid::kSequences, f.key_heads * (2 + f.group));
@@ -290,6 +287,10 @@ void lay_out_prefill(core::KernelPlan& plan) {
   };
   if (f.snapshots) windows("prefill_snapshots");
   if (f.final_states) windows("prefill_windows");
+  // Last: where it may begin before a chain has ended, windows have no need to wait for it.
+  if (plan.operation == "prefill") {
+    stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
+  }
 }
 
 // Shared memory bounds nothing here: a body takes a group of value heads in turns that fit.

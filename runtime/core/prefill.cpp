@@ -426,4 +426,9 @@ PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& c
   return launches;
 }
 
+bool prefill_overlaps(const KernelPlan& plan, const PrefillChoice& choice) {
+  // Between the kernels of segments every block reads what all of the one before wrote.
+  return prefill_set(plan) == PrefillSet::kWarpGroups && choice.form != PrefillForm::kSegments;
+}
+
 }  // namespace gdn::core

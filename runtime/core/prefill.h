@@ -169,4 +169,8 @@ struct PrefillLaunches {
 };
 PrefillLaunches prefill_launches(const PrefillWork& work, const PrefillChoice& choice);
 
+// Whether the launches of a plan behind its first one, stages among them, begin before the one ahead of them has ended:
+// their kernels then wait for what they need, and say when the next may begin.
+bool prefill_overlaps(const KernelPlan& plan, const PrefillChoice& choice);
+
 }  // namespace gdn::core

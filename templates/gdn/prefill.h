@@ -4,9 +4,9 @@
 //   prefill           a block a sequence, value head and slice of value channels: convolves what it needs, walks the
 //                     sequence (prefill/chunk.h), and puts o, rounded to rounding.o, where `out` will be, or, where
 //                     that can't hold it (F::kHoldsO), in the workspace
-//   prefill_norm      a block a row and some value heads: o becomes out, in place
 //   prefill_snapshots, prefill_windows   a block a sequence, key head and part: windows of snapshots and the last ones,
 //                     once every block has read the first ones
+//   prefill_norm      a block a row and some value heads: o becomes out, in place
 //
 // States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
 // rounding in between: the plan sees to that.
@@ -129,6 +129,7 @@ struct PrefillNorm : F {
 
 template <class F>
 GDN_DEVICE void prefill_norm(const Args& args) {
+  wait_for_previous();
   const int number = sequence_at<F>(args, block_row());
   if (number >= args.sequences) {
     if constexpr (zeroes_excess<F>()) {

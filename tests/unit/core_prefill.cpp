@@ -330,6 +330,25 @@ TEST_CASE("the form of single warps: a slice a block where multiprocessors idle,
   }
 }
 
+TEST_CASE("launches overlap where each kernel waits for what it needs") {
+  struct Overlap {
+    const char* target;
+    int key_heads, value_heads, rows, sequences, form;
+    bool overlaps;
+  };
+  for (const Overlap& row : {Overlap{"sm_90a", 16, 32, 8192, 1, 0, true},  // pair
+                             {"sm_90a", 16, 32, 8192, 8, 0, true},         // two
+                             {"sm_90a", 16, 64, 32768, 1, 1, true},        // one
+                             {"sm_90a", 2, 8, 32768, 1, 0, false},         // segments
+                             {"sm_80", 16, 32, 8192, 1, 0, false}}) {
+    INFO(row.target << ' ' << row.key_heads << '/' << row.value_heads << ' ' << row.sequences);
+    KernelPlan plan = plan_of(row.key_heads, row.value_heads, 128);
+    plan.target = row.target;
+    plan.choices = {{"form", row.form}};
+    CHECK(prefill_overlaps(plan, prefill_choice(plan, row.rows, row.sequences)) == row.overlaps);
+  }
+}
+
 TEST_CASE("what the kernels can't hold stays with the plain body") {
   const Facts good = plan_of(2, 4, 128).facts;
   CHECK(holds_hopper_prefill(good));

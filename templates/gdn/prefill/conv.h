@@ -178,26 +178,39 @@ GDN_DEVICE void leave_windows_of_block(const Args& args, const Sequence& sequenc
   }
 }
 
+// A grid is not done before the one that it follows: its first block sees to that.
+GDN_DEVICE void end_behind_previous() {
+  if (block_row() == 0 && block_head() == 0) wait_for_previous();
+}
+
 // Stages behind the one that reads the first windows: those of snapshots, which may begin in them, then the last ones.
 // Grid: x = sequences, y = parts of key heads: what a part reads is few and far, so that blocks wait side by side.
+//
+// They may begin beside a chain, which needs no windows: the kernel before it has read the first ones.
 template <class F>
 GDN_DEVICE void prefill_snapshots(const Args& args) {
-  if (block_row() >= args.sequences) return;
-  const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
-  if (!sequence.fate.computed) return;
-  for (Snapshots<F> snapshots(args, sequence.rows.first); snapshots.row() < sequence.rows.end; snapshots.step()) {
-    const int tokens = snapshots.row() - sequence.rows.first + 1;
-    if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
-      leave_windows_of_block<F>(args, sequence, tokens, slot);
+  if (block_row() < args.sequences) {
+    const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
+    Snapshots<F> snapshots(args, sequence.rows.first);
+    for (; sequence.fate.computed && snapshots.row() < sequence.rows.end; snapshots.step()) {
+      const int tokens = snapshots.row() - sequence.rows.first + 1;
+      if (const long long slot = snapshots.slot(); slot >= 0 && tokens > 0) {
+        leave_windows_of_block<F>(args, sequence, tokens, slot);
+      }
     }
   }
+  end_behind_previous();
 }
 template <class F>
 GDN_DEVICE void prefill_windows(const Args& args) {
-  if (block_row() >= args.sequences) return;
-  const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
-  if (sequence.rows.first >= sequence.rows.end || !sequence.fate.computed) return;
-  leave_windows_of_block<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
+  if constexpr (F::kWorkspaceOperand >= 0) launch_dependents();  // the norm, which waits for all before it
+  if (block_row() < args.sequences) {
+    const Sequence sequence = sequence_of_launch<F>(args, block_row(), true);
+    if (sequence.rows.first < sequence.rows.end && sequence.fate.computed) {
+      leave_windows_of_block<F>(args, sequence, sequence.rows.end - sequence.rows.first, sequence.slot);
+    }
+  }
+  end_behind_previous();
 }
 
 }  // namespace gdn

@@ -289,6 +289,7 @@ GDN_DEVICE void run_chain(const Args& args, const Place& place, bool values, Glo
                     [&](const Place& piece) { load_values<F, Shape>(args, piece, warp, base, ring); });
     } else if (warp == kSlices) {
       wait_for_previous_grid();
+      if constexpr (F::kInPrefill) allow_next_grid();  // windows
       each_piece<F>(args, place, own, [&](const Place& piece) {
         if (lane_id() == 0) load_records<F>(piece, workspace, base, ring);
       });

@@ -284,6 +284,7 @@ GDN_DEVICE void pair(const Args& args, const SlotUse& use, const Place& place, G
       each_piece<F>(args, place, own, [&](const Place& piece) { load_values<F, Shape>(args, piece, 0, base, ring); });
     } else if (warp == 1) {
       wait_for_previous_grid();
+      if constexpr (F::kInPrefill) allow_next_grid();  // windows
       each_piece<F>(args, place, own, [&](const Place& piece) {
         if (lane_id() == 0) load_pair_records<F>(piece, rank, workspace, base, ring);
       });

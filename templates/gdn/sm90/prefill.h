@@ -6,8 +6,12 @@
 //            workspace
 //   chain    as in chunk_delta, v from those rows and o, rounded to rounding.o, in their place: a slice of a chunk has
 //            read its v before it writes its o
+//   windows  those of snapshots and the last ones: prep, which reads the first ones, has ended when the chain's blocks
+//            have learned of it, and they may begin
 //   norm     o becomes out
-//   windows  the last ones, once every block has read the first
+//
+// On programmatic edges from prep on, each kernel says when the next one's blocks may begin and waits for what it needs
+// of those before it. None is done before the one ahead of it, so that a plain edge behind the last is one behind all.
 //
 // The workspace: if `out` can't hold them, rows of v, later o, [value head][value channel] in 16 bits; then what
 // chunk_delta has in it.

@@ -202,11 +202,11 @@ static_assert(gdn::spans<Prefill::Out>(0, 0, 47) && gdn::spans<Prefill::Out>(1, 
 GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_prefill_sm_90a(const gdn::Args args) {
   gdn::prefill<gdn::generated::fuzz_gdn::Prefill>(args);
 }
-GDN_KERNEL(128) gdn_fuzz_gdn_prefill_sm_90a_prefill_norm(const gdn::Args args) {
-  gdn::prefill_norm<gdn::generated::fuzz_gdn::Prefill>(args);
-}
 GDN_RESIDENT_KERNEL(128, 1) gdn_fuzz_gdn_prefill_sm_90a_prefill_windows(const gdn::Args args) {
   gdn::prefill_windows<gdn::generated::fuzz_gdn::Prefill>(args);
+}
+GDN_KERNEL(128) gdn_fuzz_gdn_prefill_sm_90a_prefill_norm(const gdn::Args args) {
+  gdn::prefill_norm<gdn::generated::fuzz_gdn::Prefill>(args);
 }
 
 GDN_SM90_KERNEL(128, 3) gdn_fuzz_gdn_prefill_sm_90a_prep(const gdn::Args args) {
