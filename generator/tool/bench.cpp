@@ -129,10 +129,15 @@ void time_prefill(const Options& options) {
                    row.chain_us, row.prepare_us);
       }
       std::fflush(stdout);
+      // One floor for the whole file: the first measurement of the copy bandwidth.
       if (all.rows.empty()) {
         all = std::move(bench);
-      } else {
-        all.rows.insert(all.rows.end(), bench.rows.begin(), bench.rows.end());
+        continue;
+      }
+      for (verify::PrefillRow& row : bench.rows) {
+        row.floor_us *= bench.copy_gb_per_s / all.copy_gb_per_s;
+        row.ratio = row.time_us / row.floor_us;
+        all.rows.push_back(std::move(row));
       }
     }
   } catch (const runtime::Error& error) {
