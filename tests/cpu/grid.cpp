@@ -1,9 +1,9 @@
 // Every operation by every order and type of the state and every order of the window, at the fuzz geometry and at the
 // sizes of released heads, by vectors and by tiles (emulated where there are none).
-#include <memory>
+#include <string>
 
 #include "harness.h"
-#include "support/amx_emulator.h"
+#include "steps.h"
 #include "support/catch.h"
 
 using namespace gdn;
@@ -75,29 +75,12 @@ int check(const spec::Spec& spec, const std::string& what) {
   int count = 0;
   for (const auto& [target, operation] : kernels_with_tiles(spec)) {
     const core::KernelPlan plan = test::plan_of(spec, operation, target);
-    const cpu::Kernel kernel = cpu::generate(plan);
     oracle::Options options;
     options.rows = 2;
     options.products = core::DType::kBf16;
     if (plan::prefills(operation)) options.lengths = {3, 66};
     oracle::Problem problem = oracle::make_problem(spec, operation, options);
-    std::unique_ptr<test::AmxEmulator> emulator;
-    if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
-    for (int step = 0; step < 2; ++step) {
-      if (step > 0) problem.next_step();
-      const oracle::Expectation expectation = oracle::expect(problem);
-      const Args args = test::args_of(problem, plan);
-      const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
-      if (emulator != nullptr) {
-        emulator->run(launch);
-      } else {
-        launch();
-      }
-      test::zero_excess(plan, args, problem);
-      const auto deviations = oracle::compare(expectation, problem);
-      INFO(what << ", " << operation << " on " << target << ", step " << step << "\n" << oracle::describe(deviations));
-      CHECK(oracle::all_good(deviations));
-    }
+    test::check_steps(plan, problem, 2, what + ", " + std::string(operation) + " on " + target);
     ++count;
   }
   return count;

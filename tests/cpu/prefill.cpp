@@ -1,11 +1,10 @@
 // Operations over whole sequences against the oracle: every spec, by tiles (emulated where there are none) and without.
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
 #include "harness.h"
 #include "oracle/convert.h"
-#include "support/amx_emulator.h"
+#include "steps.h"
 #include "support/catch.h"
 
 using namespace gdn;
@@ -27,27 +26,10 @@ void check(const std::string& file, const std::string& operation, const char* ta
            int steps) {
   const spec::Spec spec = spec::load_or_throw(file);
   const core::KernelPlan plan = test::plan_of(spec, operation, target);
-  const cpu::Kernel kernel = cpu::generate(plan);
   oracle::Options of_bf16 = options;
   of_bf16.products = core::DType::kBf16;
   oracle::Problem problem = oracle::make_problem(spec, operation, of_bf16);
-  std::unique_ptr<test::AmxEmulator> emulator;
-  if (!cpu::cpu_supports(target)) emulator = std::make_unique<test::AmxEmulator>();
-  for (int step = 0; step < steps; ++step) {
-    if (step > 0) problem.next_step();
-    const oracle::Expectation expectation = oracle::expect(problem);
-    const Args args = test::args_of(problem, plan);
-    const auto launch = [&] { test::call(kernel, args, 0, test::items_of(args, plan)); };
-    if (emulator != nullptr) {
-      emulator->run(launch);
-    } else {
-      launch();
-    }
-    test::zero_excess(plan, args, problem);
-    const auto deviations = oracle::compare(expectation, problem);
-    INFO(file << " " << operation << " " << target << " step " << step << "\n" << oracle::describe(deviations));
-    CHECK(oracle::all_good(deviations));
-  }
+  test::check_steps(plan, problem, steps, file + " " + operation + " " + target);
 }
 
 // The operations over sequences that a target has for a spec.
