@@ -49,6 +49,11 @@ struct CommitShared {
   alignas(16) float decay[kRecords][kReplays ? decays_of_head<F>() : 1];
 };
 
+// An element of a state.
+struct StatePlace {
+  int key, value;
+};
+
 // Channels [first, end) of a dimension.
 struct Channels {
   int first, end;
@@ -122,6 +127,11 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
                                    : 1;
   constexpr int kPieces = kFast / kWidth;                        // of a slow channel
   constexpr int kTogether = larger(1, smaller(4, 16 / kWidth));  // pieces that a thread has under way
+  // The first element of a piece.
+  const auto place = [](int piece) -> StatePlace {
+    const int fast = piece % kPieces * kWidth, slow = piece / kPieces;
+    return kKeysTouch ? StatePlace{fast, slow} : StatePlace{slow, fast};
+  };
   const auto source = from + From::base(head);
   const auto to = part<State>(args, draft.slot) + State::base(head);
   const StateChance<F> chance(args, draft.slot);
@@ -133,8 +143,7 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
     for (int j = 0; j < kTogether; ++j) {
       const int piece = turn + j * F::kThreads + thread_id();
       if (piece >= end) continue;
-      const int fast_channel = piece % kPieces * kWidth, slow_channel = piece / kPieces;
-      const int key = kKeysTouch ? fast_channel : slow_channel, value = kKeysTouch ? slow_channel : fast_channel;
+      const auto [key, value] = place(piece);
       const auto at = source + state_offset<From>(key, value);
       if constexpr (kSourceTouches) {
         load_run<typename From::Element, kWidth, kSourceAlign>(at, s[j]);
@@ -156,8 +165,7 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
     for (int j = 0; j < kTogether; ++j) {
       const int piece = turn + j * F::kThreads + thread_id();
       if (piece >= end) continue;
-      const int fast_channel = piece % kPieces * kWidth, slow_channel = piece / kPieces;
-      const int key = kKeysTouch ? fast_channel : slow_channel, value = kKeysTouch ? slow_channel : fast_channel;
+      const auto [key, value] = place(piece);
       if constexpr (CommitShared<F>::kReplays) {
         GDN_UNROLL
         for (int i = 0; i < kWidth; ++i) {
