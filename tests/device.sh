@@ -119,15 +119,30 @@ finish() {
   summary+=("$(printf '%-9s %4d run, %d failed %7d s' "$1" "$(grep -c "^$1 " "$rows" || true)" "$failed" $((SECONDS - phase_started)))")
 }
 
+# Names of a Catch2 binary's cases, a line each; 2.x says how many there are by its exit status.
+cases_of() {
+  if "$1" --help | grep -q list-test-names-only; then
+    "$1" --list-test-names-only || true
+  else
+    "$1" --list-tests --verbosity quiet
+  fi
+}
+
 if wanted tests; then
   begin "device tests"
   built_for=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$build/CMakeCache.txt" 2> /dev/null || true)
   if [ -n "$built_for" ] && [ ! -d "$built_for/specs" ]; then
     printf 'tests     %-52s %5d s   %s\n' "all" 0 "FAILED: they look for specs in $built_for: link it to $root" | tee -a "$rows"
   else
+    # A process of NVRTC compiles one kernel after the other, some cases for minutes: each case is a process of its own.
     for binary in "$build"/tests/device/device_*; do
-      if [ -f "$binary" ] && [ -x "$binary" ]; then one tests "$(basename "$binary")" 1800 "$binary"; fi
-    done
+      if ! [ -f "$binary" ] || ! [ -x "$binary" ]; then continue; fi
+      mapfile -t cases < <(cases_of "$binary")
+      if [ ${#cases[@]} -eq 0 ]; then printf '%s\0' tests "$(basename "$binary"): no case is listed" 1800 false ""; fi
+      for case in "${cases[@]}"; do
+        printf '%s\0' tests "$(basename "$binary"): $case" 1800 "$binary" "\"$case\""
+      done
+    done | xargs -0 -P "$jobs" -n $((3 + 2)) bash -c 'one "$@"' one
   fi
   finish tests
 fi

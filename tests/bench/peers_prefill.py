@@ -100,6 +100,9 @@ def prepare(kernels, kernel, gdn_gen, spec, layer, shape, lengths, torch):
         if operand.dtype in dtypes and tensor.dtype != dtypes[operand.dtype]:
             tensor = tensor.to(dtypes[operand.dtype])
             setattr(layer, name, tensor)  # ours alone reads it as such, and it has to live
+        if operand.role == "workspace":  # no tensor of the model
+            views.append(gdn_gen.View(tensor, None))
+            continue
         views.append(view_of(gdn_gen, spec, "chunk_delta", operand, tensor))
     return kernel.prepare(sequences * tokens, sequences + 1, views)
 

@@ -104,7 +104,7 @@ class OnADevice(unittest.TestCase):
         self.calls.touch()
         self.stand_in("bin/nvidia-smi", "echo 'GPU 0: made up'")
         self.stand_in("bin/compute-sanitizer", 'shift 4; exec "$@"')
-        self.stand_in("build/tests/device/device_made_up", f'echo "device_made_up" >> "{self.calls}"')
+        self.device_test("one case", "another, with a comma")
         self.tool()
 
     def stand_in(self, name, text):
@@ -112,6 +112,13 @@ class OnADevice(unittest.TestCase):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
         path.chmod(0o755)
+
+    def device_test(self, *cases):
+        """A test of Catch2 2.x: how many cases it lists is its exit status."""
+        listed = "; ".join(f"echo '{case}'" for case in cases)
+        known = "|".join(f"'\"{case}\"'" for case in cases)
+        self.stand_in("build/tests/device/device_made_up", f'echo "device_made_up $1" >> "{self.calls}"\ncase "$1" in --help) echo '
+                      f'"--list-test-names-only" ;; --list-test-names-only) {listed or ":"}; exit {len(cases)} ;; {known or "none"}) ;; *) exit 2 ;; esac')
 
     def tool(self, text=""):
         self.stand_in("build/generator/tool/gdn-gen", f'echo "$@" >> "{self.calls}"\n{text}')
@@ -128,7 +135,7 @@ class OnADevice(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         self.assertIn("everything was right", result.stdout)
         started = self.started()
-        self.assertIn("device_made_up", started)
+        self.assertLessEqual({'device_made_up "one case"', 'device_made_up "another, with a comma"'}, set(started))
         verified = {line.split()[1] for line in started if line.startswith("verify ")}
         for folder in ("specs", "specs/more", "tests/fuzz"):
             self.assertLessEqual({str(path) for path in (ROOT / folder).glob("*.yaml")}, verified)
@@ -155,6 +162,12 @@ class OnADevice(unittest.TestCase):
         self.assertRegex(result.stdout, r"fuzz_gdn.yaml .* good")
         self.assertIn("verify       3 run, 2 failed", result.stdout)
         self.assertNotIn("everything was right", result.stdout)
+
+    def test_a_test_that_lists_no_case_fails(self):
+        self.device_test()
+        result = self.device("--only", "tests")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, r"device_made_up: no case is listed .* FAILED: exit status 1")
 
     def test_timings_are_written_one_file_each(self):
         result = self.device("--bench", str(self.folder / "json"), "--only", "bench", "--commit", "0123abc")

@@ -145,6 +145,15 @@ TEST_CASE("a workspace is large enough, or left out") {
   CHECK_FALSE(good.check().code);
   CHECK(runtime::make_args(good.plan, good.rows, good.slots, good.views).operand[5] == good.workspace.data);
 
+  WithWorkspace unstated;  // it belongs to no model, so nobody has to say what it is
+  unstated.views.push_back(unstated.workspace);
+  unstated.views.back().layout = {};
+  CHECK_FALSE(unstated.check().code);
+  WithWorkspace other;
+  other.views.push_back(other.workspace);
+  other.views.back().layout = other.plan.operands[0].layout;
+  CHECK(other.check().code == Code::kLayoutMismatch);
+
   WithWorkspace small;
   small.views.push_back(small.workspace);
   small.views.back().sizes[0] -= 1;

@@ -243,7 +243,8 @@ enum { GDN_MAX_RANK = 8, GDN_MAX_OPERANDS = 32 };
 typedef struct gdn_view gdn_view;
 
 /* `data` may be null for an operand that is left out. `sizes` and `strides` have `rank` numbers (at most GDN_MAX_RANK),
- * in elements; null strides: dense. The view keeps `layout` alive; null: not stated, and no launch takes it. */
+ * in elements; null strides: dense. The view keeps `layout` alive; null: not stated, which a launch takes of a
+ * workspace (and of decode's arrivals) alone: nobody else reads those bytes. */
 GDN_API gdn_status gdn_view_create(void* data, gdn_dtype dtype, int32_t rank, const int64_t* sizes,
                                    const int64_t* strides, const gdn_layout* layout, gdn_view** view);
 
