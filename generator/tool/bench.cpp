@@ -103,38 +103,24 @@ nlohmann::ordered_json document(const verify::PrefillBench& bench, const Options
           {"rows", std::move(rows)}};
 }
 
-// Launches over whole sequences.
-void time_prefill(const Options& options) {
-  std::vector<verify::Lengths> lengths;
-  try {
-    for (const std::string& text : options.lengths) lengths.push_back(verify::parse_lengths(text));
-  } catch (const std::invalid_argument& error) {
-    throw Failure(kBadUsage, error.what());
-  }
-  const plan::TuningTable tuning = load_tuning(options.tuning);
-  verify::PrefillBench all;
-  fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11} {:>10} {:>10} {:>7}\n", "spec", "operation", "target", "lengths",
-             "time us", "GB/s", "floor us", "ratio");
+void tell(const std::string& what) { fmt::print(stderr, "measuring {}\n", what); }
+
+// Measures spec after spec with `measure`, prints each one's rows with `print` as they come, and writes the file.
+template <typename Bench, typename Measure, typename Print>
+void time_specs(const Options& options, const Measure& measure, const Print& print) {
+  Bench all;
   try {
     for (const std::string& name : options.specs) {
       const Loaded loaded = load(name, options.ranks);
-      const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
-      verify::PrefillBench bench =
-          verify::bench_prefill(loaded.spec, loaded.layout, options.operation, options.on, lengths, tell, tuning);
-      for (const verify::PrefillRow& row : bench.rows) {
-        fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.operation,
-                   row.target, verify::to_string(row.lengths), row.time_us, row.gb_per_s, row.floor_us, row.ratio);
-        if (row.form.empty()) continue;
-        fmt::print("{:<18} form {}: estimated {:.0f} us for the chain and {:.0f} before it\n", "", row.form,
-                   row.chain_us, row.prepare_us);
-      }
+      Bench bench = measure(loaded);
+      print(bench, loaded);
       std::fflush(stdout);
       // One floor for the whole file: the first measurement of the copy bandwidth.
       if (all.rows.empty()) {
         all = std::move(bench);
         continue;
       }
-      for (verify::PrefillRow& row : bench.rows) {
+      for (auto& row : bench.rows) {
         row.floor_us *= bench.copy_gb_per_s / all.copy_gb_per_s;
         row.ratio = row.time_us / row.floor_us;
         all.rows.push_back(std::move(row));
@@ -147,6 +133,66 @@ void time_prefill(const Options& options) {
   }
   fmt::print("{}; copy {:.0f} GB/s counting bytes read and written\n", all.device, all.copy_gb_per_s);
   if (!options.json.empty()) emit::write_file(options.json, document(all, options).dump(1) + "\n");
+}
+
+// Launches over whole sequences.
+void time_prefill(const Options& options) {
+  std::vector<verify::Lengths> lengths;
+  try {
+    for (const std::string& text : options.lengths) lengths.push_back(verify::parse_lengths(text));
+  } catch (const std::invalid_argument& error) {
+    throw Failure(kBadUsage, error.what());
+  }
+  const plan::TuningTable tuning = load_tuning(options.tuning);
+  fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11} {:>10} {:>10} {:>7}\n", "spec", "operation", "target", "lengths",
+             "time us", "GB/s", "floor us", "ratio");
+  time_specs<verify::PrefillBench>(
+      options,
+      [&](const Loaded& loaded) {
+        return verify::bench_prefill(loaded.spec, loaded.layout, options.operation, options.on, lengths, tell, tuning);
+      },
+      [](const verify::PrefillBench& bench, const Loaded&) {
+        for (const verify::PrefillRow& row : bench.rows) {
+          fmt::print("{:<18} {:<12} {:<10} {:>10} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.2f}\n", row.spec, row.operation,
+                     row.target, verify::to_string(row.lengths), row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+          if (row.form.empty()) continue;
+          fmt::print("{:<18} form {}: estimated {:.0f} us for the chain and {:.0f} before it\n", "", row.form,
+                     row.chain_us, row.prepare_us);
+        }
+      });
+}
+
+// Launches of some tokens a sequence.
+void time_steps(const Options& options) {
+  if (options.operation != "decode" && options.edges != std::vector<std::string>{"plain"}) {
+    throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
+                                         options.operation));
+  }
+  std::vector<verify::Edges> edges;
+  for (const std::string& name : options.edges) {
+    edges.push_back(name == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic);
+  }
+  const plan::TuningTable tuning = load_tuning(options.tuning);
+  const bool scales = options.on == "cpu";
+  fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}{}\n", "spec", "target", "edges", "state",
+             "batch", "time us", "GB/s", "floor us", "ratio", scales ? "  scaling us  of scaling" : "");
+  time_specs<verify::Bench>(
+      options,
+      [&](const Loaded& loaded) {
+        return verify::bench_launch(loaded.spec, loaded.layout, options.operation, options.on, options.batches, edges,
+                                    tell, tuning);
+      },
+      [&](const verify::Bench& bench, const Loaded& loaded) {
+        if (bench.fan_gb_per_s > 0) {
+          fmt::print("one read and {} writes: {:.0f} GB/s\n", *loaded.spec.speculative.tokens, bench.fan_gb_per_s);
+        }
+        for (const verify::BenchRow& row : bench.rows) {
+          fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.3f}", row.spec, row.target,
+                     row.edges, row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
+          if (scales) fmt::print(" {:>11.2f} {:>11.2f}", row.scaling_us, row.scaling_us / row.time_us);
+          fmt::print("\n");
+        }
+      });
 }
 
 }  // namespace
@@ -184,55 +230,9 @@ void add_bench(CLI::App& program, int&) {
   command->callback([options] {
     if (plan::prefills(options->operation)) {
       time_prefill(*options);
-      return;
+    } else {
+      time_steps(*options);
     }
-    const plan::TuningTable tuning = load_tuning(options->tuning);
-    if (options->operation != "decode" && options->edges != std::vector<std::string>{"plain"}) {
-      throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
-                                           options->operation));
-    }
-    verify::Bench all;
-    std::vector<verify::Edges> edges;
-    for (const std::string& name : options->edges) {
-      edges.push_back(name == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic);
-    }
-    const bool scales = options->on == "cpu";
-    fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11} {:>10} {:>10} {:>7}{}\n", "spec", "target", "edges", "state",
-               "batch", "time us", "GB/s", "floor us", "ratio", scales ? "  scaling us  of scaling" : "");
-    try {
-      for (const std::string& name : options->specs) {
-        const Loaded loaded = load(name, options->ranks);
-        const auto tell = [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); };
-        verify::Bench bench = verify::bench_launch(loaded.spec, loaded.layout, options->operation, options->on,
-                                                   options->batches, edges, tell, tuning);
-        if (bench.fan_gb_per_s > 0) {
-          fmt::print("one read and {} writes: {:.0f} GB/s\n", *loaded.spec.speculative.tokens, bench.fan_gb_per_s);
-        }
-        for (const verify::BenchRow& row : bench.rows) {
-          fmt::print("{:<18} {:<10} {:<12} {:>6} {:>6} {:>11.2f} {:>10.1f} {:>10.2f} {:>7.3f}", row.spec, row.target,
-                     row.edges, row.state_dtype, row.batch, row.time_us, row.gb_per_s, row.floor_us, row.ratio);
-          if (scales) fmt::print(" {:>11.2f} {:>11.2f}", row.scaling_us, row.scaling_us / row.time_us);
-          fmt::print("\n");
-        }
-        std::fflush(stdout);
-        // One floor for the whole file: the first measurement of the copy bandwidth.
-        if (all.rows.empty()) {
-          all = std::move(bench);
-          continue;
-        }
-        for (verify::BenchRow& row : bench.rows) {
-          row.floor_us *= bench.copy_gb_per_s / all.copy_gb_per_s;
-          row.ratio = row.time_us / row.floor_us;
-          all.rows.push_back(std::move(row));
-        }
-      }
-    } catch (const runtime::Error& error) {
-      throw Failure(kCannotJudge, error.what());
-    } catch (const plan::Unplannable& error) {
-      throw Failure(kFinding, error.what());
-    }
-    fmt::print("{}; copy {:.0f} GB/s counting bytes read and written\n", all.device, all.copy_gb_per_s);
-    if (!options->json.empty()) emit::write_file(options->json, document(all, *options).dump(1) + "\n");
   });
 }
 
