@@ -10,8 +10,10 @@ constexpr int kRegisters = 65536;    // of a multiprocessor
 constexpr int kMostSplitBlocks = 3;  // blocks a multiprocessor beyond which nobody splits a value head
 constexpr int kLeastRegisters = 64;  // that the bodies need without spilling
 
+constexpr int kMostDraftBlocks = 4;  // blocks a multiprocessor beyond which value heads of drafts stay together
+
 // Of decode_spec: threads that share a row, and rows that one has under way.
-const std::vector<std::pair<int, int>> kDraftRows = {{32, 4}, {32, 8}, {16, 2}, {16, 4}, {8, 1}, {8, 2}};
+const std::vector<std::pair<int, int>> kDraftRows = {{32, 4}, {16, 2}, {16, 4}, {8, 2}, {8, 4}};
 
 }  // namespace
 
@@ -30,19 +32,26 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
 
   const bool by_rows = facts.state.inner_stride == 1;
   if (operation == "decode_spec") {
+    // `rows` are tokens. Too many blocks to be worth another reading of q and k, or too few to do without.
+    const int blocks = rows / facts.tokens * facts.key_heads;
+    // What a row of the table leaves out is the model's: other bodies say that they are none of products.
+    const bool products = choices_fault(target, operation, facts, {{"threads", 256}, {"products", 1}}).empty();
     for (const int heads : {1, facts.group}) {
+      if (heads > 1 && blocks > kMostDraftBlocks * target.processors) continue;
+      if (heads == 1 && facts.group > 1 && target.clusters && 2 * blocks < target.processors) continue;
       for (const int threads : {128, 256}) {
+        for (const int resident : products ? std::vector<int>{512 / threads, 768 / threads} : std::vector<int>{}) {
+          add({{"threads", threads}, {"head_parts", heads}, {"row_parts", 1}, {"resident", resident}, {"products", 1}});
+        }
+        // How many rows a thread has of columns follows from the state's order.
         for (const auto& [lanes, pass] : by_rows ? kDraftRows : std::vector<std::pair<int, int>>{{0, 4}}) {
           for (const int resident : by_rows ? std::vector<int>{512 / threads, 768 / threads}
                                             : std::vector<int>{0, 512 / threads, 768 / threads}) {
             Choices choices = {{"threads", threads},  {"rows_per_pass", pass}, {"row_lanes", lanes},
                                {"head_parts", heads}, {"row_parts", 1},        {"resident", resident}};
+            if (products) choices.emplace_back("products", 0);
             add(choices);
-            if (!by_rows) continue;
-            Choices ahead = choices;
-            ahead.emplace_back("ahead", 2);
-            add(ahead);
-            if (lanes == 32) continue;
+            if (!by_rows || lanes == 32) continue;
             choices.emplace_back("interleave", 1);
             add(choices);
           }

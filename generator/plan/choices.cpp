@@ -47,8 +47,23 @@ bool takes_one_turn(const core::Facts& facts, int parts) {
 }
 
 // The same of decode_spec, whose parts keep all tokens' numbers.
-bool tokens_take_one_turn(const core::Facts& facts, int parts) {
-  return shared_bytes_of_tokens(facts, (facts.group + parts - 1) / parts) <= kStaticShared;
+bool tokens_take_one_turn(const core::Facts& facts, int parts, bool products) {
+  return shared_bytes_of_tokens(facts, (facts.group + parts - 1) / parts, products) <= kStaticShared;
+}
+
+// Why decode_spec can't take products of warps; empty: it can.
+std::string products_fault(const Target& target, const core::Facts& facts) {
+  const core::Map& state = facts.state;
+  if (target.family != Family::kCuda) return "only NVIDIA's warps multiply matrices here";
+  if (facts.rollback != core::Rollback::kReplay || facts.rule != core::Rule::kGdn) return "only gdn's replay";
+  if (facts.tokens > 4) return "a launch has more than 4 tokens";
+  if (state.dtype != core::DType::kBf16) return "the state is not in bf16";
+  if (state.inner_stride != 1 || facts.key_dim % 32 != 0) return "rows of the state are no runs of 32 key channels";
+  if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
+  if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
+  if (state.align % 8 != 0 || state.outer_stride % 8 != 0) return "rows of the state do not begin at 16 bytes";
+  if (shared_bytes_of_tokens(facts, 1, true) > kStaticShared) return "the operands need more shared memory than it has";
+  return "";
 }
 
 // The most blocks, up to `most`, that can share the value heads of a key head.
@@ -182,13 +197,18 @@ std::vector<Band> memory_bands(const Target& target, const core::Facts& facts) {
 // sequences of 16/32 heads would keep an H200 at them for 11 us; at 8 lanes it is a sixth of that, and a thread still
 // has the registers for two rows under way. Few sequences leave multiprocessors idle unless their value heads part. Two
 // blocks a multiprocessor, which NVIDIA's compilers miss by a few registers unless they are told. Replay has little to
-// write and much to read from shared memory, in 16 bits at every other 16 bytes.
+// write and much to read from shared memory, in 16 bits at every other 16 bytes: sums of several tokens and records in
+// fp32 keep a multiprocessor busier than memory does, so that warps multiply matrices where they can.
 std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   const int resident = key_channel_innermost(facts) && wishes_fit(target, facts) ? 2 : least_resident(facts);
   const bool half =
       target.family == Family::kCuda && key_channel_innermost(facts) && core::size_of(facts.state.dtype) == 2;
   const bool replays = facts.rollback == core::Rollback::kReplay, slots = facts.rollback == core::Rollback::kSlots;
+  const bool products = products_fault(target, facts).empty();
   const auto choices = [&](int parts) {
+    if (products) {
+      return Choices{{"threads", 256}, {"head_parts", parts}, {"row_parts", 1}, {"resident", 2}, {"products", 1}};
+    }
     // Slots are all stores, which go best in longer runs of a row (measured on an H200, tests/bench/NOTES.md).
     const bool wide = slots && parts == 1 && target.family == Family::kCuda;
     Choices made = {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", wide ? 16 : 8},
@@ -199,7 +219,7 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   std::vector<Band> bands;
   const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
   const int sequences = 2 * target.processors / (facts.key_heads * parts);
-  if (parts > 1 && sequences > 0 && tokens_take_one_turn(facts, parts)) {
+  if (parts > 1 && sequences > 0 && tokens_take_one_turn(facts, parts, products)) {
     bands.push_back({sequences * facts.tokens, choices(parts)});
   }
   bands.push_back({0, choices(1)});
@@ -263,12 +283,14 @@ Choices chunk_choices(const core::Facts& facts) {
 
 }  // namespace
 
-std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads) {
+std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products) {
   const bool replays = facts.rollback == core::Rollback::kReplay;
   const int decays = facts.rule == core::Rule::kKda ? facts.key_dim : 1;
   const int of_keys = facts.key_dim * (replays ? 3 : 2) + 1;
   const int of_values = facts.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
-  return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + 64);
+  // Operands and factors of products (tokens_shared.h).
+  const std::int64_t of_products = products ? 16 * facts.key_dim + heads * 84 : 0;
+  return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + of_products + 64);
 }
 
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
@@ -350,7 +372,12 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
     if (heads > kMostOfCluster) {
       return fmt::format("head_parts = {}: a cluster has at most {} blocks", heads, kMostOfCluster);
     }
-    if (heads > 1 && !tokens_take_one_turn(facts, static_cast<int>(heads))) {
+    const std::int64_t products = choice_of(choices, "products", 0);
+    if (products != 0 && products != 1) return fmt::format("products = {} must be 0 or 1", products);
+    if (const std::string fault = products_fault(target, facts); products != 0 && !fault.empty()) {
+      return fmt::format("products = 1: {}", fault);
+    }
+    if (heads > 1 && !tokens_take_one_turn(facts, static_cast<int>(heads), products != 0)) {
       return fmt::format("head_parts = {}: the tokens of a block's value heads need more shared memory than it has",
                          heads);
     }

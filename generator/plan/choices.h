@@ -12,7 +12,7 @@ namespace gdn::plan {
 
 // What a block of decode_spec has in shared memory for so many value heads of all tokens (TokensShared of
 // delta_tokens.h).
-std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads);
+std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products = false);
 
 // Shared memory of a block of norm_quant whose groups of channels do not each lie in one head.
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
@@ -60,6 +60,8 @@ struct Band {
 //   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
 //   interleave     1: neighbouring threads have rows of their own; 0: they share one. Of a state with the key channel
 //                  innermost; left out, 0
+//   products       1: warps take matrix products of rows (templates/gdn/token_products.h), which have no row_lanes,
+//                  rows_per_pass and interleave; left out, 0
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);
 
 // What is wrong with choices for this operation on this target, as text that names the limit; empty when nothing is.

@@ -11,18 +11,41 @@ GDN_HD constexpr bool replays() {
   return F::kRollback == Rollback::kReplay;
 }
 
+// What a value head's numbers are multiplied by where warps take products (token_products.h): of tokens t, records and
+// earlier tokens s, [s][t].
+struct TokenFactors {
+  alignas(16) float x[4], y[4], beta[4], weight[4];
+  float old_x[4][4], old_y[4][4], new_x[4][4], new_y[4][4];
+  float all, unused[3];
+};
+constexpr int kOperandsOfProducts = 16;  // words of each key channel; the generator's choices.cpp has the same
+
+// And the operands of those products, as lanes take them.
+template <class F, int kHeads, bool kProducts = F::kProducts != 0>
+struct ProductsShared {};
+template <class F, int kHeads>
+struct ProductsShared<F, kHeads, true> {
+  alignas(16) unsigned token[F::kKeyDim / 16][32][4];
+  alignas(16) unsigned record[F::kKeyDim / 32][32][4];
+  alignas(16) float dots[F::kKeyDim / 16][8][8];
+  TokenFactors factors[kHeads];
+};
+
 // The value heads that a block works on at a time: as many as fit in 48 KB with all tokens' numbers.
 template <class F>
 GDN_HD constexpr int token_heads_at_once() {
-  const int shared = F::kTokens * (2 * F::kKeyDim + 1 + (replays<F>() ? F::kKeyDim : 0));
+  constexpr bool kProducts = F::kProducts != 0;
+  const int shared = F::kTokens * (2 * F::kKeyDim + 1 + (replays<F>() ? F::kKeyDim : 0)) +
+                     (kProducts ? kOperandsOfProducts * F::kKeyDim : 0);
   const int a_head = F::kTokens * (2 * F::kValueDim + decays_of_head<F>() + 1 +
-                                   (replays<F>() ? F::kValueDim + decays_of_head<F>() : 0));
+                                   (replays<F>() ? F::kValueDim + decays_of_head<F>() : 0)) +
+                     (kProducts ? static_cast<int>(sizeof(TokenFactors) / 4) : 0);
   return smaller(heads_of_part<F>(), larger(1, (12 * 1024 - 64 - shared) / a_head));
 }
 
 // What the tokens of a turn have in shared memory.
 template <class F>
-struct TokensShared {
+struct TokensShared : ProductsShared<F, token_heads_at_once<F>()> {
   static constexpr int kHeads = token_heads_at_once<F>();
   static constexpr int kRecords = replays<F>() ? F::kTokens : 1;  // of the launch before
   alignas(16) float q[F::kTokens][F::kKeyDim];                    // convolved, then normalised

@@ -2,6 +2,7 @@
 // decode rounds it, and from token to token nothing is.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "layout/resolve.h"
 #include "oracle/compare.h"
@@ -9,6 +10,7 @@
 #include "plan/plan.h"
 #include "support/catch.h"
 #include "support/draft_states.h"
+#include "support/rollback_specs.h"
 #include "verify/executor.h"
 #include "verify/verify.h"
 
@@ -58,6 +60,74 @@ TEST_CASE("several tokens with states rounded by chance agree with the oracle, e
   check(*executor, "replay", "bf16", kByColumns);
   check(*executor, "intermediate", "bf16", kByRows);
   check(*executor, "intermediate", "fp16", kByColumns);
+}
+
+// Matrix products of warps, with as many tokens as a product has columns for and with fewer; V is no multiple of what
+// all warps of a block have under way.
+TEST_CASE("replay of bf16 states by products of warps agrees with the oracle, whole key heads and parts of them") {
+  for (const char* target : {"sm_90a", "sm_80"}) {
+    const auto executor = executor_of(target);
+    for (const auto& [tokens, rounding] : {std::pair<int, const char*>{4, "nearest"}, {3, "stochastic"}}) {
+      const spec::Spec spec = test::replay_of_bf16(tokens, rounding);
+      const layout::Layout layout = layout::resolve(spec);
+      for (const char* choices : {"threads=64 head_parts=1", "threads=128 head_parts=2"}) {
+        verify::Options options;
+        options.rows = 5;
+        options.steps = 4;
+        options.tuning = plan::TuningTable::parse(
+            fmt::format("gdn-gen tuning 2\n{} decode_spec * * {} row_parts=1 products=1\n", target, choices));
+        const plan::Choices made = options.tuning.find(target, "decode_spec", *spec.name).front().choices;
+        if (!executor->target().clusters && plan::choice_of(made, "head_parts", 1) > 1) continue;
+        REQUIRE(plan::choice_of(plan::make(layout, "decode_spec", executor->target(), options.tuning).kernel.choices,
+                                "products", 0) == 1);
+        const verify::Result result = verify::verify(*executor, spec, layout, "decode_spec", options);
+        INFO(target << " " << tokens << " " << choices << "\n" << oracle::describe(result.deviations));
+        CHECK(!result.deviations.empty());
+        CHECK(result.good);
+      }
+    }
+  }
+}
+
+TEST_CASE("the model takes products of warps where a replay's rows of bf16 allow it, and says where they don't") {
+  const auto choice = [](const spec::Spec& spec, const char* target) {
+    const auto plan = plan::make(layout::resolve(spec), "decode_spec", *plan::find_target(target), {}).kernel;
+    return plan::choice_of(plan.choices, "products", 0);
+  };
+  CHECK(choice(test::replay_of_bf16(4, "nearest"), "sm_90a") == 1);
+  CHECK(choice(test::replay_of_bf16(4, "nearest"), "sm_120a") == 1);
+  CHECK(choice(test::replay_of_bf16(4, "nearest"), "gfx942") == 0);
+  CHECK(choice(test::replay_of_bf16(5, "nearest"), "sm_90a") == 0);
+  CHECK(choice(test::with_fp32_states("fuzz_spec_replay"), "sm_90a") == 0);
+  const core::Facts facts = layout::resolve(test::replay_of_bf16(5, "nearest")).numbers;
+  CHECK(plan::choices_fault(*plan::find_target("sm_90a"), "decode_spec", facts, {{"threads", 64}, {"products", 1}}) ==
+        "products = 1: a launch has more than 4 tokens");
+}
+
+TEST_CASE("a token that is no number leaves the ones before it alone where all are one product") {
+  const auto executor = executor_of("sm_90a");
+  const spec::Spec spec = test::replay_of_bf16(4, "nearest");
+  const layout::Layout layout = layout::resolve(spec);
+  const auto kernel = executor->load(plan::make(layout, "decode_spec", executor->target()));
+  oracle::Problem clean = oracle::make_problem(spec, "decode_spec", {});
+  clean.arrange({4, 4, 3, 4}, {2, 4, 0, 3});
+  oracle::Problem spoiled = clean;
+  oracle::Buffer& rows = spoiled.buffer("qkvz");
+  const std::int64_t last = spoiled.sequences()[0].first + 2;  // the third token of the first sequence
+  for (std::int64_t i = 0; i < rows.inner; ++i) {
+    oracle::store(rows.dtype, rows.data() + rows.offset(last, i), std::nan(""));
+  }
+  kernel->run(clean, verify::views_of(clean, layout));
+  kernel->run(spoiled, verify::views_of(spoiled, layout));
+  const oracle::Buffer &want = clean.buffer("out"), &got = spoiled.buffer("out");
+  for (std::int64_t row = 0; row < clean.rows(); ++row) {
+    const bool same =
+        std::memcmp(want.row(row), got.row(row), static_cast<std::size_t>(want.inner) * core::size_of(want.dtype)) == 0;
+    INFO("row " << row);
+    CHECK(same == (row < last || row > last + 1));
+  }
+  const oracle::Buffer &states = clean.buffer("state"), &others = spoiled.buffer("state");
+  CHECK(std::memcmp(states.row(0), others.row(0), static_cast<std::size_t>(states.inner) * 2) == 0);
 }
 
 // Decode multiplies the sums of an 8-bit row by its scale, a draft the row: their scales differ by roundings of fp32.

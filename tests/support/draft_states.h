@@ -8,6 +8,7 @@
 #include "oracle/convert.h"
 #include "support/laid_over.h"
 #include "support/rows.h"
+#include "support/specs.h"
 
 namespace gdn::test {
 
@@ -26,6 +27,21 @@ inline spec::Spec with_drafts(const std::string& scheme, const char* dtype, cons
     text.insert(text.find('\n', text.find("  state:")) + 1, states);
   }
   return laid_over("fuzz_spec_" + scheme, text);
+}
+
+// Replay of up to so many tokens over bf16 states in (V, K) order, with value heads of five products' rows.
+inline spec::Spec replay_of_bf16(int tokens, const char* rounding) {
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/fuzz_spec_replay.yaml";
+  std::string text = read_text(file);
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    text.replace(text.find(from), from.size(), to);
+  };
+  replace("key: 32, value: 48", "key: 64, value: 80");
+  replace("tokens: 8", fmt::format("tokens: {}", tokens));
+  replace("window: 11", fmt::format("window: {}", tokens + 3));
+  replace("rounding: {", fmt::format("rounding: {{state: {}, ", rounding));
+  replace("  state: {dtype: fp32", "  state: {dtype: bf16");
+  return parse_spec(file, text);
 }
 
 // One token of each sequence by `decode`, from what `drafts` starts with.

@@ -214,7 +214,8 @@ inline void products_wait(int pending) {
 
 // d += a b, 16x16 by 16x8. Element (r, k) of A as above; of B (k, n) in word k / 8 of lane 4 n + k % 8 / 2; of D as
 // above.
-inline void product_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+template <float (*to_float)(unsigned short)>
+inline void product_16x8_of(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   unsigned in[10] = {a[0], a[1], a[2], a[3], b0, b1};
   std::memcpy(in + 6, d, 16);
   unsigned out[4];
@@ -225,13 +226,13 @@ inline void product_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, uns
         for (int r = 0; r < 16; ++r) {
           for (int k = 0; k < 16; ++k) {
             const unsigned word = lanes.in[r % 8 * 4 + k % 8 / 2][r / 8 + k / 8 * 2];
-            x[r][k] = half_to_float(static_cast<unsigned short>(k % 2 == 0 ? word : word >> 16));
+            x[r][k] = to_float(static_cast<unsigned short>(k % 2 == 0 ? word : word >> 16));
           }
         }
         for (int k = 0; k < 16; ++k) {
           for (int n = 0; n < 8; ++n) {
             const unsigned word = lanes.in[n * 4 + k % 8 / 2][4 + k / 8];
-            y[k][n] = half_to_float(static_cast<unsigned short>(k % 2 == 0 ? word : word >> 16));
+            y[k][n] = to_float(static_cast<unsigned short>(k % 2 == 0 ? word : word >> 16));
           }
         }
         for (int lane = 0; lane < 32; ++lane) {
@@ -245,6 +246,13 @@ inline void product_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, uns
       },
       out, 4);
   std::memcpy(d, out, 16);
+}
+inline void product_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  product_16x8_of<half_to_float>(d, a, b0, b1);
+}
+inline float bf16_to_float(unsigned short bits) { return bit_cast<float>(static_cast<unsigned>(bits) << 16); }
+inline void product_16x8_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  product_16x8_of<bf16_to_float>(d, a, b0, b1);
 }
 
 // ldmatrix: lane l gives the address of row l % 8 of matrix l / 8. Lane 4 g + c gets elements 2 c and + 1 of row g of
