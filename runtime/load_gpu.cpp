@@ -78,8 +78,9 @@ class GpuKernel final : public Kernel {
     const Entry& entry = entries_[core::variant_of(plan(), args)];
     LaunchShape shape = entry.shape;
     shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
-    // Of the operations decode alone waits for itself (wait_for_previous in templates/gdn/decode.h).
-    shape.programmatic = edge == Edge::kProgrammatic && plan().operation == "decode";
+    // These wait for themselves (wait_for_previous in templates/gdn/decode.h and decode_spec.h), no others do.
+    const bool waits = plan().operation == "decode" || plan().operation == "decode_spec";
+    shape.programmatic = edge == Edge::kProgrammatic && waits;
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(entry.function, shape, stream, parameters);
     start_stages(args, stream);

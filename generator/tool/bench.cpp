@@ -164,7 +164,8 @@ void time_prefill(const Options& options) {
 
 // Launches of some tokens a sequence.
 void time_steps(const Options& options) {
-  if (options.operation != "decode" && options.edges != std::vector<std::string>{"plain"}) {
+  const bool follows = options.operation == "decode" || options.operation == "decode_spec";
+  if (!follows && options.edges != std::vector<std::string>{"plain"}) {
     throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
                                          options.operation));
   }

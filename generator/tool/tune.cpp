@@ -35,7 +35,7 @@ void add_tune(CLI::App& program, int&) {
       "Time sensible ways to launch an operation, each held against the oracle, and write rows of the tuning table");
   command->add_option("SPEC", options->specs, "spec files or names of specs")->required();
   command->add_option("--on", options->on, "where")->check(CLI::IsMember({"cuda"}))->capture_default_str();
-  command->add_option("--operation", options->operation, "what is tuned; decode_spec with plain edges")
+  command->add_option("--operation", options->operation, "what is tuned")
       ->check(CLI::IsMember({"decode", "decode_spec"}))
       ->capture_default_str();
   command
@@ -51,10 +51,6 @@ void add_tune(CLI::App& program, int&) {
   command->add_option("--shown", options->shown, "candidates to print for each batch")->capture_default_str();
   add_ranks(*command, options->ranks);
   command->callback([options] {
-    if (options->operation != "decode" && options->edges != "plain") {
-      throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
-                                           options->operation));
-    }
     plan::TuningTable table;
     if (!options->out.empty() && std::filesystem::exists(options->out)) table = load_tuning(options->out);
     std::string device;

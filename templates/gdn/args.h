@@ -11,7 +11,7 @@ constexpr int kMaxOperands = 32;
 // What the caller of a launch on a programmatic edge vouches for (Args::promises). Without a promise a kernel reads
 // nothing but parameters before the launch ahead of it is through.
 [[maybe_unused]] constexpr unsigned kPoolsAreReady =
-    1;  // slot indices and recurrent states are written by no launch that may still run
+    1;  // slot indices, offsets, accepted counts and recurrent states are written by no launch that may still run
 
 // Rows of an output beyond the batch's that a block of a launch over sequences zeroes.
 [[maybe_unused]] constexpr int kExcessRows = 32;

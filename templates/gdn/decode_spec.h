@@ -7,6 +7,9 @@
 //   grid      sequences x key heads x parts of a key head's value heads (split.h), one dimension; the parts are one
 //   cluster
 //
+// On a programmatic edge a launch asks the L2 for what it will read before the launch ahead of it is through, and where
+// the caller promises so, reads slot indices, offsets, accepted and the states early (see args.h).
+//
 // A part convolves q and k whole, and what its own value heads need. Windows of v, states and the records of u and of
 // the decay are its own; the windows of q and k and the record of k are read by every part, so one of them writes these
 // after all have met.
@@ -236,21 +239,25 @@ GDN_DEVICE void decode_spec(const Args& args) {
   constexpr int kParts = F::kHeadParts;
   static_assert(F::kRowParts == 1, "a part has whole value heads");
   static_assert(kParts == 1 || kHasClusters, "the target has no clusters: one block serves a key head");
+  launch_dependents();
+  const bool reads_early = (args.promises & kPoolsAreReady) != 0;
+  if (!reads_early) wait_for_previous();
   const SequenceShare<F> share(block_number());
   const int sequence = share.sequence;
   const int key_head = share.key_head;
   if constexpr (zeroes_excess<F>()) {
     if (sequence >= args.sequences) {
+      if (reads_early) wait_for_previous();
       zero_excess_rows(args, share);
       return;
     }
   }
   const Draft<F> draft = draft_of<F>(args, sequence);
-  if (!draft.fate.computed) {
-    if (draft.fate.filled) fill_tokens(args, draft, share, draft.fate.filler);
+  if (!draft.fate.computed || draft.tokens == 0) {
+    if (reads_early) wait_for_previous();
+    if (!draft.fate.computed && draft.fate.filled) fill_tokens(args, draft, share, draft.fate.filler);
     return;
   }
-  if (draft.tokens == 0) return;
 
   using Shared = TokensShared<F>;
   constexpr int kValues = Shared::kHeads * F::kValueDim;
@@ -263,6 +270,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     const bool first_turn = first_head == share.first_head();
     NearParts<F>(args, draft, turn);
     DeltaTokens<F> delta(args, sequence, draft, turn);
+    if (first_turn && reads_early) wait_for_previous();
 
     if constexpr (replays<F>()) {
       // With the state under way. A head of its own: that of another part may be overwritten by now.

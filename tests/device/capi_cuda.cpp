@@ -45,22 +45,23 @@ struct Step {
   std::vector<Buffer> buffers;
   std::vector<View> views;
 
-  Step(Device where, const std::string& spec, int rows)
-      : device(std::move(where)), problem(oracle::make_problem(gdn::test::load_spec(spec), "decode", options(rows))) {
+  Step(Device where, const std::string& spec, int rows, const char* operation = "decode")
+      : device(std::move(where)), problem(oracle::make_problem(gdn::test::load_spec(spec), operation, options(rows))) {
     for (oracle::Buffer& buffer : problem.buffers()) {
       std::vector<std::int64_t> sizes, strides;
       if (buffer.leading != oracle::Leading::kNone) {
         sizes.push_back(buffer.rows);
         strides.push_back(buffer.stride);
       }
-      if (buffer.kind != oracle::Kind::kSlots) {
+      const bool indices = buffer.kind == oracle::Kind::kSlots || buffer.kind == oracle::Kind::kIndices;
+      if (!indices || buffer.inner > 1) {
         sizes.push_back(buffer.inner);
         strides.push_back(1);
       }
       buffers.push_back(device.alloc(buffer.size_bytes()));
       device.copy_in(buffers.back().data(), buffer.data(), buffer.size_bytes());
       views.push_back(View::of(buffers.back().data(), static_cast<gdn_dtype>(buffer.dtype), sizes, strides,
-                               gdn::layout_of_spec(spec, "decode", buffer.name)));
+                               gdn::layout_of_spec(spec, operation, buffer.name)));
     }
   }
   static oracle::Options options(int rows) {
@@ -113,35 +114,43 @@ TEST_CASE("a kernel opened from a spec is right on a GPU, launched and prepared"
 
 TEST_CASE("a chain of programmatic launches computes what plain ones do, with and without promises") {
   if (gdn::test::no_cuda()) return;
-  const Kernel kernel = gdn::open_spec(kSpec).open("decode", "cuda:0");
-  for (const std::uint32_t promises : {0u, static_cast<std::uint32_t>(GDN_PROMISE_POOLS_READY)}) {
-    const gdn_launch_options options = gdn::programmatic(promises);
-    // Steps with operands of their own: no launch writes what another one reads, so the promise holds for all.
-    std::vector<std::unique_ptr<Step>> steps;
-    std::vector<oracle::Expectation> expectations;
-    for (int i = 0; i < 8; ++i) {
-      steps.push_back(std::make_unique<Step>(gdn::runtime::open_cuda(), kSpec, 3 + i));
-      expectations.push_back(oracle::expect(steps.back()->problem));
-    }
-    kernel.warm_up(steps.front()->views);
-    for (const auto& step : steps) {
-      kernel.launch(step->problem.rows(), step->problem.slots(), step->views, nullptr, &options);
-    }
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      steps[i]->fetch();
-      const auto deviations = oracle::compare(expectations[i], steps[i]->problem);
-      INFO("promises " << promises << ", launch " << i << "\n" << oracle::describe(deviations));
-      CHECK(oracle::all_good(deviations));
-    }
-    // Of one state, step after step: nothing can be promised, and each launch waits for the one before it.
-    if (promises != 0) continue;
-    Step again(gdn::runtime::open_cuda(), kSpec, 3);
-    for (int i = 0; i < 3; ++i) {
-      if (i != 0) again.next();
-      const oracle::Expectation expectation = oracle::expect(again.problem);
-      kernel.launch(again.problem.rows(), again.problem.slots(), again.views, nullptr, &options);
-      again.fetch();
-      CHECK(oracle::all_good(oracle::compare(expectation, again.problem)));
+  struct Chained {
+    const char *operation, *file;
+  };
+  for (const Chained& chained : {Chained{"decode", "fuzz_gdn"}, Chained{"decode_spec", "fuzz_spec_slots"},
+                                 Chained{"decode_spec", "fuzz_spec_replay"}}) {
+    const std::string spec = std::string(GDN_SOURCE_DIR) + "/tests/fuzz/" + chained.file + ".yaml";
+    const Kernel kernel = gdn::open_spec(spec).open(chained.operation, "cuda:0");
+    for (const std::uint32_t promises : {0u, static_cast<std::uint32_t>(GDN_PROMISE_POOLS_READY)}) {
+      INFO(chained.operation << " of " << chained.file << ", promises " << promises);
+      const gdn_launch_options options = gdn::programmatic(promises);
+      // Steps with operands of their own: no launch writes what another one reads, so the promise holds for all.
+      std::vector<std::unique_ptr<Step>> steps;
+      std::vector<oracle::Expectation> expectations;
+      for (int i = 0; i < 8; ++i) {
+        steps.push_back(std::make_unique<Step>(gdn::runtime::open_cuda(), spec, 3 + i, chained.operation));
+        expectations.push_back(oracle::expect(steps.back()->problem));
+      }
+      kernel.warm_up(steps.front()->views);
+      for (const auto& step : steps) {
+        kernel.launch(step->problem.rows(), step->problem.slots(), step->views, nullptr, &options);
+      }
+      for (std::size_t i = 0; i < steps.size(); ++i) {
+        steps[i]->fetch();
+        const auto deviations = oracle::compare(expectations[i], steps[i]->problem);
+        INFO("launch " << i << "\n" << oracle::describe(deviations));
+        CHECK(oracle::all_good(deviations));
+      }
+      // Of one state, step after step: nothing can be promised, and each launch waits for the one before it.
+      if (promises != 0) continue;
+      Step again(gdn::runtime::open_cuda(), spec, 3, chained.operation);
+      for (int i = 0; i < 3; ++i) {
+        if (i != 0) again.next();
+        const oracle::Expectation expectation = oracle::expect(again.problem);
+        kernel.launch(again.problem.rows(), again.problem.slots(), again.views, nullptr, &options);
+        again.fetch();
+        CHECK(oracle::all_good(oracle::compare(expectation, again.problem)));
+      }
     }
   }
 }

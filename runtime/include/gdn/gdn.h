@@ -373,10 +373,11 @@ GDN_ENUM(gdn_edge){
 
 /* What the caller of a programmatic launch vouches for. */
 enum {
-  /* Slot indices, and recurrent states in the slots of this launch, are written by nothing that may still run when it
-   * begins: by none of the launches ahead of it that are joined to it by programmatic edges alone. A launch that
-   * another one follows on a programmatic edge lets it begin at once, so such a chain may have several at work: put a
-   * plain edge into each step (its first launch), and the step before is through. */
+  /* Slot indices (of decode_spec cu_seqlens and accepted too), and recurrent states in the slots of this launch, are
+   * written by nothing that may still run when it begins: by none of the launches ahead of it that are joined to it by
+   * programmatic edges alone. A launch that another one follows on a programmatic edge lets it begin at once, so such
+   * a chain may have several at work: put a plain edge into each step (its first launch), and the step before is
+   * through. */
   GDN_PROMISE_POOLS_READY = 1
 };
 
@@ -387,12 +388,12 @@ typedef struct {
   uint32_t promises; /* a sum of GDN_PROMISE_..., for a programmatic edge */
 } gdn_launch_options;
 
-/* gdn_launch with options. On a programmatic edge decode may be put on the device while the launch ahead still runs.
- * Before that one is through and what it wrote can be seen, the kernel reads nothing but its argument block; with
- * GDN_PROMISE_POOLS_READY also slot indices and recurrent states. It writes nothing before. So the result is that of a
+/* gdn_launch with options. On a programmatic edge decode and decode_spec may be put on the device while the launch ahead
+ * still runs. Before that one is through and what it wrote can be seen, the kernel reads nothing but its argument block;
+ * with GDN_PROMISE_POOLS_READY also what that promises. It writes nothing before. So the result is that of a
  * plain edge as long as the promise holds. What the kernel itself writes is seen by a following launch that waits as
- * CUDA says (griddepcontrol.wait, cudaGridDependencySynchronize), or that follows on a plain edge. Operations other
- * than decode, and places other than CUDA's (sm_90a and newer), take every edge as plain. GDN_BAD_ARGUMENT for an edge
+ * CUDA says (griddepcontrol.wait, cudaGridDependencySynchronize), or that follows on a plain edge. Other
+ * operations, and places other than CUDA's (sm_90a and newer), take every edge as plain. GDN_BAD_ARGUMENT for an edge
  * or a promise that this version does not know. */
 GDN_API gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                                    size_t count, void* stream, const gdn_launch_options* options);
