@@ -299,15 +299,29 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
   return 4 * (channels / piece + channels / facts.quant_group);
 }
 
-// Parts of a value head's state that blocks of state_commit take, some 4096 numbers each: they need not meet, so that
-// one sequence can have as many as fill a GPU, and many sequences lose nothing by it.
-int commit_parts(const core::Facts& facts) {
+// Parts of a value head's state that blocks of state_commit take: some 4096 numbers each for few sequences, for they
+// need not meet, and one sequence can have as many as fill a GPU. Many sequences have enough blocks of whole heads, and
+// a block waits for slot and records before its first number is there: larger ones wait less often.
+std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
+  constexpr int kHeadsEach = 4;  // of a multiprocessor, beyond which parts of them no longer pay
   int parts = 1;
   while (parts < 16 && facts.key_dim * facts.value_dim > 4096 * parts &&
          facts.value_dim % (2 * parts * kConvChannels) == 0) {
     parts *= 2;
   }
-  return parts;
+  const std::int64_t resident = works_hard(facts) ? 1 : 3;
+  const auto choices = [&](int row_parts) -> Choices {
+    return {{"threads", 256},
+            {"rows_per_pass", 1},
+            {"head_parts", facts.group},
+            {"row_parts", row_parts},
+            {"resident", resident}};
+  };
+  std::vector<Band> bands;
+  const int sequences = kHeadsEach * target.processors / facts.value_heads;
+  if (parts > 1 && sequences > 0) bands.push_back({sequences, choices(parts)});
+  bands.push_back({0, choices(1)});
+  return bands;
 }
 
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
@@ -319,10 +333,7 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   // Rows of a block: what it reads of the tile before is little, and there are blocks enough.
   if (operation == "conv_prefill") return {{0, convolution_choices(target)}};
   if (operation == "decode_spec") return draft_bands(target, facts);
-  if (operation == "state_commit") {
-    return {
-        {0, {{"threads", 256}, {"rows_per_pass", 1}, {"head_parts", facts.group}, {"row_parts", commit_parts(facts)}}}};
-  }
+  if (operation == "state_commit") return commit_bands(target, facts);
   if (facts.state.present()) {
     if (operation == "decode") return target.clusters ? decode_bands(target, facts) : memory_bands(target, facts);
     return {{0, choices_of(whole_heads(target, facts))}};

@@ -92,6 +92,12 @@ GDN_DEVICE void fetch_records_of(const Args& args, const Draft<F>& draft, int ke
   }
 }
 
+// Whether the last accepted token has a record, by the records that were fetched for these key channels.
+template <class F>
+GDN_DEVICE bool has_records(const Draft<F>& draft, Channels keys, const CommitShared<F>& shared) {
+  return !(shared.decay[draft.accepted - 1][decays_by_channel<F>() ? keys.first : 0] < 0.0f);
+}
+
 // A number of the state with the accepted records applied.
 template <class F>
 GDN_DEVICE float replayed(const CommitShared<F>& shared, int accepted, int key_channel, int value_channel, float s) {
@@ -106,9 +112,10 @@ GDN_DEVICE float replayed(const CommitShared<F>& shared, int accepted, int key_c
 
 // Part `number` of one value head's state from `from` to its slot, rounded as decode rounds what it stores. `from` is
 // as it was stored where each token has a slot: it moves as it is. Threads lie along the dimension whose neighbours
-// touch, with as many of them as an access takes; a part has channels of the other.
+// touch, with as many of them as an access takes; a part has channels of the other. False, and nothing is touched:
+// the caller accepts tokens that were not.
 template <class F, class From>
-GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_head, int head, MapElements<From> from,
+GDN_DEVICE bool commit_state(const Args& args, const Draft<F>& draft, int key_head, int head, MapElements<From> from,
                              int number, CommitShared<F>& shared) {
   using State = typename F::State;
   using Element = typename State::Element;
@@ -137,8 +144,10 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
   const StateChance<F> chance(args, draft.slot);
   const Channels slow = channels_of_part<F>(number, kSlow);
   const int begin = slow.first * kPieces, end = slow.end * kPieces;
-  for (int turn = begin; turn < end; turn += F::kThreads * kTogether) {
-    float s[kTogether][kWidth];
+  if (begin == end) return true;
+  constexpr int kStep = F::kThreads * kTogether;
+  using Numbers = float[kTogether][kWidth];
+  const auto read = [&](int turn, Numbers& s) {
     GDN_UNROLL
     for (int j = 0; j < kTogether; ++j) {
       const int piece = turn + j * F::kThreads + thread_id();
@@ -154,13 +163,24 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
         }
       }
     }
-    if constexpr (CommitShared<F>::kReplays) {
-      if (turn == begin) {  // behind the first loads of the state, which are under way meanwhile
-        constexpr Channels kWhole{0, kFast};
-        fetch_records_of(args, draft, key_head, head, kKeysTouch ? kWhole : slow, kKeysTouch ? slow : kWhole, shared);
-        barrier();
-      }
+  };
+  Numbers ahead;
+  read(begin, ahead);
+  if constexpr (CommitShared<F>::kReplays) {  // with the first loads of the state under way
+    constexpr Channels kWhole{0, kFast};
+    const Channels keys = kKeysTouch ? kWhole : slow;
+    fetch_records_of(args, draft, key_head, head, keys, kKeysTouch ? slow : kWhole, shared);
+    barrier();
+    if (!has_records(draft, keys, shared)) return false;
+  }
+  for (int turn = begin; turn < end; turn += kStep) {
+    Numbers s;
+    GDN_UNROLL
+    for (int j = 0; j < kTogether; ++j) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) s[j][i] = ahead[j][i];
     }
+    if (turn + kStep < end) read(turn + kStep, ahead);
     GDN_UNROLL
     for (int j = 0; j < kTogether; ++j) {
       const int piece = turn + j * F::kThreads + thread_id();
@@ -177,6 +197,7 @@ GDN_DEVICE void commit_state(const Args& args, const Draft<F>& draft, int key_he
       store_run<Element, kWidth, kAlign>(to + state_offset<State>(key, value), s[j]);
     }
   }
+  return true;
 }
 
 // The scales of a state that moves from another slot.
@@ -193,15 +214,17 @@ GDN_DEVICE void move_scales(const Args& args, const Draft<F>& draft, long long f
 // And value channels of a head's state of 8 bits that is made anew: a wave has the key channels of one, whose scale it
 // finds before it makes the codes.
 template <class F, class From>
-GDN_DEVICE void commit_scaled(const Args& args, const Draft<F>& draft, int key_head, int head, MapElements<From> from,
+GDN_DEVICE bool commit_scaled(const Args& args, const Draft<F>& draft, int key_head, int head, MapElements<From> from,
                               Channels values, CommitShared<F>& shared) {
   using State = typename F::State;
   using Scale = typename F::StateScale;
   const auto source = from + From::base(head);
   const auto to = part<State>(args, draft.slot) + State::base(head);
   if constexpr (CommitShared<F>::kReplays) {
-    fetch_records_of(args, draft, key_head, head, {0, F::kKeyDim}, values, shared);
+    constexpr Channels kKeys{0, F::kKeyDim};
+    fetch_records_of(args, draft, key_head, head, kKeys, values, shared);
     barrier();
+    if (!has_records(draft, kKeys, shared)) return false;
   }
   constexpr int kPieces = ceil_div(F::kKeyDim, kWaveSize);
   for (int value = values.first + wave_id(); value < values.end; value += F::kThreads / kWaveSize) {
@@ -232,6 +255,7 @@ GDN_DEVICE void commit_scaled(const Args& args, const Draft<F>& draft, int key_h
     }
     if (lane_id() == 0) store_one<typename Scale::Element>(scale_at, next.scale);
   }
+  return true;
 }
 
 template <class F>
@@ -245,38 +269,35 @@ GDN_DEVICE void state_commit(const Args& args) {
   if (!draft.fate.computed) return;
   // Nothing to do where the sequence stands as its slot says.
   if (F::kRollback == Rollback::kSlots ? draft.accepted <= 1 : draft.accepted == 0) return;
-  if constexpr (F::kRollback == Rollback::kReplay) {
-    using D = typename F::RecordDecay;
-    const auto last = part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride;
-    if (head_number<D>(last, value_head<F>(key_head, 0)) < 0.0f) return;
-  }
 
   GDN_SHARED(CommitShared<F>, shared);
-  if (head_part == 0 && row_part == 0) {
-    commit_window<F, typename F::WindowQ>(args, draft, key_head);
-    commit_window<F, typename F::WindowK>(args, draft, key_head);
-  }
   const Channels values = channels_of_part<F>(row_part, F::kValueDim);
   const int first_head = head_part * heads_of_part<F>(), end_head = smaller(F::kGroup, first_head + heads_of_part<F>());
   for (int g = first_head; g < end_head; ++g) {
     const int head = value_head<F>(key_head, g);
-    if (row_part == 0) commit_window<F, typename F::WindowV>(args, draft, head);
+    bool good = true;
     if constexpr (F::kRollback == Rollback::kIntermediate) {
       using From = typename F::Intermediate;
       const auto from = part<From>(args, sequence) + (draft.accepted - 1) * From::kTapStride;
       if constexpr (scaled_state<F>()) {
-        commit_scaled<F, From>(args, draft, key_head, head, from, values, shared);
+        good = commit_scaled<F, From>(args, draft, key_head, head, from, values, shared);
       } else {
-        commit_state<F, From>(args, draft, key_head, head, from, row_part, shared);
+        good = commit_state<F, From>(args, draft, key_head, head, from, row_part, shared);
       }
     } else if constexpr (F::kRollback == Rollback::kReplay && scaled_state<F>()) {
-      commit_scaled<F, State>(args, draft, key_head, head, part<State>(args, draft.slot), values, shared);
+      good = commit_scaled<F, State>(args, draft, key_head, head, part<State>(args, draft.slot), values, shared);
     } else {
       const long long from = initial_slot<F>(args, sequence, draft);
-      commit_state<F, State>(args, draft, key_head, head, part<State>(args, from), row_part, shared);
+      good = commit_state<F, State>(args, draft, key_head, head, part<State>(args, from), row_part, shared);
       if constexpr (scaled_state<F>()) move_scales(args, draft, from, head, values);
     }
+    if (!good) return;
+    if (row_part == 0) commit_window<F, typename F::WindowV>(args, draft, head);
     if (CommitShared<F>::kReplays && g + 1 < end_head) barrier();  // the next head's records take their place
+  }
+  if (head_part == 0 && row_part == 0) {
+    commit_window<F, typename F::WindowQ>(args, draft, key_head);
+    commit_window<F, typename F::WindowK>(args, draft, key_head);
   }
 }
 

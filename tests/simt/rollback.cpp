@@ -18,8 +18,13 @@ TEST_CASE("every way to launch decode_spec is plain decoding to the bit") {
     for (const char* choices :
          {"threads=64 rows_per_pass=2 row_lanes=1 head_parts=1", "threads=128 row_lanes=4 head_parts=2",
           "threads=64 rows_per_pass=3 row_lanes=2 head_parts=3", "threads=128 row_lanes=0 head_parts=3"}) {
-      const auto tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(executor->target().name) +
-                                                   " decode_spec * * " + choices + rows + "\n");
+      const auto row = [&](const char* operation, const std::string& made) {
+        return std::string(executor->target().name) + " " + operation + " * * " + made + "\n";
+      };
+      // A block of state_commit goes over a head's state in several turns.
+      const auto tuning = plan::TuningTable::parse(
+          "gdn-gen tuning 2\n" + row("decode_spec", std::string(choices) + rows) +
+          row("state_commit", "threads=64 head_parts=1 row_parts=" + std::to_string(1 + held % 2)));
       const plan::Choices made = tuning.find(executor->target().name, "decode_spec", *spec.name).front().choices;
       if (!plan::choices_fault(executor->target(), "decode_spec", facts, made).empty()) continue;
       ++held;

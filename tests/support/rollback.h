@@ -36,13 +36,13 @@ struct Bench {
 
 class Rollback {
  public:
-  // `tuning` is of decode_spec.
+  // `tuning` is of decode_spec and state_commit.
   Rollback(verify::Executor& executor, const spec::Spec& spec, std::uint64_t seed, int sequences = 5,
            const plan::TuningTable& tuning = plan::TuningTable::built_in())
       : spec_(spec),
         random_(seed),
         drafts_(executor, spec, "decode_spec", options(spec, seed, sequences), tuning),
-        commit_(executor, spec, "state_commit", options(spec, seed, sequences)),
+        commit_(executor, spec, "state_commit", options(spec, seed, sequences), tuning),
         plain_(executor, spec, "decode", options(spec, seed, sequences)),
         pending_(static_cast<std::size_t>(sequences)),
         plain_slot_(static_cast<std::size_t>(sequences)) {
@@ -52,6 +52,15 @@ class Rollback {
     }
     for (std::size_t i = 0; i < pending_.size(); ++i) {
       if (active(i)) copy_sequence(i);
+    }
+  }
+
+  // What the pools of one problem hold, to those of another.
+  static void copy_pools(const oracle::Problem& from, oracle::Problem& to) {
+    for (oracle::Buffer& buffer : to.buffers()) {
+      if (buffer.kind != oracle::Kind::kPool) continue;
+      const oracle::Buffer& source = from.buffer(buffer.name);
+      std::memcpy(buffer.data(), source.data(), source.size_bytes());
     }
   }
 
@@ -143,14 +152,6 @@ class Rollback {
   }
   static void put_row(oracle::Buffer& buffer, std::int64_t row, const Bytes& bytes) {
     std::memcpy(buffer.row(row), bytes.data(), bytes.size());
-  }
-
-  static void copy_pools(const oracle::Problem& from, oracle::Problem& to) {
-    for (oracle::Buffer& buffer : to.buffers()) {
-      if (buffer.kind != oracle::Kind::kPool) continue;
-      const oracle::Buffer& source = from.buffer(buffer.name);
-      std::memcpy(buffer.data(), source.data(), source.size_bytes());
-    }
   }
 
   // The state and the window that a sequence begins with.

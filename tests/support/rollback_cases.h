@@ -213,3 +213,34 @@ TEST_CASE("what a caller counts wrongly is refused before a launch, and never to
     CHECK(std::isnan(oracle::load(out.dtype, out.row(sequence.first))));
   }
 }
+
+TEST_CASE("a commit of more tokens than there were leaves state and window alone") {
+  const auto executor = test::rollback_executor();
+  if (executor == nullptr) return;
+  for (const char* name : {"fuzz_spec_replay", "fuzz_spec_replay_kv", "fuzz_spec_kda"}) {
+    INFO(name);
+    const spec::Spec spec = test::fuzz(name);
+    const layout::Layout layout = layout::resolve(spec);
+    test::Bench drafts(*executor, spec, "decode_spec", {});
+    drafts.problem.arrange({2, 3, 2, 2}, {0, 0, 0, 0});
+    drafts.run();
+    test::Bench commit(*executor, spec, "state_commit", {});
+    commit.problem.arrange({1, 1, 1, 1}, {3, 3, 2, 0});
+    test::Rollback::copy_pools(drafts.problem, commit.problem);
+    const oracle::Problem before = commit.problem;
+    commit.kernel->run_unchecked(commit.problem, verify::views_of(commit.problem, layout));
+    for (const oracle::Buffer& buffer : commit.problem.buffers()) {
+      if (buffer.kind != oracle::Kind::kPool) continue;
+      const auto touched = [&](std::size_t i) {
+        const std::int64_t slot = commit.problem.sequences()[i].slots[0];
+        return std::memcmp(buffer.row(slot), before.buffer(buffer.name).row(slot),
+                           static_cast<std::size_t>(buffer.inner) * core::size_of(buffer.dtype)) != 0;
+      };
+      INFO(buffer.name);
+      CHECK_FALSE(touched(0));
+      const bool kept = buffer.name.find("record") == 0;
+      for (const std::size_t i : {1u, 2u}) CHECK(touched(i) == !kept);
+      CHECK_FALSE(touched(3));
+    }
+  }
+}

@@ -4,6 +4,7 @@
 #include "plan/candidates.h"
 #include "plan/plan.h"
 #include "support/catch.h"
+#include "support/rollback_specs.h"
 #include "support/specs.h"
 
 using namespace gdn;
@@ -192,6 +193,22 @@ TEST_CASE("a tuner tries parts that meet in memory too, where there are few rows
   CHECK(count(1, 1) > 0);
   CHECK(count(1, 8) > 0);  // more than a cluster has
   CHECK(count(1000, 1) == 0);
+}
+
+TEST_CASE("few sequences are committed by parts of a value head, many by whole ones") {
+  for (const spec::Spec& spec : test::drafting_models()) {
+    INFO(*spec.name);
+    const plan::Target& target = *plan::find_target("sm_90a");
+    const core::KernelPlan plan =
+        plan::make(layout::resolve(spec), "state_commit", target, plan::TuningTable::none()).kernel;
+    REQUIRE(plan.variants.size() == 1);
+    const core::Variant& few = plan.variants[0];
+    CHECK(plan::choice_of(few.choices, "row_parts", 1) > 1);
+    CHECK(few.launch.blocks_per_row >= target.processors / 2);  // one sequence keeps half of a GPU busy
+    CHECK(plan::choice_of(plan.choices, "row_parts", 0) == 1);
+    // Where larger blocks begin there are enough of them.
+    CHECK((few.max_rows + 1) * plan.launch.blocks_per_row >= 2 * target.processors);
+  }
 }
 
 TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
