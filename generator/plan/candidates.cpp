@@ -39,8 +39,9 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
     for (const int heads : {1, facts.group}) {
       if (heads > 1 && blocks > kMostDraftBlocks * target.processors) continue;
       if (heads == 1 && facts.group > 1 && target.clusters && 2 * blocks < target.processors) continue;
-      for (const int threads : {128, 256}) {
-        for (const int resident : products ? std::vector<int>{512 / threads, 768 / threads} : std::vector<int>{}) {
+      for (const int threads : by_rows ? std::vector<int>{128, 256, 512} : std::vector<int>{128, 256}) {
+        for (const int resident :
+             threads <= 256 && products ? std::vector<int>{512 / threads, 768 / threads} : std::vector<int>{}) {
           add({{"threads", threads}, {"head_parts", heads}, {"row_parts", 1}, {"resident", resident}, {"products", 1}});
         }
         // How many rows a thread has of columns follows from the state's order.

@@ -205,24 +205,33 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
       target.family == Family::kCuda && key_channel_innermost(facts) && core::size_of(facts.state.dtype) == 2;
   const bool replays = facts.rollback == core::Rollback::kReplay, slots = facts.rollback == core::Rollback::kSlots;
   const bool products = products_fault(target, facts).empty();
-  const auto choices = [&](int parts) {
+  // Slots are all stores, which go best in longer runs of a row, and where few sequences are at work at a time: one
+  // block of 512 threads fills a multiprocessor as two of 256 do, with half as many (measured on an H200,
+  // tests/bench/NOTES.md).
+  const bool wide = slots && target.family == Family::kCuda;
+  const bool fills = wide && resident == 2;
+  const auto choices = [&](int parts, bool large) {
     if (products) {
       return Choices{{"threads", 256}, {"head_parts", parts}, {"row_parts", 1}, {"resident", 2}, {"products", 1}};
     }
-    // Slots are all stores, which go best in longer runs of a row (measured on an H200, tests/bench/NOTES.md).
-    const bool wide = slots && parts == 1 && target.family == Family::kCuda;
-    Choices made = {{"threads", 256},      {"rows_per_pass", 4}, {"row_lanes", wide ? 16 : 8},
-                    {"head_parts", parts}, {"row_parts", 1},     {"resident", resident}};
-    if (half && (replays || slots)) made.emplace_back("interleave", replays || wide ? 1 : 0);
+    const bool runs = wide && parts == 1;
+    Choices made = {{"threads", large ? 512 : 256}, {"rows_per_pass", 4}, {"row_lanes", runs ? 16 : 8},
+                    {"head_parts", parts},          {"row_parts", 1},     {"resident", large ? 1 : resident}};
+    if (half && (replays || slots)) made.emplace_back("interleave", replays || runs ? 1 : 0);
     return made;
   };
   std::vector<Band> bands;
   const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
   const int sequences = 2 * target.processors / (facts.key_heads * parts);
   if (parts > 1 && sequences > 0 && tokens_take_one_turn(facts, parts, products)) {
-    bands.push_back({sequences * facts.tokens, choices(parts)});
+    bands.push_back({sequences * facts.tokens, choices(parts, false)});
   }
-  bands.push_back({0, choices(1)});
+  // 16-bit states, whose blocks compute more for each byte, want others beside them once they take turns.
+  const int together = 2 * target.processors / facts.key_heads;
+  if (fills && half && together > (bands.empty() ? 0 : sequences)) {
+    bands.push_back({together * facts.tokens, choices(1, true)});
+  }
+  bands.push_back({0, choices(1, fills && !half)});
   return bands;
 }
 
@@ -303,13 +312,13 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
 // need not meet, and one sequence can have as many as fill a GPU. Many sequences have enough blocks of whole heads, and
 // a block waits for slot and records before its first number is there: larger ones wait less often.
 std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
-  constexpr int kHeadsEach = 4;  // of a multiprocessor, beyond which parts of them no longer pay
+  constexpr int kHeadsEach = 2;  // of a multiprocessor, beyond which parts of them no longer pay
   int parts = 1;
   while (parts < 16 && facts.key_dim * facts.value_dim > 4096 * parts &&
          facts.value_dim % (2 * parts * kConvChannels) == 0) {
     parts *= 2;
   }
-  const std::int64_t resident = works_hard(facts) ? 1 : 3;
+  const std::int64_t resident = works_hard(facts) ? 1 : 4;
   const auto choices = [&](int row_parts) -> Choices {
     return {{"threads", 256},
             {"rows_per_pass", 1},

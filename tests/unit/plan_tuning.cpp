@@ -211,6 +211,26 @@ TEST_CASE("few sequences are committed by parts of a value head, many by whole o
   }
 }
 
+TEST_CASE("the states of all tokens are written by one block a multiprocessor, in 16 bits where all fit at once") {
+  const plan::Target& target = *plan::find_target("sm_90a");
+  spec::Spec spec = test::drafting_models().front();
+  const auto planned = [&] {
+    return plan::make(layout::resolve(spec), "decode_spec", target, plan::TuningTable::none()).kernel;
+  };
+  const core::KernelPlan wide = planned();
+  REQUIRE(wide.facts.rollback == core::Rollback::kSlots);
+  CHECK(plan::choice_of(wide.choices, "threads", 0) == 512);
+  for (spec::Tensor& pool : spec.pools) {
+    if (*pool.name == "state") pool.dtype.value = core::DType::kBf16;
+  }
+  const core::KernelPlan half = planned();
+  CHECK(plan::choice_of(half.choices, "threads", 0) == 256);
+  REQUIRE(!half.variants.empty());
+  CHECK(plan::choice_of(half.variants.back().choices, "threads", 0) == 512);
+  const int blocks = half.variants.back().max_rows / half.facts.tokens * half.variants.back().launch.blocks_per_row;
+  CHECK(blocks <= 2 * target.processors);
+}
+
 TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
   const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
   const plan::Target& target = *plan::find_target("sm_90a");
