@@ -310,7 +310,7 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
 
 // Parts of a value head's state that blocks of state_commit take: some 4096 numbers each for few sequences, for they
 // need not meet, and one sequence can have as many as fill a GPU. Many sequences have enough blocks of whole heads, and
-// a block waits for slot and records before its first number is there: larger ones wait less often.
+// where a block waits for records before its first number is there larger ones wait less often.
 std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
   constexpr int kHeadsEach = 2;  // of a multiprocessor, beyond which parts of them no longer pay
   int parts = 1;
@@ -320,7 +320,9 @@ std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
   }
   // NVIDIA's compilers spill for targets without clusters where four blocks have to fit (80 registers are 8% slower on
   // an H200), and for works_hard() where they are told nothing.
-  const std::int64_t resident = target.family != Family::kCuda ? 0 : works_hard(facts) ? 1 : target.clusters ? 4 : 3;
+  const bool replays = facts.rollback == core::Rollback::kReplay;
+  const int wished = !replays ? 0 : target.clusters ? 4 : 3;
+  const int resident = target.family != Family::kCuda ? 0 : works_hard(facts) ? 1 : wished;
   const auto choices = [&](int row_parts) -> Choices {
     return {{"threads", 256},
             {"rows_per_pass", 1},
@@ -330,8 +332,8 @@ std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
   };
   std::vector<Band> bands;
   const int sequences = kHeadsEach * target.processors / facts.value_heads;
-  if (parts > 1 && sequences > 0) bands.push_back({sequences, choices(parts)});
-  bands.push_back({0, choices(1)});
+  if (replays && parts > 1 && sequences > 0) bands.push_back({sequences, choices(parts)});
+  bands.push_back({0, choices(replays ? 1 : parts)});
   return bands;
 }
 
