@@ -376,6 +376,7 @@ class DeltaColumns {
   static constexpr int kStreams = F::kThreads / kThreadsOfSlab;
   static constexpr int kSlabs = ceil_div(kAccesses, kSlabLanes);  // of a head
   static constexpr bool kWholeSlabs = kAccesses % kSlabLanes == 0;
+  static constexpr bool kOneSlab = heads_of_part<F>() == 1 && kSlabs <= kStreams;  // a block has no more of them
   static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64 && !F::kStochasticState;
 
   // Sums over the teams: inside a wave by shuffles, then over the groups of lanes that shuffles don't join.
@@ -418,7 +419,9 @@ class DeltaColumns {
     for (int first = 0; first < slabs; first += kStreams) {
       const int slab = first + stream_;
       const int next = slab + kStreams;
-      if constexpr (kReadsAhead) {
+      if constexpr (kOneSlab) {
+        update(shared, partial, turn, slab, factors, k, ahead_);
+      } else if constexpr (kReadsAhead) {
         Slab now = ahead_;
         read(next, ahead_);
         update(shared, partial, turn, slab, factors, k, now);
@@ -451,7 +454,8 @@ class DeltaColumns {
     return State::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) + turn_.first_value +
            value_channel(slab);
   }
-  GDN_DEVICE Elements<Element> column(int slab) const { return state_ + place(slab); }
+  // The thread's first key channel; the others follow kTeams apart.
+  GDN_DEVICE Elements<Element> column(int slab) const { return state_ + (place(slab) + team_ * State::kInnerStride); }
   GDN_DEVICE MapElements<Scale> scale_at(int slab, int i) const {
     return scales_ + Scale::base(value_head<F>(turn_.key_head, turn_.first_head + head_of(slab))) +
            (turn_.first_value + value_channel(slab) + i) * Scale::kInnerStride;
@@ -472,7 +476,7 @@ class DeltaColumns {
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       to.piece[r].clear();
-      if (key_inside(r)) to.piece[r].raw = load_stream<Piece::kBytes>(from + key_channel(r) * State::kInnerStride);
+      if (key_inside(r)) to.piece[r].raw = load_stream<Piece::kBytes>(from + r * kTeams * State::kInnerStride);
     }
   }
 
@@ -570,18 +574,26 @@ class DeltaColumns {
       }
       chance_.round(place(slab) + key_channel(r) * State::kInnerStride, updated);
       now.piece[r].set(updated);
-      if (key_inside(r)) store_stream<Piece::kBytes>(to + key_channel(r) * State::kInnerStride, now.piece[r].raw);
+      if (key_inside(r)) store_stream<Piece::kBytes>(to + r * kTeams * State::kInnerStride, now.piece[r].raw);
     }
   }
 
-  // Every thread gets the whole sums of its channels. One barrier: the next slab uses the other half of `partial`.
+  // Every thread gets the whole of S^T k for its channels, and of S^T q the one that makes o of it. One barrier: the
+  // next slab uses the other half of `partial`.
   GDN_DEVICE void sum_over_groups(float (&partial)[kGroups][2][kSlabLanes * kWidth], float (&sums)[2 * kWidth]) const {
     if (first_of_group_) {
       GDN_UNROLL
       for (int i = 0; i < 2 * kWidth; ++i) partial[group_][i / kWidth][lane_ * kWidth + i % kWidth] = sums[i];
     }
     barrier();
-    add_groups<0, 1>(partial, sums);
+    float whole[kWidth];
+    add_groups<0, 0, 1>(partial, whole);
+    GDN_UNROLL
+    for (int i = 0; i < kWidth; ++i) sums[i] = whole[i];
+    if (team_ != 0) return;
+    add_groups<1, 0, 1>(partial, whole);
+    GDN_UNROLL
+    for (int i = 0; i < kWidth; ++i) sums[kWidth + i] = whole[i];
   }
 
   // The same for the largest magnitudes, in any order.
@@ -601,18 +613,18 @@ class DeltaColumns {
     }
   }
 
-  // Groups kFirst, kFirst + kStep, ..., by halves.
-  template <int kFirst, int kStep>
-  GDN_DEVICE void add_groups(const float (&partial)[kGroups][2][kSlabLanes * kWidth], float (&sums)[2 * kWidth]) const {
+  // Groups kFirst, kFirst + kStep, ..., by halves; kWhich: 0 S^T k, 1 S^T q.
+  template <int kWhich, int kFirst, int kStep>
+  GDN_DEVICE void add_groups(const float (&partial)[kGroups][2][kSlabLanes * kWidth], float (&sums)[kWidth]) const {
     if constexpr (kStep == kGroups) {
       GDN_UNROLL
-      for (int i = 0; i < 2 * kWidth; ++i) sums[i] = partial[kFirst][i / kWidth][lane_ * kWidth + i % kWidth];
+      for (int i = 0; i < kWidth; ++i) sums[i] = partial[kFirst][kWhich][lane_ * kWidth + i];
     } else {
-      float rest[2 * kWidth];
-      add_groups<kFirst, 2 * kStep>(partial, sums);
-      add_groups<kFirst + kStep, 2 * kStep>(partial, rest);
+      float rest[kWidth];
+      add_groups<kWhich, kFirst, 2 * kStep>(partial, sums);
+      add_groups<kWhich, kFirst + kStep, 2 * kStep>(partial, rest);
       GDN_UNROLL
-      for (int i = 0; i < 2 * kWidth; ++i) sums[i] += rest[i];
+      for (int i = 0; i < kWidth; ++i) sums[i] += rest[i];
     }
   }
 
