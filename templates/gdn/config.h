@@ -5,7 +5,8 @@
 //
 //   qualifiers   GDN_HD, GDN_DEVICE, GDN_KERNEL(threads), GDN_RESIDENT_KERNEL(threads, resident),
 //                GDN_CLUSTER_KERNEL(threads, resident, blocks), GDN_SHARED(type, name), GDN_UNROLL
-//   thread       thread_id, block_number, block_row, block_head, kWaveSize, lane_id, wave_id, barrier, shuffle_xor
+//   thread       thread_id, block_number, block_row, block_head, kWaveSize, lane_id, wave_id, barrier, shuffle_xor,
+//                shuffle_from
 //   cluster      kHasClusters, cluster_arrive, cluster_wait, Mailbox, mailbox_open, cluster_send, mailbox_wait
 //   device       count_up, fence_device
 //   launch       launch_dependents, wait_for_previous
@@ -103,6 +104,12 @@ GDN_DEVICE float shuffle_xor(float value) {
   return __shfl_xor_sync(0xffffffffu, value, kDistance);
 }
 
+// The value of lane kSource of the kLanes lanes side by side that this one is of. Every lane of the wave takes part.
+template <int kLanes, int kSource>
+GDN_DEVICE float shuffle_from(float value) {
+  return __shfl_sync(0xffffffffu, value, kSource, kLanes);
+}
+
 #elif defined(GDN_ON_AMD)
 
 // clang 21 dropped the predefined wavefront size; the GCN families run 64 lanes, RDNA 32.
@@ -145,6 +152,14 @@ GDN_DEVICE float shuffle_xor(float value) {
   return __builtin_bit_cast(float, other);
 }
 
+template <int kLanes, int kSource>
+GDN_DEVICE float shuffle_from(float value) {
+  static_assert(kLanes <= 32 && kSource < kLanes && (kLanes & (kLanes - 1)) == 0, "lanes of a half of the wave");
+  // Of a lane's number the bits of the group, and in place of the others kSource.
+  const int other = __builtin_amdgcn_ds_swizzle(__builtin_bit_cast(int, value), kSource << 5 | (32 - kLanes));
+  return __builtin_bit_cast(float, other);
+}
+
 #else
 
 constexpr int kWaveSize = GDN_HOST_WAVE;
@@ -158,6 +173,10 @@ GDN_DEVICE void wave_barrier() { gdn_host::shuffle_xor(0.0f, 1); }  // lanes tha
 template <int kDistance>
 GDN_DEVICE float shuffle_xor(float value) {
   return gdn_host::shuffle_xor(value, kDistance);
+}
+template <int kLanes, int kSource>
+GDN_DEVICE float shuffle_from(float value) {
+  return gdn_host::shuffle_from(value, kLanes, kSource);
 }
 
 #endif

@@ -250,6 +250,11 @@ GDN_DEVICE void decode(const Args& args) {
       }
     }
     delta.run(shared);
+    // Of few rows the norm's weights are on their way while waves wait for each other.
+    NormWeights<F> weights;
+    if constexpr (one_pass<F>()) {
+      if (takes_norm && wave_id() < turn.heads) weights.fetch(args);
+    }
     if constexpr (!kGathered) {
       barrier();
     } else if constexpr (kInMemory) {
@@ -258,8 +263,14 @@ GDN_DEVICE void decode(const Args& args) {
       mailbox_wait(shared.gathered);
     }
     for (int g = wave_id(); takes_norm && g < turn.heads; g += F::kThreads / kWaveSize) {
-      gated_norm<F>(args, row, value_head<F>(key_head, first_head + g), shared.o + g * F::kValueDim,
-                    shared.gates + g * F::kValueDim);
+      const int head = value_head<F>(key_head, first_head + g);
+      const float* const o = shared.o + g * F::kValueDim;
+      const float* const gates = shared.gates + g * F::kValueDim;
+      if constexpr (one_pass<F>()) {
+        gated_norm<F>(args, row, head, o, gates, weights);
+      } else {
+        gated_norm<F>(args, row, head, o, gates);
+      }
     }
     if constexpr (kParts > 1) {
       if constexpr (kCluster) cluster_wait();  // every part has

@@ -68,6 +68,11 @@ struct DeltaTurn {
   Elements<float> gathered = nullptr;
 };
 
+// Whether a block has one pass over a state of fp32 with the key channel innermost: of launches of few rows, where what
+// counts is how long one takes. Those of 16 bits were slower in the same way (tests/bench/NOTES.md).
+template <class F>
+GDN_HD constexpr bool one_pass();
+
 // o of one value channel, to where the operation collects it.
 template <class F>
 GDN_DEVICE void put_o(DeltaShared<F>& shared, const DeltaTurn& turn, int head, int value_channel, float o) {
@@ -146,6 +151,8 @@ class DeltaRows {
   };
 
  public:
+  static constexpr bool kOnePass = heads_of_part<F>() == 1 && kValues <= kRowsOfPass;
+
   // Issues the loads of the first rows; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaRows(const Args& args, long long slot, const DeltaTurn& turn)
       : state_(part<State>(args, slot)),
@@ -174,6 +181,7 @@ class DeltaRows {
       }
     }
 
+    if constexpr (one_pass<F>()) return update_once(shared, q, k, factors.product);
     int head = 0;
     int first = 0;
     while (true) {
@@ -308,6 +316,66 @@ class DeltaRows {
         pass.piece[r][p].set(updated);
         if (inside(value_channel, p)) {
           store_stream<Piece::kBytes>(piece_at(head, value_channel, p), pass.piece[r][p].raw);
+        }
+      }
+    }
+  }
+
+  // The only pass of a block over a state of fp32. The sums of all rows at once, of which a few of the team's lanes are
+  // left with those of a row and make u and o of them for all: more registers, and fewer steps one after the other.
+  GDN_DEVICE void update_once(DeltaShared<F>& shared, const float (&q)[kPieces][kWidth],
+                              const float (&k)[kPieces][kWidth], float product) {
+    constexpr int kMine = dealt_count<kLanes, kRows>();
+    const float decay = shared.head_decay(0);
+    float of_k[kRows], of_q[kRows];  // S^T k and S^T q, before the head's decay
+    float channel_decay[kPieces][kWidth];
+    GDN_UNROLL
+    for (int p = 0; p < kPieces; ++p) {
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) {
+        const int channel = (lane_ + p * kLanes) * kWidth + i;
+        channel_decay[p][i] = kWholeRow || channel < kKeyDim ? shared.channel_decay(0, channel) : 0.0f;
+      }
+    }
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      of_k[r] = of_q[r] = 0.0f;
+      GDN_UNROLL
+      for (int p = 0; p < kPieces; ++p) {
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) {
+          const float s = channel_decay[p][i] * ahead_.piece[r][p].get(i);
+          of_k[r] += s * k[p][i];
+          of_q[r] += s * q[p][i];
+        }
+      }
+    }
+    float my_k[kMine], my_q[kMine], u[kRows];
+    deal_sums<kLanes, 1>(lane_, of_k, my_k);
+    deal_sums<kLanes, 1>(lane_, of_q, my_q);
+    GDN_UNROLL
+    for (int i = 0; i < kMine; ++i) {
+      const int value_channel = row(0, first_dealt<kLanes, kRows>(lane_) + i);
+      const bool row_inside = kWholePass || value_channel < kValues;
+      const float v = row_inside ? shared.v[turn_.first_value + value_channel] : 0.0f;
+      my_k[i] = shared.beta[0] * (v - decay * my_k[i]);
+      if (row_inside && first_with_dealt<kLanes, kRows>(lane_)) {
+        put_o<F>(shared, turn_, 0, turn_.first_value + value_channel, plus_product(decay * my_q[i], my_k[i], product));
+      }
+    }
+    gather_dealt<kLanes, kRows>(my_k, u);
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      GDN_UNROLL
+      for (int p = 0; p < kPieces; ++p) {
+        float updated[kWidth];
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) {
+          updated[i] = plus_product(decay * (channel_decay[p][i] * ahead_.piece[r][p].get(i)), u[r], k[p][i]);
+        }
+        ahead_.piece[r][p].set(updated);
+        if (inside(row(0, r), p)) {
+          store_stream<Piece::kBytes>(piece_at(0, row(0, r), p), ahead_.piece[r][p].raw);
         }
       }
     }
@@ -639,6 +707,12 @@ class DeltaColumns {
   bool first_of_group_;
   Slab ahead_;
 };
+
+template <class F>
+GDN_HD constexpr bool one_pass() {
+  using State = typename F::State;
+  return State::kInnerStride == 1 && same_type<typename State::Element, float>() && DeltaRows<F>::kOnePass;
+}
 
 template <bool kColumns, class F>
 struct DeltaChoice {

@@ -137,6 +137,35 @@ struct HeadShare {
   GDN_DEVICE static bool speaks(int batch) { return lane_id() % kLanes == 0 && piece(batch) < kPieces; }
 };
 
+// The norm's weights of a lane's share of a head, asked for before they are needed: the bits, which nothing waits for.
+template <class F>
+class NormWeights {
+  using Share = HeadShare<F>;
+  using W = typename F::NormW;
+  static constexpr int kWidth = Share::kWidth, kSteps = Share::kBatches * Share::kTurns;
+  static constexpr int kAccess = smaller(inner_width<W>(), kWidth);
+  using Piece = Pack<typename W::Element, kAccess>;
+
+ public:
+  GDN_DEVICE void fetch(const Args& args) {
+    const auto weights = part<W>(args) + W::base(0);
+    GDN_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      const int batch = step / Share::kTurns, turn = step % Share::kTurns;
+      if (!Share::inside(batch, turn)) continue;
+      GDN_UNROLL
+      for (int i = 0; i < kWidth / kAccess; ++i) {
+        piece_[step][i] = load_pack<typename W::Element, kAccess>(
+            weights + (Share::channel(batch, turn) + i * kAccess) * W::kInnerStride);
+      }
+    }
+  }
+  GDN_DEVICE float get(int step, int i) const { return piece_[step][i / kAccess].get(i % kAccess); }
+
+ private:
+  Piece piece_[kSteps][kWidth / kAccess] = {};
+};
+
 // One value head of `out` by one wave, which holds it in registers:
 //
 //   norm then gate:  y = (round(o / rms(o)) * w' + bias) * act(z)
@@ -175,25 +204,18 @@ class GatedNorm {
   template <class Gates>
   GDN_DEVICE void normalise(const Args& args, float sum_of_squares, const Gates& gates) {
     constexpr int kWeightWidth = smaller(inner_width<W>(), kWidth);
-    const float factor = inverse_root(sum_of_squares * (1.0f / F::kValueDim) + F::kNormEps);
     const auto weights = part<W>(args) + W::base(0);
-    for_each([&](int step, int channel, bool inside) {
-      if (!inside) return;
-      float w[kWidth];
+    normalise_with(args, sum_of_squares, gates, [&](int, int channel, float(&w)[kWidth]) {
       load_run<typename W::Element, kWidth, kWeightWidth>(weights + channel * W::kInnerStride, w);
+    });
+  }
+
+  // With weights that were asked for before.
+  template <class Gates>
+  GDN_DEVICE void normalise(const Args& args, const NormWeights<F>& weights, float sum_of_squares, const Gates& gates) {
+    normalise_with(args, sum_of_squares, gates, [&](int step, int, float(&w)[kWidth]) {
       GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) y_[step][i] *= factor;
-      round_run<typename F::RoundNorm>(y_[step]);
-      GDN_UNROLL
-      for (int i = 0; i < kWidth; ++i) y_[step][i] *= norm_weight<F::kNormWeight>(w[i]);
-      if constexpr (B::kPresent) {
-        constexpr int kBiasWidth = smaller(inner_width<B>(), kWidth);
-        load_run<typename B::Element, kWidth, kBiasWidth>(part<B>(args) + B::base(0) + channel * B::kInnerStride, w);
-        GDN_UNROLL
-        for (int i = 0; i < kWidth; ++i) y_[step][i] += w[i];
-      }
-      if constexpr (kGated && F::kNormBeforeGate) multiply(y_[step], gates, channel);
-      if constexpr (F::kQuantGroup > 0) round_run<typename F::QuantFrom>(y_[step]);
+      for (int i = 0; i < kWidth; ++i) w[i] = weights.get(step, i);
     });
   }
 
@@ -223,6 +245,30 @@ class GatedNorm {
   GDN_DEVICE void write(const Args& args, int row, int head, const float (&scale)[Share::kBatches]) const;
 
  private:
+  // weigh(step, channel, w) puts the weights of a step's channels into w.
+  template <class Gates, class Weigh>
+  GDN_DEVICE void normalise_with(const Args& args, float sum_of_squares, const Gates& gates, Weigh weigh) {
+    const float factor = inverse_root(sum_of_squares * (1.0f / F::kValueDim) + F::kNormEps);
+    for_each([&](int step, int channel, bool inside) {
+      if (!inside) return;
+      float w[kWidth];
+      weigh(step, channel, w);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) y_[step][i] *= factor;
+      round_run<typename F::RoundNorm>(y_[step]);
+      GDN_UNROLL
+      for (int i = 0; i < kWidth; ++i) y_[step][i] *= norm_weight<F::kNormWeight>(w[i]);
+      if constexpr (B::kPresent) {
+        constexpr int kBiasWidth = smaller(inner_width<B>(), kWidth);
+        load_run<typename B::Element, kWidth, kBiasWidth>(part<B>(args) + B::base(0) + channel * B::kInnerStride, w);
+        GDN_UNROLL
+        for (int i = 0; i < kWidth; ++i) y_[step][i] += w[i];
+      }
+      if constexpr (kGated && F::kNormBeforeGate) multiply(y_[step], gates, channel);
+      if constexpr (F::kQuantGroup > 0) round_run<typename F::QuantFrom>(y_[step]);
+    });
+  }
+
   // visit(step, channel of its first number, whether there is one)
   template <class Visit>
   GDN_DEVICE static void for_each(Visit visit) {

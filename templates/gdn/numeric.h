@@ -249,6 +249,33 @@ GDN_HD constexpr bool first_with_dealt(int lane) {
   }
 }
 
+// The first lane of those that are left with the sum of this number.
+template <int kLanes, int kCount>
+GDN_HD constexpr int lane_of_dealt(int number) {
+  if constexpr (kLanes == 1) {
+    return 0;
+  } else if constexpr (kCount % 2 == 0) {
+    return number < kCount / 2 ? lane_of_dealt<kLanes / 2, kCount / 2>(number)
+                               : kLanes / 2 + lane_of_dealt<kLanes / 2, kCount / 2>(number - kCount / 2);
+  } else {
+    return lane_of_dealt<kLanes / 2, kCount>(number);
+  }
+}
+
+// And back: a number made of each of the sums, in all lanes.
+template <int kLanes, int kCount, int kNumber = 0>
+GDN_DEVICE void gather_dealt(const float (&mine)[dealt_count<kLanes, kCount>()], float (&x)[kCount]) {
+  constexpr int kMine = dealt_count<kLanes, kCount>();
+  if constexpr (kNumber < kCount) {
+    if constexpr (kMine == kCount) {
+      x[kNumber] = mine[kNumber];
+    } else {
+      x[kNumber] = shuffle_from<kLanes, lane_of_dealt<kLanes, kCount>(kNumber)>(mine[kNumber % kMine]);
+    }
+    gather_dealt<kLanes, kCount, kNumber + 1>(mine, x);
+  }
+}
+
 // Of numbers that all lanes have, those that this lane is left with.
 template <int kLanes, int kCount>
 GDN_DEVICE void deal(int lane, const float (&x)[kCount], float (&mine)[dealt_count<kLanes, kCount>()]) {

@@ -86,12 +86,14 @@ GDN_DEVICE void write_groups(const Args& args, int row, int head, const GatedNor
   norm.write(args, row, head, scale);
 }
 
-// One value head by one wave from o and act(z) in shared memory.
-template <class F>
-GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, const float* gates) {
+// One value head by one wave from o and act(z) in shared memory; with NormWeights that were asked for before, or
+// without.
+template <class F, class... Weights>
+GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, const float* gates,
+                           const Weights&... weights) {
   GatedNorm<F> norm;
   const float sum = norm.read(SharedNumbers{o}, SharedNumbers{gates});
-  norm.normalise(args, sum, SharedNumbers{gates});
+  norm.normalise(args, weights..., sum, SharedNumbers{gates});
   if constexpr (F::kQuantGroup > 0) {
     write_groups<F>(args, row, head, norm);
   } else {

@@ -305,12 +305,21 @@ class Machine {
     }
   }
 
-  float shuffle_xor(float value, int distance) {
+  // From the lane whose number differs in the bit `distance`.
+  float shuffle_xor(float value, int distance) { return shuffle(value, distance, current_->id % kWave ^ distance); }
+
+  // From lane `source` of the `lanes` side by side that this one is of.
+  float shuffle_from(float value, int lanes, int source) {
+    return shuffle(value, -(lanes * kWave + source), current_->id % kWave / lanes * lanes + source);
+  }
+
+  // From lane `other`; `which` tells the shuffles of a kernel apart: a distance, or a group and its source, negative.
+  float shuffle(float value, int which, int other) {
     Wave& wave = current_->block->waves[static_cast<std::size_t>(current_->id / kWave)];
     const int lane = current_->id % kWave;
     const int turn = wave.turn;
     wave.value[turn][lane] = value;
-    wave.distance[turn][lane] = distance;
+    wave.distance[turn][lane] = which;
     if (++wave.arrived == wave.lanes) {
       release(wave);
     } else {
@@ -318,10 +327,9 @@ class Machine {
       next();
     }
     ++current_->shuffles;
-    const int other = lane ^ distance;
-    if (other >= wave.lanes) fail("shuffle over distance %d: lane %d has no partner", distance, lane);
-    if (wave.distance[turn][other] != distance) {
-      fail("lanes %d and %d of a wave meet in different shuffles, over distances %d and %d", lane, other, distance,
+    if (other >= wave.lanes) fail("shuffle over distance %d: lane %d has no partner", which, lane);
+    if (wave.distance[turn][other] != which) {
+      fail("lanes %d and %d of a wave meet in different shuffles, over distances %d and %d", lane, other, which,
            wave.distance[turn][other]);
     }
     return wave.value[turn][other];
@@ -687,6 +695,7 @@ __attribute__((no_sanitize("thread"), noinline)) inline void peek(const void* ad
 }
 
 inline float shuffle_xor(float value, int distance) { return machine.shuffle_xor(value, distance); }
+inline float shuffle_from(float value, int lanes, int source) { return machine.shuffle_from(value, lanes, source); }
 
 template <class T>
 T& shared(int tag) {
