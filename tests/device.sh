@@ -152,7 +152,7 @@ overlaid=(qwen3_5_27b+vllm_sd+mtp1 qwen3_5_27b+vllm_sd+mtp3 qwen3_next_80b+vllm_
   olmo_hybrid_7b+transformers+replay3 qwen3_next_80b+vllm_ds qwen3_next_80b+vllm_sd qwen3_next_80b+transformers
   qwen3_next_80b+llama_cpp_grouped qwen3_next_80b+sglang qwen3_next_80b+flashinfer qwen3_next_80b+fp8_aiter
   qwen3_next_80b+fp8_aiter_triton qwen3_next_80b+fp8_vllm_group qwen3_next_80b+fp8_vllm_token olmo_hybrid_7b+fp8_vllm_group
-  kimi_linear_48b+fp8_vllm_token kimi_linear_48b+sglang_kda)
+  kimi_linear_48b+fp8_vllm_token kimi_linear_48b+sglang_kda qwen3_next_80b+vllm_core kimi_linear_48b+vllm_core)
 for layout in "$root"/tests/bench/layouts/*.yaml; do overlaid+=("qwen3_next_80b+$layout"); done
 
 if wanted verify; then

@@ -222,10 +222,13 @@ core::Facts numbers_of(const spec::Spec& spec) {
   facts.a_stored = *spec.decay.a_log;
   facts.g_handover = *spec.decay.handover;
   facts.beta_factor = *spec.beta.factor;
-  facts.norm_eps = *spec.out_norm.eps;
-  facts.norm_weight = *spec.out_norm.weight;
-  facts.norm_gate = *spec.out_norm.gate;
-  facts.norm_before_gate = *spec.out_norm.norm_before_gate;
+  if (*spec.out_norm.enabled) {
+    facts.norm_eps = *spec.out_norm.eps;
+    facts.norm_weight = *spec.out_norm.weight;
+    facts.norm_gate = *spec.out_norm.gate;
+    facts.norm_before_gate = *spec.out_norm.norm_before_gate;
+    facts.round_norm = *spec.rounding.norm;
+  }
   facts.quant_group = quant_group(spec);
   if (facts.quant_group > 0) {
     facts.quant_max = *spec.output_quant.max;
@@ -240,7 +243,6 @@ core::Facts numbers_of(const spec::Spec& spec) {
   facts.round_qk = *spec.rounding.qk;
   facts.round_beta = *spec.rounding.beta;
   facts.round_o = *spec.rounding.o;
-  facts.round_norm = *spec.rounding.norm;
   facts.slot_dtype = *spec.slots.dtype;
   facts.padding = *spec.slots.padding;
   facts.padded_output = *spec.slots.padded_output;

@@ -267,7 +267,8 @@ class Comparison {
     const bool rule = problem_.operands().prefills() && problem_.operation() != "conv_prefill";
     if (!rule) return tolerance(problem_.spec(), buffer_);
     const double products = prefill_tolerance(problem_.spec(), problem_.options().keys);
-    const bool whole = problem_.operation() == "prefill" && buffer_.kind == Kind::kOutput;
+    const bool whole =
+        problem_.operation() == "prefill" && buffer_.kind == Kind::kOutput && *problem_.spec().out_norm.enabled;
     // Behind the products, o is rounded and what the norm makes of it: ties that go the other way count on top.
     return whole ? std::hypot(products, tolerance(problem_.spec(), buffer_)) : products;
   }

@@ -36,6 +36,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
   };
 
   const auto norm_parameters = [&] {
+    if (!*spec_.out_norm.enabled) return;
     add_named(spec_.parameters, "norm_weight", Kind::kParameter);
     if (spec::find_tensor(spec_.parameters, "norm_bias")) {
       add_named(spec_.parameters, "norm_bias", Kind::kParameter);
@@ -102,6 +103,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_conv_weights(false, Kind::kParameter);
     add_conv_weights(true, Kind::kOutput);
   } else if (operation == "norm_quant") {
+    if (!*spec_.out_norm.enabled) throw std::invalid_argument(fmt::format("{}: out_norm is none", *spec_.name));
     add_handover({"o", "z"}, Kind::kInput);
     norm_parameters();
     add_named(spec_.outputs, "out", Kind::kOutput);
@@ -132,9 +134,11 @@ void Operands::add_prefill() {
   if (whole) {
     if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
     add_named(spec_.parameters, "dt_bias", Kind::kParameter);
-    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
-    if (spec::find_tensor(spec_.parameters, "norm_bias") != nullptr) {
-      add_named(spec_.parameters, "norm_bias", Kind::kParameter);
+    if (*spec_.out_norm.enabled) {
+      add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+      if (spec::find_tensor(spec_.parameters, "norm_bias") != nullptr) {
+        add_named(spec_.parameters, "norm_bias", Kind::kParameter);
+      }
     }
   }
   if (conv && pools) add_named(spec_.pools, "conv_state", Kind::kPool, writes);
@@ -164,16 +168,19 @@ void Operands::add(const std::string& name, Kind kind, const spec::Tensor& tenso
 }
 
 void Operands::add_inputs(std::initializer_list<const char*> wanted) {
+  // z, where nothing norms, only comes along in a row that holds another part.
+  const auto is_read = [&](const std::string& part) { return *spec_.out_norm.enabled || part != "z"; };
   for (const spec::Tensor& tensor : spec_.inputs) {
     const TensorMap map = interpret(spec_, tensor);
-    const bool holds_one =
-        std::any_of(wanted.begin(), wanted.end(), [&](const char* part) { return map.part(part) != nullptr; });
+    const bool holds_one = std::any_of(wanted.begin(), wanted.end(),
+                                       [&](const char* part) { return is_read(part) && map.part(part) != nullptr; });
     if (holds_one) add(*tensor.name, Kind::kInput, tensor, false, false);
   }
 }
 
 void Operands::add_handover(std::initializer_list<const char*> names, Kind kind, bool copies) {
   for (const char* name : names) {
+    if (std::string_view(name) == "z" && !*spec_.out_norm.enabled) continue;
     const auto it = std::find_if(spec_.handover.begin(), spec_.handover.end(),
                                  [&](const spec::Tensor& tensor) { return *tensor.name == name; });
     if (it == spec_.handover.end()) {

@@ -367,7 +367,7 @@ double tolerance(const spec::Spec& spec, const Buffer& buffer) {
   if (buffer.name == "out_scale") return output_tolerance(spec);
   const bool rounds_qk = *spec.rounding.qk != core::DType::kFp32;
   const bool rounds_o = *spec.rounding.o != core::DType::kFp32;
-  const bool rounds_norm = *spec.rounding.norm != core::DType::kFp32;
+  const bool rounds_norm = *spec.out_norm.enabled && *spec.rounding.norm != core::DType::kFp32;
   const bool after_qk = buffer.name == "state" || buffer.name == "state_scale" || buffer.name == "intermediate_state" ||
                         buffer.name == "record_k" || buffer.name == "record_u" || buffer.name == "handover.o" ||
                         buffer.name == "out";

@@ -103,7 +103,7 @@ class Reference {
     for (int row = sequence.first; row < sequence.first + sequence.tokens; ++row) {
       if (operation == "conv_prefill") {
         for (const std::string part : {"q", "k", "v"}) put("out." + part, row, conv_token(part, row, windows[part]));
-        put("out.z", row, get("in.z", row));
+        pass_on("z", row);
       } else if (operation == "chunk_delta") {
         Values g = get("in.g", row);
         for (double& x : g) x = to_ln(*spec_.decay.handover, x);
@@ -113,8 +113,12 @@ class Reference {
         const Values q = conv_token("q", row, windows["q"]), k = conv_token("k", row, windows["k"]);
         const Values v = conv_token("v", row, windows["v"]);
         const Values o = prefill_step(q, k, v, decay(row), betas(row), state);
-        Norm norm;
-        put_output(row, gated_norm(o, get("in.z", row), &norm), &norm);
+        if (*spec_.out_norm.enabled) {
+          Norm norm;
+          put_output(row, gated_norm(o, get("in.z", row), &norm), &norm);
+        } else {
+          put_output(row, o);
+        }
       }
       for (const Snapshot& snapshot : problem_.snapshots()) {
         if (snapshot.row == row && !snapshot.padding) put_states(snapshot.slot, windows, state);
@@ -165,14 +169,14 @@ class Reference {
       const Values q = conv("q", row), k = conv("k", row), v = conv("v", row);
       const Values g = decay(row), beta = betas(row);
       const Values o = delta(row, q, k, v, g, beta);
-      put_output(row, gated_norm(o, get("in.z", row)));
+      put_output(row, layer_output(o, row));
     } else if (operation == "unpack") {
-      for (const std::string part : {"q", "k", "v", "z", "b", "a"}) put("out." + part, row, get("in." + part, row));
+      for (const std::string part : {"q", "k", "v", "z", "b", "a"}) pass_on(part, row);
     } else if (operation == "conv_pack") {
       for (const std::string part : {"q", "k", "v"}) put("packed." + part, 0, constant("conv_weight." + part));
     } else if (operation == "conv_update") {
       for (const std::string part : {"q", "k", "v"}) put("out." + part, row, conv(part, row));
-      put("out.z", row, get("in.z", row));
+      pass_on("z", row);
     } else if (operation == "gating") {
       Values g = decay(row);
       for (double& x : g) x = from_ln(*spec_.decay.handover, x);
@@ -240,7 +244,7 @@ class Reference {
       const Values q_hat = normalised(q[t], *spec_.qk_scale.q), k_hat = normalised(k[t], *spec_.qk_scale.k);
       Values u(v[t].size());
       const Values o = step(q_hat, k_hat, v[t], g, beta, state, &u);
-      put_output(row, gated_norm(o, get("in.z", row)));
+      put_output(row, layer_output(o, row));
       if (scheme() == core::Rollback::kSlots) store_state(sequence.slots[t], state);
       const auto keep = [&](Values& records, const Values& values, bool exponentiate) {
         records.resize(values.size() * steps, -1);
@@ -463,6 +467,16 @@ class Reference {
     }
     for (double& x : o) x = round_to_point(*spec_.rounding.o, x);
     return o;
+  }
+
+  // A part as it came; z is nobody's where nothing norms.
+  void pass_on(const std::string& part, int row) {
+    if (part == "z" && !*spec_.out_norm.enabled) return;
+    put("out." + part, row, get("in." + part, row));
+  }
+
+  Values layer_output(const Values& o, int row) {
+    return *spec_.out_norm.enabled ? gated_norm(o, get("in.z", row)) : o;
   }
 
   // What each head was divided by, and how much an element of the result grows with its o.

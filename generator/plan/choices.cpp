@@ -262,7 +262,7 @@ Choices prefill_choices(const Target& target, std::string_view operation, const 
   const std::int64_t lanes = facts.key_dim > 4 * most_channels && facts.key_dim % 32 == 0 ? 8 : 4;
   // One block at least on a multiprocessor: without the wish, NVIDIA's compilers keep to fewer registers and spill.
   Choices choices = {{"threads", kThreads}, {"columns", kThreads / lanes}, {"resident", 1}};
-  if (operation == "prefill") {
+  if (operation == "prefill" && facts.norm_w.present()) {
     // Of the norm behind it: several for a wave, so that finding a row's sequence counts for less. Where groups
     // straddle heads a wave with several would compute each of them twice.
     const bool straddles = facts.quant_group > 0 && facts.value_dim % facts.quant_group != 0;

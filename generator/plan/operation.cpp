@@ -31,10 +31,12 @@ class Collector {
  public:
   explicit Collector(const layout::Layout& layout) : layout_(layout) {}
 
-  // Projection rows that hold one of the named parts.
+  // Projection rows that hold one of the named parts; z counts only where the layer has a norm to read it.
   Collector& inputs(std::string_view parts) {
+    std::string read(parts);
+    if (!has_norm(layout_)) read.erase(std::remove(read.begin(), read.end(), 'z'), read.end());
     for (const layout::TensorLayout& tensor : layout_.inputs) {
-      if (holds_any(tensor, parts)) add(tensor, Access::kRead, tensor.domain);
+      if (holds_any(tensor, read)) add(tensor, Access::kRead, tensor.domain);
     }
     return *this;
   }
@@ -131,6 +133,7 @@ class Collector {
   Access prefill_access() const { return prefill_writes() ? Access::kReadWrite : Access::kRead; }
   // q, k and v between the parts are either raw projections or already convolved: same storage, other numbers.
   Collector& handover(std::string_view part, Access access, std::string_view conv = "") {
+    if (part == "z" && !has_norm(layout_)) return *this;
     const layout::TensorLayout& tensor = layout_.tensor(fmt::format("handover.{}", part));
     add(tensor, access, conv.empty() ? tensor.domain : fmt::format("{}={}", part, conv));
     return *this;
@@ -169,6 +172,11 @@ constexpr std::string_view kConvolved = "convolved";
 
 }  // namespace
 
+bool has_norm(const layout::Layout& layout) {
+  return std::any_of(layout.parameters.begin(), layout.parameters.end(),
+                     [](const layout::TensorLayout& tensor) { return tensor.name == "norm_weight"; });
+}
+
 const std::vector<std::string_view>& operations() {
   static const std::vector<std::string_view> names = {"decode",       "decode_spec", "state_commit", "unpack",
                                                       "conv_update",  "gating",      "delta_update", "norm_quant",
@@ -185,6 +193,9 @@ bool drafts(std::string_view operation) { return operation == "decode_spec" || o
 std::string why_not(const layout::Layout& layout, std::string_view operation) {
   if (prefills(operation) && layout.numbers.chunk == 0) {
     return fmt::format("{} says prefill: none; {} needs its keys", layout.spec, operation);
+  }
+  if (operation == "norm_quant" && !has_norm(layout)) {
+    return fmt::format("{} says out_norm: none; norm_quant needs its keys", layout.spec);
   }
   if (operation == "conv_pack" && !packs(layout)) {
     return fmt::format("{} has no parameters.conv_weight_packed, which conv_pack makes", layout.spec);

@@ -30,6 +30,9 @@ bool drafts(std::string_view operation);
 
 bool is_operation(std::string_view name);
 
+// Whether the layer has an output norm. Without one out is o, and z is no operation's.
+bool has_norm(const layout::Layout& layout);
+
 // Integers that say where a launch's rows and sequences are; no spec lists their dimensions.
 enum class Indices : std::uint8_t {
   kNone,

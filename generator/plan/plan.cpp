@@ -193,8 +193,12 @@ core::Identity kernel_identity(const core::KernelPlan& plan) {
                       static_cast<int>(f.qk_eps_at), f.q_scale, f.k_scale);
   text += fmt::format(" decay(form={} threshold={} bound={} a_log={}) beta({})", static_cast<int>(f.decay_form),
                       f.softplus_threshold, f.decay_bound, static_cast<int>(f.a_stored), f.beta_factor);
-  text += fmt::format(" norm(eps={} weight={} gate={} before={})", f.norm_eps, static_cast<int>(f.norm_weight),
-                      static_cast<int>(f.norm_gate), f.norm_before_gate);
+  if (f.out.present() && !f.norm_w.present()) {
+    text += " norm(none)";
+  } else {
+    text += fmt::format(" norm(eps={} weight={} gate={} before={})", f.norm_eps, static_cast<int>(f.norm_weight),
+                        static_cast<int>(f.norm_gate), f.norm_before_gate);
+  }
   text += fmt::format(" round(conv={} qk={} beta={} o={} norm={}) padded={}", core::to_string(f.round_conv),
                       core::to_string(f.round_qk), core::to_string(f.round_beta), core::to_string(f.round_o),
                       core::to_string(f.round_norm), static_cast<int>(f.padded_output));
@@ -288,8 +292,10 @@ void lay_out_prefill(core::KernelPlan& plan) {
   if (f.snapshots) windows("prefill_snapshots");
   if (f.final_states) windows("prefill_windows");
   // Last: where it may begin before a chain has ended, windows have no need to wait for it.
-  if (plan.operation == "prefill") {
+  if (plan.operation == "prefill" && f.norm_w.present()) {
     stage("prefill_norm", core::Grid::kTokens, f.value_heads / chosen("heads_per_block"));
+  } else if (plan.operation == "prefill" && f.excess_output == core::PaddedOutput::kZero) {
+    stage("prefill_excess", core::Grid::kSequences, f.key_heads);
   }
 }
 
@@ -459,6 +465,7 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
     operand.optional = use.optional;
     operand.layout = identity_of(layout, use);
     for (const layout::PartLayout& part : tensor.parts) {
+      if (part.name == "z" && !has_norm(layout)) continue;  // of a row whose other parts are read
       Map Facts::* const place = slot_of(tensor.name, part.name, use.access);
       const Map map = layout::map_of(layout.numbers, tensor, part, index);
       plan.facts.*place = map;

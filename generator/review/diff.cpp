@@ -138,8 +138,10 @@ class Comparison {
       // An engine makes as many layers as there are: their number shows, which of them are of this kind does not.
       // How a state is rounded is written where it has 16 bits, which its dtype shows.
       const bool by_dtype = change.before == "not written" || change.after == "not written";
+      // With the norm goes its weight, an operand, and with that all that is written of it.
+      const bool of_norm = key.path == "rounding.norm" || key.path.rfind("out_norm.", 0) == 0;
       const bool visible = key.path == "slots.dtype" || (key.path == "rounding.state" && by_dtype) ||
-                           key.path == "layers.count" ||
+                           key.path == "out_norm.kind" || (of_norm && by_dtype) || key.path == "layers.count" ||
                            (key.path == "layers.list" && *before_.spec.layers.count != *after_.spec.layers.count);
       change.silent = !visible && !(sizes_something(key.path) && shapes_change_);
       numbers.push_back(std::move(change));

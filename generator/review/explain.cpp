@@ -7,6 +7,7 @@
 
 #include "core/facts.h"
 #include "layout/map.h"
+#include "plan/operation.h"
 
 namespace gdn::review {
 namespace {
@@ -236,7 +237,8 @@ std::vector<std::string> formulas_of(const Side& side) {
   std::vector<std::string> lines;
   std::string tensors;
   for (const TensorLayout& tensor : side.layout.inputs) tensors += (tensors.empty() ? "" : ", ") + tensor.name;
-  lines.push_back(fmt::format("unpack q, k, v, z, b, a from {}", tensors));
+  const bool normed = plan::has_norm(side.layout);
+  lines.push_back(fmt::format("unpack q, k, v, {}b, a from {}", normed ? "z, " : "", tensors));
   const std::string sum =
       fmt::format("sum over m = 0..{} of w[{}] * u(t-m){}", n.conv_width - 1,
                   n.taps_oldest_first ? fmt::format("{}-m", n.conv_width - 1) : "m", n.conv_bias ? " + bias" : "");
@@ -257,6 +259,10 @@ std::vector<std::string> formulas_of(const Side& side) {
   lines.push_back(n.rule == core::Rule::kKda ? "S = diag(exp(g)) * S: each key channel, a row of S, decays by itself"
                                              : "S = exp(g) * S");
   lines.push_back("u = beta * (v - S^T k); S = S + k u^T; o = S^T q" + rounded(n.round_o));
+  if (!normed) {
+    lines.push_back("out = o; whoever takes it norms and gates it with z, which nothing here reads");
+    return lines;
+  }
   const std::string weight = n.norm_weight == core::NormWeight::kW          ? "w"
                              : n.norm_weight == core::NormWeight::kOnePlusW ? "(1 + w)"
                                                                             : "2 * (1 + w)";

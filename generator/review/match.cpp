@@ -60,6 +60,17 @@ class Matcher {
     decay();
     matrices("a", c.single_a, c.single_a_source, spec_.projections.a);
     matrices("z", c.single_z, c.single_z_source, spec_.projections.z);
+    if (*spec_.out_norm.enabled) norm();
+    const double factor = c.negative_eigenvalues.value_or(false) ? 2 : 1;
+    if (factor != *spec_.beta.factor) {
+      say("beta.factor", "linear_allow_neg_eigval",
+          fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
+    }
+  }
+
+  // Where the engine norms o itself, none of this is in the spec.
+  void norm() {
+    const Config& c = checkpoint_.config;
     if (c.norm_eps && *c.norm_eps != *spec_.out_norm.eps) {
       say("out_norm.eps", c.norm_eps_source,
           fmt::format("the spec says {}, the model {}", *spec_.out_norm.eps, *c.norm_eps));
@@ -73,11 +84,6 @@ class Matcher {
           c.norm_weight.empty()
               ? std::string("no spec can say what this config asks for")
               : fmt::format("the spec says {}, the model {}", word(*spec_.out_norm.weight), c.norm_weight));
-    }
-    const double factor = c.negative_eigenvalues.value_or(false) ? 2 : 1;
-    if (factor != *spec_.beta.factor) {
-      say("beta.factor", "linear_allow_neg_eigval",
-          fmt::format("the spec says {}, the model {}", *spec_.beta.factor, factor));
     }
   }
 

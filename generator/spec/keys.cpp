@@ -214,6 +214,7 @@ std::vector<Key> make_keys() {
   const auto normed = [](const Spec& s) { return is(s.qk_norm.enabled, *s.qk_norm.enabled); };
   const auto softplus = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kSoftplus); };
   const auto bounded = [](const Spec& s) { return is(s.decay.form, *s.decay.form == DecayForm::kBounded); };
+  const auto normed_out = [](const Spec& s) { return is(s.out_norm.enabled, *s.out_norm.enabled); };
   const auto quantised = [](const Spec& s) { return is(s.output_quant.given, *s.output_quant.given); };
   const auto floored = [](const Spec& s) {
     if (!*s.output_quant.given) return is(s.output_quant.given, false);
@@ -305,15 +306,24 @@ std::vector<Key> make_keys() {
       real("beta.factor", GDN_AT(beta.factor), {RuleId::kBetaFactor},
            "beta = factor * sigmoid(b); 2 allows negative eigenvalues"),
 
-      only("out_norm.kind", "rms", "the norm of o"),
-      only("out_norm.span", "value_dim", "what its mean runs over: one head"),
-      real("out_norm.eps", GDN_AT(out_norm.eps), {RuleId::kEpsRange}, "o * rsqrt(mean(o^2) + eps)"),
-      word("out_norm.weight",
-           {say("w", NormWeight::kW), say("1+w", NormWeight::kOnePlusW), say("2*(1+w)", NormWeight::kTwiceOnePlusW)},
-           GDN_AT(out_norm.weight), {}, "the factor made from norm_weight"),
-      word("out_norm.gate", activations, GDN_AT(out_norm.gate), {}, "what is done to z before it multiplies"),
-      word("out_norm.order", {say("norm_then_gate", true), say("gate_then_norm", false)},
-           GDN_AT(out_norm.norm_before_gate), {}, "whether the gate multiplies after the norm and weight or before"),
+      word("out_norm.kind", {say("rms", true), say("none", false)}, GDN_AT(out_norm.enabled),
+           {RuleId::kNormTensors, RuleId::kNormOutput},
+           "the norm of o; none: out is o, rounded to rounding.o, and whoever takes it norms and gates it: nothing "
+           "reads z; `out_norm: none` for short"),
+      when(only("out_norm.span", "value_dim", "what its mean runs over: one head"), "out_norm.kind is rms", normed_out),
+      when(real("out_norm.eps", GDN_AT(out_norm.eps), {RuleId::kEpsRange}, "o * rsqrt(mean(o^2) + eps)"),
+           "out_norm.kind is rms", normed_out),
+      when(word("out_norm.weight",
+                {say("w", NormWeight::kW), say("1+w", NormWeight::kOnePlusW),
+                 say("2*(1+w)", NormWeight::kTwiceOnePlusW)},
+                GDN_AT(out_norm.weight), {}, "the factor made from norm_weight"),
+           "out_norm.kind is rms", normed_out),
+      when(word("out_norm.gate", activations, GDN_AT(out_norm.gate), {}, "what is done to z before it multiplies"),
+           "out_norm.kind is rms", normed_out),
+      when(word("out_norm.order", {say("norm_then_gate", true), say("gate_then_norm", false)},
+                GDN_AT(out_norm.norm_before_gate), {},
+                "whether the gate multiplies after the norm and weight or before"),
+           "out_norm.kind is rms", normed_out),
 
       word("output_quant.kind", {say("dynamic", true), say("none", false)}, GDN_AT(output_quant.given), {},
            "dynamic: the output is 8-bit numbers with scales made from the values at hand; `output_quant: none` for "
@@ -425,13 +435,14 @@ std::vector<Key> make_keys() {
             "q, k and v after convolution and activation"),
       dtype("rounding.qk", GDN_AT(rounding.qk), RuleId::kRoundingDtype, "q and k after norm and scale"),
       dtype("rounding.beta", GDN_AT(rounding.beta), RuleId::kRoundingDtype, "beta"),
-      dtype("rounding.o", GDN_AT(rounding.o), RuleId::kRoundingDtype, "o before the output norm"),
+      dtype("rounding.o", GDN_AT(rounding.o), RuleId::kRoundingDtype, "o before the output norm, or as the output"),
       when(word("rounding.state", {say("nearest", false), say("stochastic", true)}, GDN_AT(rounding.state_stochastic),
                 {RuleId::kStateRounding},
                 "a 16-bit state as it is stored: nearest; stochastic: up with the probability of its distance from "
                 "below, from a seed given at launch"),
            "pools.state is bf16 or fp16", narrow_state),
-      dtype("rounding.norm", GDN_AT(rounding.norm), RuleId::kRoundingDtype, "o after the norm, before the weight"),
+      when(dtype("rounding.norm", GDN_AT(rounding.norm), RuleId::kRoundingDtype, "o after the norm, before the weight"),
+           "out_norm.kind is rms", normed_out),
 
       integer_or_unread("layers.count", GDN_AT(layers.count), "layers", {RuleId::kLayersRange},
                         "layers of the model, of all kinds"),
@@ -478,7 +489,9 @@ constexpr Remark kRemarks[] = {
     {"conv.bias", kByModel, "a bias that a checkpoint has and a kernel leaves out"},
     {"qk_norm.kind", kByModel, "q and k normed twice or not at all, where model and kernel each leave it to the other"},
     {"decay.bound", kByModel, "a default in place of the model's bound: decays of another range, without an error"},
-    {"out_norm.kind", kByModel, "a gate without any norm, which one family's config can ask for, run with one"},
+    {"out_norm.kind", kByEngine,
+     "o normed and gated twice or not at all, where kernel and engine each leave it to the other; a gate without any "
+     "norm, which one family's config can ask for, run with one"},
     {"rule", kByModel,
      "a decay per channel recognised by its shape, which fails where value heads outnumber key heads"},
     {"heads.pairing", kByEngine,
@@ -605,7 +618,8 @@ const std::vector<TensorKey>& tensor_keys() {
       {"parameters", "conv_bias_v", Leads::kNone, H::kValueChannels, false, D::kWeight, false, "conv bias of v"},
       {"parameters", "a_log", Leads::kNone, H::kValueHeads, false, D::kWeight, false, "see decay.a_log"},
       {"parameters", "dt_bias", Leads::kNone, H::kDecays, false, D::kWeight, false, "added to a"},
-      {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false, "see out_norm.weight"},
+      {"parameters", "norm_weight", Leads::kNone, H::kValueDim, false, D::kWeight, false,
+       "see out_norm.weight; not where out_norm is none"},
       {"parameters", "norm_bias", Leads::kNone, H::kValueDim, false, D::kWeight, false,
        "added after norm and weight; only where a layer has one"},
       {"parameters", "conv_weight_packed", Leads::kNone, H::kConvParts, true, D::kWeight, false,
@@ -635,14 +649,16 @@ const std::vector<TensorKey>& tensor_keys() {
       {"handover", "q", Leads::kToken, H::kKeyChannels, false, D::kActivation, false, "q"},
       {"handover", "k", Leads::kToken, H::kKeyChannels, false, D::kActivation, false, "k"},
       {"handover", "v", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "v"},
-      {"handover", "z", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "z, as it came"},
+      {"handover", "z", Leads::kToken, H::kValueChannels, false, D::kActivation, false,
+       "z, as it came; not where out_norm is none"},
       {"handover", "b", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "b, as it came"},
       {"handover", "a", Leads::kToken, H::kDecays, false, D::kActivation, false, "a, as it came"},
       {"handover", "g", Leads::kToken, H::kDecays, false, D::kExact, false, "the decay, in decay.handover's domain"},
       {"handover", "beta", Leads::kToken, H::kValueHeads, false, D::kActivation, false, "factor * sigmoid(b)"},
       {"handover", "o", Leads::kToken, H::kValueChannels, false, D::kActivation, false, "what the state answers to q"},
 
-      {"outputs", "out", Leads::kToken, H::kValueChannels, false, D::kOutput, false, "after norm and gate"},
+      {"outputs", "out", Leads::kToken, H::kValueChannels, false, D::kOutput, false,
+       "after norm and gate; o where out_norm is none"},
       {"outputs", "out_scale", Leads::kToken, H::kScaleGroups, false, D::kExact, false,
        "scales of a quantised output: a number times its scale is the value"},
   };
@@ -670,7 +686,8 @@ const Holds* part_holds(std::string_view part) {
 
 const std::vector<SectionKey>& tensor_sections() {
   static const std::vector<SectionKey> kSections = {
-      {"inputs", &Spec::inputs, &SectionPlaces::inputs, "rows of the projections: each of q k v z b a once"},
+      {"inputs", &Spec::inputs, &SectionPlaces::inputs,
+       "rows of the projections: each of q k v z b a once; z only beside other parts where out_norm is none"},
       {"parameters", &Spec::parameters, &SectionPlaces::parameters, "weights, the same for all tokens"},
       {"pools", &Spec::pools, &SectionPlaces::pools, "state kept between calls, by slot, updated in place"},
       {"handover", &Spec::handover, &SectionPlaces::handover, "what the parts of the decode step hand to each other"},

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -23,6 +24,7 @@
 #include "spec/rules.h"
 #include "spec/scalars.h"
 #include "spec/validator.h"
+#include "spec/validator_norm.h"
 
 namespace gdn::spec {
 namespace {
@@ -244,6 +246,8 @@ class SpecReader {
     }
     for (const Node& item : entry->value.items) {
       if (item.kind == Node::Kind::kRefused) continue;
+      if (item.kind == Node::Kind::kScalar && std::find(dropped_.begin(), dropped_.end(), item.text) != dropped_.end())
+        continue;
       if (item.kind == Node::Kind::kScalar && is_path(item.text)) {
         spec_.unverified.push_back({item.text, item.place});
         continue;
@@ -330,6 +334,12 @@ class SpecReader {
       }
       if (const Entry* replicated = matched.find("replicated")) read_replicated(*replicated, path, tensor);
     }
+    // What the spec had to describe before an overlay took the norm away.
+    if (lacks_norm(spec_) && entry.place.source < spec_.out_norm.enabled.place.source &&
+        serves_norm_only(section.name, tensor)) {
+      dropped_.push_back(path);
+      return;
+    }
     (spec_.*section.tensors).push_back(std::move(tensor));
   }
 
@@ -394,6 +404,7 @@ class SpecReader {
   Matched top_;
   std::vector<std::pair<std::string_view, std::unique_ptr<Matched>>> sections_;
   Names missing_;
+  std::vector<std::string> dropped_;  // paths of tensors that an overlay made needless
 };
 
 // What can be read of a spec, errors or not; nothing when it, or an overlay, has no tree of keys.

@@ -68,6 +68,8 @@ enum class RuleId : std::uint8_t {
   kLayersBase,
   kLayersList,
   kStateRounding,
+  kNormTensors,
+  kNormOutput,
   kQuantMax,
   kQuantGroup,
   kQuantFloor,

@@ -133,7 +133,9 @@ struct Beta {
   Located<double> factor;       // 1 or 2
 };
 
+// Only `enabled` means something where the spec says none: o is the layer's output then, and nothing reads z.
 struct OutNorm {
+  Located<bool> enabled;  // kind: rms | none
   Located<double> eps;
   Located<core::NormWeight> weight;  // w | 1+w | 2*(1+w)
   Located<core::Activation> gate;    // silu | sigmoid | none
@@ -218,7 +220,7 @@ struct Spec {
   Layers layers;
   Projections projections;
 
-  std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once
+  std::vector<Tensor> inputs;      // rows of the projections: the parts q k v z b a, each exactly once (see out_norm)
   std::vector<Tensor> parameters;  // conv_weight (or conv_weight_q/_k/_v), conv_bias..., a_log, dt_bias, norm_weight,
                                    // norm_bias where the norm adds one
   std::vector<Tensor> pools;       // conv_state (or conv_state_q/_k/_v), state, and what speculative.scheme needs

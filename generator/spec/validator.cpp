@@ -8,6 +8,7 @@
 
 #include "spec/rules.h"
 #include "spec/validator_dims.h"
+#include "spec/validator_norm.h"
 #include "spec/validator_quant.h"
 #include "spec/validator_speculative.h"
 #include "spec/validator_tensors.h"
@@ -292,6 +293,8 @@ constexpr Check kChecks[] = {
     {RuleId::kLayersBase, check_layers_base},
     {RuleId::kLayersList, check_layers_list},
     {RuleId::kStateRounding, check_state_rounding},
+    {RuleId::kNormTensors, check_norm_tensors},
+    {RuleId::kNormOutput, check_norm_output},
     {RuleId::kQuantMax, check_quant_max},
     {RuleId::kQuantGroup, check_quant_group},
     {RuleId::kQuantFloor, check_quant_floor},

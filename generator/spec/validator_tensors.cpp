@@ -13,6 +13,7 @@
 #include "spec/pieces.h"
 #include "spec/rules.h"
 #include "spec/scalars.h"
+#include "spec/validator_norm.h"
 
 namespace gdn::spec {
 namespace {
@@ -94,12 +95,13 @@ void check_tensor_missing(const Spec& spec, Diagnostics& diagnostics) {
   };
   const SectionPlaces& at = spec.sections;
   require(spec.parameters, at.parameters, "parameters", "conv_weight", true);
-  for (const std::string_view name : {"dt_bias", "norm_weight"}) {
-    require(spec.parameters, at.parameters, "parameters", name, false);
-  }
+  require(spec.parameters, at.parameters, "parameters", "dt_bias", false);
+  const bool normed = !lacks_norm(spec);
+  if (normed) require(spec.parameters, at.parameters, "parameters", "norm_weight", false);
   require(spec.pools, at.pools, "pools", "conv_state", true);
   require(spec.pools, at.pools, "pools", "state", false);
   for (const std::string_view name : {"q", "k", "v", "z", "b", "a", "g", "beta", "o"}) {
+    if (name == "z" && !normed) continue;
     require(spec.handover, at.handover, "handover", name, false);
   }
   require(spec.outputs, at.outputs, "outputs", "out", false);
@@ -227,7 +229,7 @@ void check_input_parts(const Spec& spec, Diagnostics& diagnostics) {
   }
   for (const std::string_view part : {"q", "k", "v", "z", "b", "a"}) {
     const auto found = holders(spec, part);
-    if (found.empty() && all_readable) {
+    if (found.empty() && all_readable && !(part == "z" && lacks_norm(spec))) {
       diagnostics.error(spec.sections.inputs, id(RuleId::kInputParts),
                         fmt::format("inputs: no tensor holds {}: each of q, k, v, z, b, a is needed once", part));
     }

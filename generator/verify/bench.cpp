@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 
+#include "core/maps.h"
 #include "processors.h"
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
@@ -59,15 +60,29 @@ std::int64_t window_bytes(const core::Facts& facts, const core::Map& map, std::i
 
 std::string_view to_string(Edges edges) { return edges == Edges::kPlain ? "plain" : "programmatic"; }
 
+std::int64_t needed_elements(const core::KernelPlan& plan, std::size_t operand) {
+  const core::Facts& facts = plan.facts;
+  const core::Operand& row = plan.operands[operand];
+  if (row.role != core::Role::kInput || row.leading != core::Leading::kToken) return row.inner;
+  std::int64_t elements = 0;
+  for (const core::NamedMap& named : core::kMaps) {
+    const core::Map& map = facts.*named.map;
+    if (map.operand != static_cast<int>(operand)) continue;
+    elements += map.run * (map.heads == core::HeadKind::kKey ? facts.key_heads : facts.value_heads);
+  }
+  return elements;
+}
+
 std::int64_t floor_bytes(const core::KernelPlan& plan, int rows) {
   const core::Facts& facts = plan.facts;
   std::int64_t bytes = 0;
-  for (const core::Operand& operand : plan.operands) {
+  for (std::size_t i = 0; i < plan.operands.size(); ++i) {
+    const core::Operand& operand = plan.operands[i];
     const auto element = static_cast<std::int64_t>(core::size_of(operand.dtype));
     const bool window = operand.name.rfind("conv_state", 0) == 0;
     const int tokens = plan.operation == "decode_spec" ? facts.tokens : 1;
     const bool slots = tokens > 1 && facts.rollback == core::Rollback::kSlots;
-    std::int64_t moved = element * operand.inner;
+    std::int64_t moved = element * needed_elements(plan, i);
     if (window && tokens > 1) {
       const std::int64_t row = moved / facts.window;  // and the inputs of tokens behind those that stay
       moved = row * (2 * (facts.conv_width - 1) + tokens - 1 + (slots ? 0 : 1));

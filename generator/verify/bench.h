@@ -45,6 +45,10 @@ struct Bench {
 // counts.
 std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 
+// Elements of an operand's row or of all of it that a kernel can need: of a row of the projections the parts that it
+// reads, which without an output norm are all but z.
+std::int64_t needed_elements(const core::KernelPlan& plan, std::size_t operand);
+
 // `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
 // still in the L2 cache when its layer comes round again; random slots, the same for all layers, as an engine has them;
 // the median over replays. CPU: calls over a pool of about 1 GiB (or four batches, if those are larger), each batch on

@@ -13,6 +13,7 @@
 #include "core/prefill.h"
 #include "oracle/convert.h"
 #include "processors.h"
+#include "verify/bench.h"
 #include "verify/bench_parts.h"
 #include "verify/cuda_bench.h"
 
@@ -28,8 +29,9 @@ int slots_of(const Lengths& lengths) { return lengths.sequences + 2; }
 
 std::int64_t bytes_of(const core::KernelPlan& plan, const Lengths& lengths) {
   std::int64_t bytes = 0;
-  for (const core::Operand& operand : plan.operands) {
-    const std::int64_t row = operand.inner * static_cast<std::int64_t>(core::size_of(operand.dtype));
+  for (std::size_t i = 0; i < plan.operands.size(); ++i) {
+    const core::Operand& operand = plan.operands[i];
+    const std::int64_t row = needed_elements(plan, i) * static_cast<std::int64_t>(core::size_of(operand.dtype));
     const int times = operand.access == core::Access::kReadWrite ? 2 : 1;
     switch (operand.leading) {
       case core::Leading::kNone:

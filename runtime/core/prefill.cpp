@@ -208,7 +208,9 @@ static bool in_chunks(const Facts& facts) {
 }
 
 static bool layer_in_chunks(const Facts& facts) {
-  return in_chunks(facts) && size_of(facts.round_conv) == 2 && size_of(facts.round_o) == 2;
+  // Without a norm nothing moves o from rows of the workspace to `out`.
+  const bool leaves_o = facts.norm_w.present() || in_pieces(facts.out);
+  return in_chunks(facts) && leaves_o && size_of(facts.round_conv) == 2 && size_of(facts.round_o) == 2;
 }
 
 static bool rule_in_chunks(const Facts& facts) {

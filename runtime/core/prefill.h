@@ -82,7 +82,7 @@ std::int64_t prefill_records_bytes(const PrefillWork& work);
 //   one
 //                           kernel of the plan's symbol. With it the launch is several kernels, whose symbols begin
 //                           with the plan's. prefill has rows of v and o before what chunk_delta's kernels have in
-//                           it, unless `out` can hold them
+//                           it, unless `out` can hold them, as it must where no norm follows
 //   prefill, by GPUs        o on its way to the norm, where `out` can't hold it (8 bits, or fewer than rounding.o has):
 //                           such a workspace can't be left out
 // Rows come first in it; in Args they are the operand behind the workspace.
@@ -116,7 +116,8 @@ std::int64_t held_bytes(const KernelPlan& plan, int rows);
 // 16-byte pieces.
 bool holds_hopper_prefill(const Facts& facts);
 
-// The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits.
+// The same of prefill: q, k and v of the projections so, and the conv's results and o rounded to 16 bits; where no norm
+// follows, `out` so as well.
 bool holds_hopper_layer(const Facts& facts);
 
 // The same of kernels of single warps, but with K up to 256 and as far as a block's shared memory goes.

@@ -115,7 +115,7 @@ class Chunked {
       emit_apply(cc_);
       if (cc_.projected == nullptr) {
         emit_leave_output(cc_, c_.facts.out_o);
-      } else if (c_.points_at_columns) {
+      } else if (c_.points_at_columns || !c_.facts.norm_w.present()) {
         emit_leave_output(cc_, c_.facts.out);
       } else {
         emit_norm_output(cc_);

@@ -224,8 +224,9 @@ void emit_leave_state(ChunkContext& cc);
 void emit_leave_output(ChunkContext& cc, const core::Map& out);
 void emit_norm_output(ChunkContext& cc);
 
-// The whole function behind parts of columns: the windows of q and k of whole items, and the gated norm of o where it
-// lies in the operand out. `parts` of an item share its sequence's rows; scratch memory of kAfterColumnsBytes.
+// The whole function behind parts of columns: the windows of q and k of whole items, and the gated norm, if the layer
+// has one, of o where it lies in the operand out. `parts` of an item share its sequence's rows; scratch memory of
+// kAfterColumnsBytes.
 void emit_after_columns(Context& c, int parts);
 constexpr int kAfterColumnsBytes = 2 * SequencePlaces::kBytes;
 

@@ -105,6 +105,7 @@ void emit_after_columns(Context& c, int parts) {
       e.sub(reg::row, left);
       e.bind(others);
     }
+    if (!f.norm_w.present()) return;
     // Rows left * part / parts to before left * (part + 1) / parts.
     Mark& none = e.mark("no_rows");
     const auto bound = [&](const Reg64& target) {

@@ -253,7 +253,7 @@ void emit_decode_spec(Context& c) {
           store_vectors(c, c.frame.v, f.value_dim, f.record_u.inner_stride);
           keep_decays(c);
         }
-        emit_gated_norm(c);
+        emit_output(c);
         keep_state(c);
       });
       c.e.inc(reg::row);

@@ -55,7 +55,7 @@ void decode(Context& c) {
       emit_conv(c, conv_v(c.facts), c.frame.v);
       if (c.by_channel()) emit_channel_gates(c, core::Domain::kExp);
       emit_delta(c);
-      emit_gated_norm(c);
+      emit_output(c);
     });
   });
 }
@@ -67,7 +67,7 @@ void unpack(Context& c) {
     emit_copy_part(c, f.out_k, f.in_k);
     emit_for_heads(c, [&] {
       emit_copy_part(c, f.out_v, f.in_v);
-      emit_copy_part(c, f.out_z, f.in_z);
+      if (f.out_z.present()) emit_copy_part(c, f.out_z, f.in_z);
       if (c.by_channel()) emit_copy_part(c, f.out_a, f.in_a);
     });
     emit_copy_heads(c, f.out_b, f.in_b);
@@ -192,6 +192,9 @@ void conv_pack(Context& c) {
   });
 }
 
+// Of what passes z on, where the layer has a norm that reads it.
+std::vector<Need> z_needs(const Facts& f) { return {{"z", f.in_z, f.value_dim}, {"handover.z", f.out_z, f.value_dim}}; }
+
 struct Operation {
   std::string_view name;
   bool slots;
@@ -208,18 +211,12 @@ const Operation kOperations[] = {
     {"state_commit", true, draft_needs, emit_state_commit, state_commit_scratch},
     {"unpack", false,
      [](const Facts& f) {
-       return std::vector<Need>{{"q", f.in_q, f.key_dim},
-                                {"k", f.in_k, f.key_dim},
-                                {"v", f.in_v, f.value_dim},
-                                {"z", f.in_z, f.value_dim},
-                                {"b", f.in_b, 1},
-                                {"a", f.in_a, decays(f)},
-                                {"handover.q", f.out_q, f.key_dim},
-                                {"handover.k", f.out_k, f.key_dim},
-                                {"handover.v", f.out_v, f.value_dim},
-                                {"handover.z", f.out_z, f.value_dim},
-                                {"handover.b", f.out_b, 1},
-                                {"handover.a", f.out_a, decays(f)}};
+       std::vector<Need> needs = {{"q", f.in_q, f.key_dim},           {"k", f.in_k, f.key_dim},
+                                  {"v", f.in_v, f.value_dim},         {"b", f.in_b, 1},
+                                  {"a", f.in_a, decays(f)},           {"handover.q", f.out_q, f.key_dim},
+                                  {"handover.k", f.out_k, f.key_dim}, {"handover.v", f.out_v, f.value_dim},
+                                  {"handover.b", f.out_b, 1},         {"handover.a", f.out_a, decays(f)}};
+       return f.out_z.present() ? needs + z_needs(f) : needs;
      },
      unpack},
     {"conv_update", true,
@@ -227,8 +224,7 @@ const Operation kOperations[] = {
        std::vector<Need> needs = conv_needs(f) + std::vector<Need>{{"handover.q", f.out_q, f.key_dim},
                                                                    {"handover.k", f.out_k, f.key_dim},
                                                                    {"handover.v", f.out_v, f.value_dim}};
-       if (!f.out_z.present()) return needs;
-       return needs + std::vector<Need>{{"z", f.in_z, f.value_dim}, {"handover.z", f.out_z, f.value_dim}};
+       return f.out_z.present() ? needs + z_needs(f) : needs;
      },
      conv_update},
     {"gating", false,
@@ -253,8 +249,11 @@ const Operation kOperations[] = {
      },
      conv_pack},
     {"norm_quant", false,
-     [](const Facts& f) { return norm_needs(f) + std::vector<Need>{{"handover.o", f.in_o, f.value_dim}}; }, norm_quant,
-     norm_quant_scratch},
+     [](const Facts& f) {
+       return norm_needs(f) +
+              std::vector<Need>{{"norm_weight", f.norm_w, f.value_dim}, {"handover.o", f.in_o, f.value_dim}};
+     },
+     norm_quant, norm_quant_scratch},
 };
 
 int choice(const core::KernelPlan& plan, std::string_view name) {
@@ -379,10 +378,7 @@ Kernel generate_conv_rows(const core::KernelPlan& plan) {
   std::vector<Need> needs = row_conv_needs(f) + std::vector<Need>{{"handover.q", f.out_q, f.key_dim},
                                                                   {"handover.k", f.out_k, f.key_dim},
                                                                   {"handover.v", f.out_v, f.value_dim}};
-  if (f.out_z.present()) {
-    needs.push_back({"z", f.in_z, f.value_dim});
-    needs.push_back({"handover.z", f.out_z, f.value_dim});
-  }
+  if (f.out_z.present()) needs = needs + z_needs(f);
   check_maps(plan, needs);
   const Facts facts = without_idle_strides(f);
   Emitter emitter;
@@ -447,9 +443,11 @@ Kernel generate_column_parts(const core::KernelPlan& plan, int threads) {
 }
 
 Kernel generate_after_column_parts(const core::KernelPlan& plan, int threads) {
-  constexpr int kRowParts = 16;  // of an item's rows, for as many threads
   const Facts& f = plan.facts;
   if (plan.operation != "prefill" || columns_cut(f, threads) == 1 || !output_holds_o(f)) return {};
+  const bool norms = f.norm_w.present();
+  if (!norms && (!f.final_states || !f.window_q.present())) return {};
+  const int row_parts = norms ? 16 : 1;  // of an item's rows, for as many threads
   check_facts(plan);
   check_sequences(plan);
   check_maps(plan, row_conv_needs(f) + norm_needs(f));
@@ -457,10 +455,10 @@ Kernel generate_after_column_parts(const core::KernelPlan& plan, int threads) {
   Emitter emitter;
   Context context{emitter, facts, Frame(facts)};
   narrow(plan, context);
-  emit_after_columns(context, kRowParts);
+  emit_after_columns(context, row_parts);
   Emitter::Program program = emitter.finish(title(plan) + ", behind its parts of columns");
   ItemParts parts;
-  parts.count = kRowParts;
+  parts.count = row_parts;
   return Kernel(program.code, std::move(program.listing), kAfterColumnsBytes, parts);
 }
 

@@ -83,7 +83,9 @@ std::vector<Need> state_needs(const Facts& f) {
 }
 
 std::vector<Need> norm_needs(const Facts& f) {
-  std::vector<Need> needs = {{"norm_weight", f.norm_w, f.value_dim}, {"out", f.out, f.value_dim}};
+  std::vector<Need> needs = {{"out", f.out, f.value_dim}};
+  if (!f.norm_w.present()) return needs;  // the layer has no norm
+  needs.push_back({"norm_weight", f.norm_w, f.value_dim});
   if (f.norm_gate != core::Activation::kNone) needs.push_back({"z", f.in_z, f.value_dim});
   if (f.norm_b.present()) needs.push_back({"norm_bias", f.norm_b, f.value_dim});
   if (f.quant_group > 0) needs.push_back({"out_scale", f.out_scale, f.value_heads * f.value_dim / f.quant_group});

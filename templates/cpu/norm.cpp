@@ -1,5 +1,6 @@
 #include "cpu/norm.h"
 
+#include "cpu/copy.h"
 #include "cpu/item.h"
 #include "cpu/math.h"
 #include "cpu/memory.h"
@@ -108,6 +109,28 @@ void emit_gated_norm(Context& c) {
   for (int i = 0; i < c.value_vectors(); ++i) c.e.vmovaps(zmm(i), c.e.at(reg::frame, c.frame.o + 64 * i));
   emit_gated_norm_vectors(c);
   emit_leave_normed(c);
+}
+
+void emit_output(Context& c) {
+  if (c.facts.norm_w.present()) {
+    emit_gated_norm(c);
+  } else {
+    emit_store_part(c, c.facts.out, c.frame.o);
+  }
+}
+
+void emit_output_columns(Context& c) {
+  const core::Facts& f = c.facts;
+  const int columns = f.value_dim / c.column_parts;
+  emit_pointer(c, reg::r9, f.out, Row::kToken);
+  c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part), columns * stride_bytes(f.out, f.out.inner_stride));
+  c.e.add(reg::r9, reg::rax);
+  c.e.imul(reg::rax, c.e.at(reg::frame, c.frame.column_part), 4 * columns);
+  c.e.lea(reg::rdx, c.e.indexed(reg::frame, reg::rax, 1));
+  for (int i = 0; i < columns / kLanes; ++i) {
+    c.e.vmovaps(zmm(0), c.e.at(reg::rdx, c.frame.o + 64 * i));
+    store(c, vector_of(reg::r9, f.out, i), 0);
+  }
 }
 
 void emit_point_at_norm(Context& c) {

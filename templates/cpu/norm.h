@@ -17,6 +17,14 @@ void emit_qk_norm_vectors(Context& c, double scale);
 // A quantised output is rounded as output_quant.from says, and becomes codes and scales (quantise.h).
 void emit_gated_norm(Context& c);
 
+// o of value head reg::group from the frame to facts.out: through the gated norm, or, where the layer has none, as it
+// is, rounded already.
+void emit_output(Context& c);
+
+// The same, without a norm, of the columns that a part of a value head has: frame.column_part, of c.column_parts.
+// Changes rax, rdx, r9, zmm0 and what memory.h may.
+void emit_output_columns(Context& c);
+
 // Where the norm finds its operands: r8 <- z, r10 <- weight, rsi <- bias, as far as the layer has them. Changes rax.
 void emit_point_at_norm(Context& c);
 

@@ -85,7 +85,8 @@ ItemParts parts_of(const core::Facts& facts) {
   parts.count = facts.group * column_parts(facts);
   parts.per_mille = 1000 / parts.count;
   parts.counter_bytes = counter_bytes(facts);
-  parts.exchange_bytes = parts.counter_bytes + std::int64_t{4} * facts.group * facts.value_dim;
+  parts.exchange_bytes = parts.counter_bytes;
+  if (facts.norm_w.present()) parts.exchange_bytes += std::int64_t{4} * facts.group * facts.value_dim;
   return parts;
 }
 
@@ -118,14 +119,18 @@ void emit_decode_parts(Context& c) {
         emit_delta_columns(c);
 
         Mark& head_goes_on = c.e.mark("head_goes_on");
-        if (c.column_parts > 1) {
-          hand_over_o(c, counters);
-          c.e.mov(reg::r8, variable(c, c.frame.exchange));
-          c.e.lea(reg::r8, c.e.indexed(reg::r8, reg::group, 4, 4));
-          last_of(c, c.column_parts, head_goes_on);
-          take_o(c, counters);
+        if (!f.norm_w.present()) {
+          emit_output_columns(c);
+        } else {
+          if (c.column_parts > 1) {
+            hand_over_o(c, counters);
+            c.e.mov(reg::r8, variable(c, c.frame.exchange));
+            c.e.lea(reg::r8, c.e.indexed(reg::r8, reg::group, 4, 4));
+            last_of(c, c.column_parts, head_goes_on);
+            take_o(c, counters);
+          }
+          emit_gated_norm(c);
         }
-        emit_gated_norm(c);
         c.e.bind(head_goes_on);
         c.e.mov(reg::r8, variable(c, c.frame.exchange));
         last_of(c, parts.count, done);

@@ -5,7 +5,7 @@
 // concern all parts: the gated norm, which needs o of a whole head, and the windows of q and k, which every part reads
 // before anybody may move them on. Both are done by whoever comes to them last: a part leaves its o in the exchange
 // memory and counts itself, and the one that completes a count goes on. Nobody waits, so the parts may run in any
-// order, on any threads, side by side or not.
+// order, on any threads, side by side or not. Without a norm each part stores its own o.
 #pragma once
 
 #include "cpu/context.h"

@@ -10,7 +10,8 @@
 // by every part, so they are kept and written after all parts have met: by the first part of a cluster, in memory by
 // the last part to come. Where the value channels of a head are split, its o is gathered in the part of the cluster
 // that has the head's first channels, or in memory for the last part to come, and that part alone takes the norm: no
-// sum crosses, and o has the bits that it would have in one block.
+// sum crosses, and o has the bits that it would have in one block. Without a norm (out_norm: none) each part writes its
+// own channels of `out`: nothing is gathered, and no part reads z.
 #pragma once
 
 #include "gdn/conv.h"
@@ -183,7 +184,7 @@ GDN_DEVICE void decode(const Args& args) {
   constexpr int kParts = parts_of_key_head<F>();
   constexpr bool kInMemory = meets_in_memory<F>();
   constexpr bool kCluster = kParts > 1 && !kInMemory;
-  constexpr bool kGathered = F::kRowParts > 1;
+  constexpr bool kGathered = gathers_o<F>();
   using Shared = DecodeShared<F>;
   static_assert(!kCluster || kHasClusters, "the target has no clusters: the parts of a key head meet in memory");
   static_assert(kParts == 1 || Shared::kHeads >= heads_of_part<F>(), "the parts of a key head take one turn");
@@ -208,7 +209,7 @@ GDN_DEVICE void decode(const Args& args) {
   GDN_SHARED(Shared, shared);
   static_assert(sizeof(Shared) <= 48 * 1024, "static shared memory of a block");
   // In memory every part may be the last one: all make ready for the norm.
-  bool takes_norm = !kGathered || kInMemory || share.first_value() == 0;
+  bool takes_norm = normalises<F>() && (!kGathered || kInMemory || share.first_value() == 0);
   if constexpr (kGathered && kCluster) {
     if (takes_norm && thread_id() == 0) {
       const int heads = share.end_head() - share.first_head();
@@ -252,7 +253,7 @@ GDN_DEVICE void decode(const Args& args) {
     delta.run(shared);
     // Of few rows the norm's weights are on their way while waves wait for each other.
     NormWeights<F> weights;
-    if constexpr (one_pass<F>()) {
+    if constexpr (one_pass<F>() && normalises<F>()) {
       if (takes_norm && wave_id() < turn.heads) weights.fetch(args);
     }
     if constexpr (!kGathered) {
@@ -262,15 +263,19 @@ GDN_DEVICE void decode(const Args& args) {
     } else if (takes_norm) {
       mailbox_wait(shared.gathered);
     }
-    for (int g = wave_id(); takes_norm && g < turn.heads; g += F::kThreads / kWaveSize) {
-      const int head = value_head<F>(key_head, first_head + g);
-      const float* const o = shared.o + g * F::kValueDim;
-      const float* const gates = shared.gates + g * F::kValueDim;
-      if constexpr (one_pass<F>()) {
-        gated_norm<F>(args, row, head, o, gates, weights);
-      } else {
-        gated_norm<F>(args, row, head, o, gates);
+    if constexpr (normalises<F>()) {
+      for (int g = wave_id(); takes_norm && g < turn.heads; g += F::kThreads / kWaveSize) {
+        const int head = value_head<F>(key_head, first_head + g);
+        const float* const o = shared.o + g * F::kValueDim;
+        const float* const gates = shared.gates + g * F::kValueDim;
+        if constexpr (one_pass<F>()) {
+          gated_norm<F>(args, row, head, o, gates, weights);
+        } else {
+          gated_norm<F>(args, row, head, o, gates);
+        }
       }
+    } else {
+      write_o<F, values_of_part<F>()>(args, row, key_head, first_head, turn.heads, turn.first_value, shared.o);
     }
     if constexpr (kParts > 1) {
       if constexpr (kCluster) cluster_wait();  // every part has

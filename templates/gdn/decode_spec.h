@@ -65,7 +65,7 @@ template <class F>
 GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const DeltaTurn& turn,
                                   TokensShared<F>& shared) {
   using Z = typename F::InputZ;
-  if constexpr (F::kNormGate != Activation::kNone) {
+  if constexpr (has_gates<F>()) {
     constexpr int kHeads = TokensShared<F>::kHeads;
     constexpr int kWidth = smaller(inner_width<Z>(), power_of_two_above(larger(1, kHeads * Z::kRun / F::kThreads)));
     // From the last threads on: the deal of channels favours the first.
@@ -329,10 +329,14 @@ GDN_DEVICE void decode_spec(const Args& args) {
     delta.run(shared);
     barrier();
     for (int t = 0; t < draft.tokens; ++t) {
-      for (int g = 0; g < turn.heads; ++g) {
-        if ((t * turn.heads + g) % (F::kThreads / kWaveSize) != wave_id()) continue;
-        gated_norm<F>(args, draft.first + t, value_head<F>(key_head, first_head + g), shared.vo[t] + g * F::kValueDim,
-                      shared.gates[t] + g * F::kValueDim);
+      if constexpr (normalises<F>()) {
+        for (int g = 0; g < turn.heads; ++g) {
+          if ((t * turn.heads + g) % (F::kThreads / kWaveSize) != wave_id()) continue;
+          gated_norm<F>(args, draft.first + t, value_head<F>(key_head, first_head + g), shared.vo[t] + g * F::kValueDim,
+                        shared.gates[t] + g * F::kValueDim);
+        }
+      } else {
+        write_o<F, F::kValueDim>(args, draft.first + t, key_head, first_head, turn.heads, 0, shared.vo[t]);
       }
     }
     if constexpr (kParts > 1) {

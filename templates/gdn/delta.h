@@ -42,9 +42,9 @@ struct DeltaShared {
   alignas(16) float q[F::kKeyDim];  // convolved, not yet normalised
   alignas(16) float k[F::kKeyDim];
   alignas(16) float v[kHeads * F::kValueDim];
-  alignas(16) float o[kHeads * F::kValueDim];             // rounded to rounding.o
-  alignas(16) float gates[kHeads * F::kValueDim];         // act(z), where the operation has a gated norm
-  alignas(16) float decay[kHeads * decays_of_head<F>()];  // exp(g)
+  alignas(16) float o[kHeads * F::kValueDim];                           // rounded to rounding.o
+  alignas(16) float gates[has_gates<F>() ? kHeads * F::kValueDim : 4];  // act(z), where the operation has a gated norm
+  alignas(16) float decay[kHeads * decays_of_head<F>()];                // exp(g)
   float beta[kHeads];
   Mailbox gathered;  // where value channels are split over a cluster: o of all its blocks
 
@@ -73,16 +73,22 @@ struct DeltaTurn {
 template <class F>
 GDN_HD constexpr bool one_pass();
 
+// Whether a block collects o of whole heads: only a norm asks for it.
+template <class F>
+GDN_HD constexpr bool gathers_o() {
+  return F::kRowParts > 1 && normalises<F>();
+}
+
 // o of one value channel, to where the operation collects it.
 template <class F>
 GDN_DEVICE void put_o(DeltaShared<F>& shared, const DeltaTurn& turn, int head, int value_channel, float o) {
   float* const to = shared.o + head * F::kValueDim + value_channel;
-  if constexpr (F::kRowParts > 1 && meets_in_memory<F>()) {
-    store_one<float>(turn.gathered + head * F::kValueDim + value_channel, rounded<typename F::RoundO>(o));
-  } else if constexpr (F::kRowParts > 1) {
-    cluster_send(*to, shared.gathered, turn.gatherer, rounded<typename F::RoundO>(o));
-  } else {
+  if constexpr (!gathers_o<F>()) {
     *to = rounded<typename F::RoundO>(o);
+  } else if constexpr (meets_in_memory<F>()) {
+    store_one<float>(turn.gathered + head * F::kValueDim + value_channel, rounded<typename F::RoundO>(o));
+  } else {
+    cluster_send(*to, shared.gathered, turn.gatherer, rounded<typename F::RoundO>(o));
   }
 }
 

@@ -72,6 +72,16 @@ GDN_DEVICE float norm_weight(float w) {
   return kWeight == NormWeight::kW ? w : kWeight == NormWeight::kOnePlusW ? 1.0f + w : 2.0f * (1.0f + w);
 }
 
+// Whether the layer has a norm of o, and whether z opens it. Without a norm `out` is o.
+template <class F>
+GDN_HD constexpr bool normalises() {
+  return F::NormW::kPresent;
+}
+template <class F>
+GDN_HD constexpr bool has_gates() {
+  return normalises<F>() && F::kNormGate != Activation::kNone;
+}
+
 // act(z), which makes a number of `out`.
 template <class F>
 GDN_DEVICE float gate_of(float z) {
@@ -86,7 +96,7 @@ GDN_DEVICE void fetch_gates(const Args& args, int row, int head, Deal<F::kThread
   // As wide as leaves half of the threads to others.
   constexpr int kWidth =
       smaller(inner_width<Z>(), power_of_two_above(larger(1, 2 * F::kGroup * Z::kRun / F::kThreads)));
-  if constexpr (F::kNormGate != Activation::kNone) {
+  if constexpr (has_gates<F>()) {
     const auto z_head = part<Z>(args, row) + Z::base(head);
     for (int item = deal.first; item < Z::kRun / kWidth; item += F::kThreads) {
       float z[kWidth];

@@ -7,6 +7,9 @@
 //   prefill_snapshots, prefill_windows   a block a sequence, key head and part: windows of snapshots and the last ones,
 //                     once every block has read the first ones
 //   prefill_norm      a block a row and some value heads: o becomes out, in place
+//   prefill_excess    where the layer has no norm and rows behind the last sequence are zeroed: these
+//
+// Without a norm `out` has o from the first kernel.
 //
 // States, windows, empty sequences and padding: as in chunk_delta.h and conv_prefill.h. `out` holds o without another
 // rounding in between: the plan sees to that.
@@ -120,6 +123,22 @@ GDN_DEVICE void prefill(const Args& args) {
         sequence.initial = windows && has_initial_state<F>(args, sequence.number);
         return ProjectedTokens<F>(args, sequence, head, first_column);
       });
+}
+
+// Blocks behind those of the sequences have kExcessRows rows each.
+template <class F>
+GDN_DEVICE void prefill_excess(const Args& args) {
+  if (const int number = block_row() - args.sequences; number >= 0) {
+    const auto offsets = to_global<typename F::Offset>(args.operand[F::kOffsetsOperand]);
+    const typename F::Offset end = offsets[args.sequences];
+    const int last = smaller(args.out_rows, (number + 1) * kExcessRows);
+    int row = number * kExcessRows;
+    if (row < end) row = end < last ? static_cast<int>(end) : last;
+    for (; row < last; ++row) {
+      for (int g = 0; g < F::kGroup; ++g) fill_output<F>(args, row, value_head<F>(block_head(), g), 0.0f);
+    }
+  }
+  end_behind_previous();
 }
 
 template <class F, bool kHeld>

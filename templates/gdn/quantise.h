@@ -1,4 +1,4 @@
-// The output of the layer: the gated norm, as it is or as 8-bit numbers with a scale for each group of channels.
+// The output of the layer: the gated norm, as it is or as 8-bit numbers with a scale for each group of channels; or o.
 //
 //   s = amax / max of the group, kept from becoming too small as output_quant.floor_at says, or rounded up to a power
 //   of two; a number becomes the code nearest to y / s, or to y * (1 / s), clamped to +-max.
@@ -98,6 +98,25 @@ GDN_DEVICE void gated_norm(const Args& args, int row, int head, const float* o, 
     write_groups<F>(args, row, head, norm);
   } else {
     norm.write(args, row, head);
+  }
+}
+
+// The same of a layer without a norm: value channels first to first + kCount - 1 of `heads` heads of a key head's
+// group, from number `first_head` on, a wave a head; o lies head by head.
+template <class F, int kCount>
+GDN_DEVICE void write_o(const Args& args, int row, int key_head, int first_head, int heads, int first, const float* o) {
+  using Out = typename F::Out;
+  static_assert(F::kQuantGroup == 0, "only a norm's output is quantised");
+  constexpr int kWidth =
+      smaller(smaller(inner_width<Out>(), power_of_two_in(kCount)), power_of_two_above(larger(1, kCount / kWaveSize)));
+  for (int g = wave_id(); g < heads; g += F::kThreads / kWaveSize) {
+    const auto out = part<Out>(args, row) + Out::base(value_head<F>(key_head, first_head + g));
+    for (int channel = first + lane_id() * kWidth; channel < first + kCount; channel += kWaveSize * kWidth) {
+      float x[kWidth];
+      GDN_UNROLL
+      for (int j = 0; j < kWidth; ++j) x[j] = o[g * F::kValueDim + channel + j];
+      store_run<typename Out::Element, kWidth, kWidth>(out + channel * Out::kInnerStride, x);
+    }
   }
 }
 

@@ -50,8 +50,8 @@ struct TokensShared : ProductsShared<F, token_heads_at_once<F>()> {
   static constexpr int kRecords = replays<F>() ? F::kTokens : 1;  // of the launch before
   alignas(16) float q[F::kTokens][F::kKeyDim];                    // convolved, then normalised
   alignas(16) float k[F::kTokens][F::kKeyDim];
-  alignas(16) float vo[F::kTokens][kHeads * F::kValueDim];     // v; then o, rounded to rounding.o
-  alignas(16) float gates[F::kTokens][kHeads * F::kValueDim];  // act(z)
+  alignas(16) float vo[F::kTokens][kHeads * F::kValueDim];                          // v; then o, rounded to rounding.o
+  alignas(16) float gates[F::kTokens][has_gates<F>() ? kHeads * F::kValueDim : 1];  // act(z)
   alignas(16) float old_k[kRecords][replays<F>() ? F::kKeyDim : 1];
   alignas(16) float old_u[kRecords][replays<F>() ? kHeads * F::kValueDim : 1];
   alignas(16) float old_decay[kRecords][replays<F>() ? kHeads * decays_of_head<F>() : 1];

@@ -1,5 +1,5 @@
-// unpack: the parts q, k, v, z, b, a out of the projections' rows, copied as they are. Needs no slots: every row of the
-// batch is copied. Grid: x = rows, y = key heads.
+// unpack: the parts q, k, v, z, b, a out of the projections' rows, copied as they are; z where the layer has a norm.
+// Needs no slots: every row of the batch is copied. Grid: x = rows, y = key heads.
 #pragma once
 
 #include "gdn/map.h"
@@ -19,7 +19,7 @@ GDN_DEVICE void unpack(const Args& args) {
   for (int g = 0; g < F::kGroup; ++g) {
     const int head = value_head<F>(key_head, g);
     unpack_head<F, typename F::InputV, typename F::OutputV>(args, head);
-    unpack_head<F, typename F::InputZ, typename F::OutputZ>(args, head);
+    if constexpr (F::OutputZ::kPresent) unpack_head<F, typename F::InputZ, typename F::OutputZ>(args, head);
   }
   constexpr bool kChannels = F::kRule == Rule::kKda;  // of a: one number for each key channel
   if constexpr (kChannels) {

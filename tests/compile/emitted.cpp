@@ -169,6 +169,7 @@ void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
       {"qwen3_next_80b", "fp8_aiter", engine("fp8_aiter"), {"decode", "norm_quant"}},
       {"kimi_linear_48b", "fp8_vllm_group", engine("fp8_vllm_group"), {"decode", "norm_quant"}},
       {"olmo_hybrid_7b", "fp8_vllm_token", engine("fp8_vllm_token"), {"norm_quant"}},
+      {"qwen3_next_80b", "vllm_core", engine("vllm_core"), {"decode"}},
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: e4m3fn, " + by_rows + scales, {"decode"}},
       {"kimi_linear_48b", "test", head + "pools:\n  state: {dtype: e4m3fn, " + by_columns + scales, {"decode"}},
       {"qwen3_next_80b", "test", head + "pools:\n  state: {dtype: bf16, " + by_rows + by_chance, {"decode"}},
@@ -203,9 +204,10 @@ void compile_numbers(plan::Family family, const runtime::Compiler& compiler) {
   }
 }
 
-// What prefill may do beyond what released specs ask for: snapshots on the way, an output in 8 bits.
+// What prefill may do beyond what released specs ask for: snapshots on the way, an output in 8 bits, or o itself.
 void compile_extras(plan::Family family, const runtime::Compiler& compiler) {
-  for (const char* spec : {"fuzz_snapshots", "fuzz_kda_snapshots", "fuzz_quant_group", "fuzz_quant_straddle"}) {
+  for (const char* spec :
+       {"fuzz_snapshots", "fuzz_kda_snapshots", "fuzz_quant_group", "fuzz_quant_straddle", "fuzz_no_norm"}) {
     const layout::Layout layout = layout::resolve(test::fuzz(spec));
     for (const plan::Target& target : plan::targets()) {
       if (target.family != family || !compiler.knows(target.name)) continue;

@@ -105,6 +105,8 @@ TEST_CASE("a whole layer's workspace has rows of v and o before the records wher
     plan.operation = "prefill";
     plan.facts.round_conv = plan.facts.round_o = DType::kBf16;
     plan.facts.out.dtype = DType::kBf16;
+    CHECK(prefill_set(plan) == PrefillSet::kNone);  // no norm, and nobody else takes o from the workspace
+    plan.facts.norm_w.operand = 8;
     CHECK(prefill_set(plan) == PrefillSet::kWarpGroups);
     CHECK_FALSE(holds_o(plan));
     plan.facts.out.operand = 9, plan.facts.out.inner_stride = 1, plan.facts.out.align = 128;

@@ -92,6 +92,7 @@ spec::Spec make_spec(const Choice& choice) {
   s.decay.handover.value = core::Domain::kLn;
   s.beta.input.value = core::Domain::kLogit;
   s.beta.factor.value = 1;
+  s.out_norm.enabled.value = true;
   s.out_norm.eps.value = 1e-6;
   s.out_norm.weight.value = core::NormWeight::kW;
   s.out_norm.gate.value = core::Activation::kSilu;

@@ -112,6 +112,7 @@ TEST_CASE("pairs that agree in all shapes and dtypes are told apart as silent") 
       if (!difference.any()) {
         // Nothing differs in meaning: then every operand's layout has one identity in both.
         for (const char* tensor : {"state", "a_log", "norm_weight", "out"}) {
+          if (std::string_view(tensor) == "norm_weight" && !*all[i].spec.out_norm.enabled) continue;
           CHECK(layout::identity(all[i].layout, all[i].layout.tensor(tensor)) ==
                 layout::identity(all[j].layout, all[j].layout.tensor(tensor)));
         }

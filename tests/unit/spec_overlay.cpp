@@ -136,7 +136,7 @@ TEST_CASE("every overlay fits every model that it is for") {
       CHECK(rendered.find("error") == std::string::npos);
     }
   }
-  CHECK(test::yaml_files("specs/engines").size() == 18);
+  CHECK(test::yaml_files("specs/engines").size() == 19);
 }
 
 TEST_CASE("the layouts that the benchmarks compare are specs") {
