@@ -42,7 +42,14 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
       for (const int threads : by_rows ? std::vector<int>{128, 256, 512} : std::vector<int>{128, 256}) {
         for (const int resident :
              threads <= 256 && products ? std::vector<int>{512 / threads, 768 / threads} : std::vector<int>{}) {
-          add({{"threads", threads}, {"head_parts", heads}, {"row_parts", 1}, {"resident", resident}, {"products", 1}});
+          for (const int ahead : {0, 1}) {
+            add({{"threads", threads},
+                 {"head_parts", heads},
+                 {"row_parts", 1},
+                 {"resident", resident},
+                 {"products", 1},
+                 {"ahead", ahead}});
+          }
         }
         // How many rows a thread has of columns follows from the state's order.
         for (const auto& [lanes, pass] : by_rows ? kDraftRows : std::vector<std::pair<int, int>>{{0, 4}}) {
@@ -50,7 +57,7 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
                                             : std::vector<int>{0, 512 / threads, 768 / threads}) {
             Choices choices = {{"threads", threads},  {"rows_per_pass", pass}, {"row_lanes", lanes},
                                {"head_parts", heads}, {"row_parts", 1},        {"resident", resident}};
-            if (products) choices.emplace_back("products", 0);
+            if (products) choices.insert(choices.end(), {{"products", 0}, {"ahead", 0}});
             add(choices);
             if (!by_rows || lanes == 32) continue;
             choices.emplace_back("interleave", 1);

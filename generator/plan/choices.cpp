@@ -212,7 +212,10 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   const bool fills = wide && resident == 2;
   const auto choices = [&](int parts, bool large) {
     if (products) {
-      return Choices{{"threads", 256}, {"head_parts", parts}, {"row_parts", 1}, {"resident", 2}, {"products", 1}};
+      // One request for a whole pass, which sm_90a and sm_100a have, pays (measured on an H200); one for each line
+      // doesn't.
+      return Choices{{"threads", 256}, {"head_parts", parts}, {"row_parts", 1},
+                     {"resident", 2},  {"products", 1},       {"ahead", target.clusters ? 1 : 0}};
     }
     const bool runs = wide && parts == 1;
     Choices made = {{"threads", large ? 512 : 256}, {"rows_per_pass", 4}, {"row_lanes", runs ? 16 : 8},

@@ -392,10 +392,26 @@ GDN_DEVICE void bring_near(Global<T> line) {
   asm volatile("prefetch.global.L2 [%0];" : : "l"(line));
 }
 
+// And for a run of bytes, a multiple of 16 at such an address, where the target can.
+#if __CUDA_ARCH__ >= 900
+constexpr bool kBringsRuns = true;
+template <class T>
+GDN_DEVICE void bring_run_near(Global<T> run, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" : : "l"(run), "r"(bytes) : "memory");
+}
+#else
+constexpr bool kBringsRuns = false;
+template <class T>
+GDN_DEVICE void bring_run_near(Global<T>, int) {}
+#endif
+
 #elif defined(GDN_ON_AMD)
 
 template <class T>
 GDN_DEVICE void bring_near(Global<T>) {}
+constexpr bool kBringsRuns = false;
+template <class T>
+GDN_DEVICE void bring_run_near(Global<T>, int) {}
 
 namespace amd {
 typedef unsigned Word2 __attribute__((ext_vector_type(2)));
@@ -473,6 +489,9 @@ template <class T>
 GDN_DEVICE void bring_near(Global<T> line) {
   gdn_host::peek(line);
 }
+constexpr bool kBringsRuns = false;
+template <class T>
+GDN_DEVICE void bring_run_near(Global<T>, int) {}
 
 // The shim checks what the hardware would fault on: the address of an access is a multiple of its size.
 template <int kBytes, class T>

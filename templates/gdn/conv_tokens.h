@@ -10,11 +10,11 @@
 
 namespace gdn {
 
-// Channels that one thread convolves at once: as many as keep every thread busy; with many tokens no more than two,
-// whose inputs then fit in its registers.
+// Channels that one thread convolves at once: so many that half of a block's threads are enough, for the others have
+// gates to compute; with many tokens no more than two, whose inputs then fit in its registers.
 template <class F>
 GDN_HD constexpr int token_channels() {
-  const int a_thread = (2 * F::kKeyDim + F::kGroup * F::kValueDim) / F::kThreads;
+  const int a_thread = 2 * (2 * F::kKeyDim + ceil_div(F::kGroup, F::kHeadParts) * F::kValueDim) / F::kThreads;
   return a_thread >= 4 && F::kTokens <= 4 ? 4 : a_thread >= 2 ? 2 : 1;
 }
 
@@ -22,14 +22,17 @@ GDN_HD constexpr int token_channels() {
 enum class WindowUse : unsigned char { kConvolveAndStore, kConvolve, kStore };
 
 // Convolves one head of one part for all tokens: all threads of the block, each its share of the deal.
-// sink(token, channel, y) takes the results of neighbouring channels.
+// sink(token, channel, y) takes the results of neighbouring channels. `kept`, which is asked for last: whether the
+// window may be written.
 template <class F, class Input, class Weight, class Bias, class Window, WindowUse kUse = WindowUse::kConvolveAndStore,
           class Sink>
-GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int head, Deal<F::kThreads>& deal, Sink sink) {
+GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int head, Deal<F::kThreads>& deal, Sink sink,
+                                bool kept = true) {
   constexpr int kChannels = token_channels<F>();
   constexpr int kWidth = F::kConvWidth, kHistory = kWidth - 1;
   constexpr int kDropped = F::kRollback == Rollback::kSlots ? 1 : 0;
   using InputElement = typename Input::Element;
+  constexpr bool kAsGiven = same_type<InputElement, typename Window::Element>();  // the window keeps what it gets
   using WindowElement = typename Window::Element;
   using WeightTile = TapTile<Weight, kChannels, 0, kWidth>;
   using HistoryTile = TapTile<Window, kChannels, 0, kHistory>;
@@ -73,7 +76,8 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
       GDN_UNROLL
       for (int r = 0; r < kHistory; ++r) input[c][r] = history[c][r];
       GDN_UNROLL
-      for (int t = 0; t < F::kTokens; ++t) input[c][kHistory + t] = rounded<WindowElement>(current[t][c]);
+      for (int t = 0; t < F::kTokens; ++t)
+        input[c][kHistory + t] = kAsGiven ? current[t][c] : rounded<WindowElement>(current[t][c]);
     }
 
     GDN_UNROLL
@@ -92,8 +96,9 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
             const float x = age == 0 ? current[t][c] : input[c][kHistory + t - age];
             sum += weight[c][F::kTapsOldestFirst ? kWidth - 1 - age : age] * x;
           }
-          y[c] = after_taps<F>(sum);
+          y[c] = activate_for<F::kConvActivation, typename F::RoundConv>(sum);
         }
+        round_run<typename F::RoundConv>(y);
         sink(t, channel, y);
       }
     }
@@ -103,7 +108,7 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
     GDN_UNROLL
     for (int r = 0; r < kHistory - kDropped + F::kTokens; ++r) {
       const bool older = r < kHistory - kDropped;
-      if (kUse != WindowUse::kConvolve &&
+      if (kUse != WindowUse::kConvolve && kept &&
           (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens)) {
         float row[kChannels][1];
         GDN_UNROLL

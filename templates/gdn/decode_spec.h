@@ -18,6 +18,7 @@
 #include "gdn/conv_tokens.h"
 #include "gdn/delta_tokens.h"
 #include "gdn/gates.h"
+#include "gdn/late_copy.h"
 #include "gdn/quantise.h"
 
 namespace gdn {
@@ -33,30 +34,47 @@ struct TokensToShared {
   }
 };
 
-// The records of the accepted tokens to shared memory: those of the key head, and of the value heads of a turn.
+// A part of the records of the accepted tokens, a key head's or a turn's value heads', to shared memory, where it has
+// kHeads heads a token. Under way when this returns (late_copy.h).
+template <class F, class M, int kHeads, bool kOfKey>
+GDN_DEVICE void fetch_record(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, float* to) {
+  constexpr int kWidth = smaller(4, inner_width<M>()), kOfHead = M::kRun / kWidth;
+  static_assert(sizeof(typename M::Element) == 4, "copied as it stands");
+  const auto from = part<M>(args, draft.slot);
+  for (int i = thread_id(); i < draft.accepted * kHeads * kOfHead; i += F::kThreads) {
+    const int t = i / (kHeads * kOfHead), g = i / kOfHead % kHeads, channel = i % kOfHead * kWidth;
+    if (!kOfKey && g >= turn.heads) continue;
+    const int head = kOfKey ? turn.key_head : value_head<F>(turn.key_head, turn.first_head + g);
+    copy_late<kWidth * 4>(to + (t * kHeads + g) * M::kRun + channel,
+                          from + (M::base(head) + t * M::kTapStride + channel * M::kInnerStride));
+  }
+}
+
+// The records of the accepted tokens: of the key head in its first turn, and of the value heads of a turn.
 template <class F>
 GDN_DEVICE void fetch_records(const Args& args, const Draft<F>& draft, const DeltaTurn& turn, bool first_turn,
                               TokensShared<F>& shared) {
-  using K = typename F::RecordK;
-  using U = typename F::RecordU;
-  using D = typename F::RecordDecay;
-  constexpr int kHeads = TokensShared<F>::kHeads, kDecays = decays_of_head<F>();
-  if (draft.accepted == 0) return;
-  for (int i = thread_id(); i < turn.heads * F::kValueDim; i += F::kThreads) {
-    const int head = value_head<F>(turn.key_head, turn.first_head + i / F::kValueDim);
-    fetch_steps<F, U, kHeads * F::kValueDim>(
-        part<U>(args, draft.slot) + U::base(head) + i % F::kValueDim * U::kInnerStride, draft.accepted,
-        shared.old_u[0] + i);
-  }
-  for (int i = thread_id(); i < turn.heads * kDecays; i += F::kThreads) {
-    const int head = value_head<F>(turn.key_head, turn.first_head + i / kDecays);
-    fetch_steps<F, D, kHeads * kDecays>(part<D>(args, draft.slot) + D::base(head) + i % kDecays * D::kInnerStride,
-                                        draft.accepted, shared.old_decay[0] + i);
-  }
-  if (!first_turn) return;
-  for (int i = thread_id(); i < F::kKeyDim; i += F::kThreads) {
-    fetch_steps<F, K, F::kKeyDim>(part<K>(args, draft.slot) + K::base(turn.key_head) + i * K::kInnerStride,
-                                  draft.accepted, shared.old_k[0] + i);
+  constexpr int kHeads = TokensShared<F>::kHeads;
+  if (first_turn) fetch_record<F, typename F::RecordK, 1, true>(args, draft, turn, shared.old_k[0]);
+  fetch_record<F, typename F::RecordU, kHeads, false>(args, draft, turn, shared.old_u[0]);
+  fetch_record<F, typename F::RecordDecay, kHeads, false>(args, draft, turn, shared.old_decay[0]);
+}
+
+// Channels of z that a thread takes of all tokens at once: so many that a quarter of a block's threads are enough, for
+// most of the others convolve meanwhile; not more than its registers hold.
+template <class F>
+GDN_HD constexpr int gate_width() {
+  using Z = typename F::InputZ;
+  const int wish = power_of_two_above(larger(1, 4 * TokensShared<F>::kHeads * Z::kRun / F::kThreads));
+  return smaller(inner_width<Z>(), smaller(wish, larger(1, 32 / power_of_two_above(F::kTokens))));
+}
+// And the threads that this takes.
+template <class F>
+GDN_HD constexpr int gate_threads() {
+  if constexpr (!has_gates<F>()) {
+    return 0;
+  } else {
+    return smaller(F::kThreads, TokensShared<F>::kHeads * F::InputZ::kRun / gate_width<F>());
   }
 }
 
@@ -66,8 +84,7 @@ GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const
                                   TokensShared<F>& shared) {
   using Z = typename F::InputZ;
   if constexpr (has_gates<F>()) {
-    constexpr int kHeads = TokensShared<F>::kHeads;
-    constexpr int kWidth = smaller(inner_width<Z>(), power_of_two_above(larger(1, kHeads * Z::kRun / F::kThreads)));
+    constexpr int kWidth = gate_width<F>();
     // From the last threads on: the deal of channels favours the first.
     for (int i = (F::kThreads - 1 - thread_id()) * kWidth; i < turn.heads * Z::kRun; i += F::kThreads * kWidth) {
       const int head = value_head<F>(turn.key_head, turn.first_head + i / Z::kRun);
@@ -116,72 +133,13 @@ GDN_DEVICE void keep_decays(const Args& args, const Draft<F>& draft, const Delta
   }
 }
 
-// Brings near what the steps in front of the delta rule read of a turn, all of it at once: else each of them waits for
-// memory behind the one before it, some 0.7 us each time on an H200. Waves take parts of a head in turns, a lane the
-// line of its number; what lanes there are not for is read when its turn comes.
+// A decay of the last accepted token, below 0 where it has no record: accepting more tokens than there were is the
+// caller's mistake.
 template <class F>
-class NearParts {
- public:
-  GDN_DEVICE NearParts(const Args& args, const Draft<F>& draft, const DeltaTurn& turn) : args_(args), draft_(draft) {
-    of_head<typename F::RecordK, typename F::WindowQ, typename F::InputQ, typename F::WeightQ>(turn.key_head);
-    of_head<Absent, typename F::WindowK, typename F::InputK, typename F::WeightK>(turn.key_head);
-    for (int g = 0; g < turn.heads; ++g) {
-      const int head = value_head<F>(turn.key_head, turn.first_head + g);
-      of_head<typename F::RecordU, typename F::WindowV, typename F::InputV, typename F::WeightV>(head);
-      of_head<typename F::RecordDecay, Absent, typename F::InputZ, Absent>(head);
-      of_head<Absent, Absent, typename F::InputA, Absent>(head);
-      of_head<Absent, Absent, typename F::InputB, Absent>(head);
-    }
-  }
-
- private:
-  template <class Record, class Window, class Input, class Weight>
-  GDN_DEVICE void of_head(int head) {
-    if constexpr (Record::kPresent) {
-      if (mine())
-        rows<Record>(part<Record>(args_, draft_.slot) + Record::base(head), draft_.accepted, Record::kTapStride);
-    }
-    if constexpr (Window::kPresent) {
-      if (mine()) taps<Window>(part<Window>(args_, draft_.slot) + Window::base(head), F::kWindow);
-    }
-    if constexpr (Input::kPresent) {
-      if (mine()) {
-        rows<Input>(part<Input>(args_, draft_.first) + Input::base(head), draft_.tokens, args_.stride[Input::kOperand]);
-      }
-    }
-    if constexpr (Weight::kPresent) {
-      if (mine()) taps<Weight>(part<Weight>(args_) + Weight::base(head), F::kConvWidth);
-    }
-  }
-
-  GDN_DEVICE bool mine() { return number_++ % (F::kThreads / kWaveSize) == wave_id(); }
-
-  // `count` rows of a part, `stride` elements apart.
-  template <class M>
-  GDN_DEVICE static void rows(MapElements<M> from, int count, long long stride) {
-    constexpr int kInLine = 128 / static_cast<int>(sizeof(typename M::Element));
-    constexpr int kLines = ceil_div((M::kRun - 1) * M::kInnerStride + 1, kInLine);
-    const int line = lane_id();
-    if (line < count * kLines) bring_near(from + (line / kLines * stride + line % kLines * kInLine));
-  }
-  // Taps may be innermost.
-  template <class M>
-  GDN_DEVICE static void taps(MapElements<M> from, int count) {
-    rows<M>(from, M::kTapStride == 1 ? 1 : count, M::kTapStride);
-  }
-
-  const Args& args_;
-  const Draft<F>& draft_;
-  int number_ = 0;
-};
-
-// Whether the last accepted token has a record: accepting more tokens than there were is the caller's mistake.
-template <class F>
-GDN_DEVICE bool has_records(const Args& args, const Draft<F>& draft, int head) {
+GDN_DEVICE float last_decay(const Args& args, const Draft<F>& draft, int head) {
   using D = typename F::RecordDecay;
-  if (draft.accepted == 0) return true;
-  const auto last = part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride;
-  return head_number<D>(last, head) >= 0.0f;
+  if (draft.accepted == 0) return 1.0f;
+  return head_number<D>(part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride, head);
 }
 
 // The windows of q and k that were not stored while another part might still read them.
@@ -268,34 +226,41 @@ GDN_DEVICE void decode_spec(const Args& args) {
   for (int first_head = share.first_head(); first_head < share.end_head(); first_head += Shared::kHeads) {
     const DeltaTurn turn{key_head, first_head, smaller(Shared::kHeads, share.end_head() - first_head)};
     const bool first_turn = first_head == share.first_head();
-    NearParts<F>(args, draft, turn);
     DeltaTokens<F> delta(args, sequence, draft, turn);
-    if (first_turn && reads_early) wait_for_previous();
-
+    const bool begins_early = first_turn && reads_early;
+    if (begins_early) {
+      delta.begin();
+      wait_for_previous();
+    }
+    // Of a head of its own: that of another part may be overwritten by now.
+    float last = 1.0f;
     if constexpr (replays<F>()) {
-      // With the state under way. A head of its own: that of another part may be overwritten by now.
-      if (first_turn && !has_records(args, draft, value_head<F>(key_head, first_head))) {
+      const int own_head = value_head<F>(key_head, first_head);
+      // Looked at when windows may be written; at once by AMD's, which run out of scalar registers otherwise.
+      if constexpr (kCopiesLate) {
+        if (first_turn) last = last_decay(args, draft, own_head);
+      } else if (first_turn && !(last_decay(args, draft, own_head) >= 0.0f)) {
         fill_tokens(args, draft, share, float_of(0x7fc00000u));
         return;
       }
     }
+    if constexpr (replays<F>()) fetch_records(args, draft, turn, first_turn, shared);
     if constexpr (F::kRollback == Rollback::kSlots) {
       if (first_turn && thread_id() < draft.tokens) {
         shared.own_slot[thread_id()] = slot_of_step<F>(args, sequence, thread_id());
       }
     }
-    if constexpr (replays<F>()) fetch_records(args, draft, turn, first_turn, shared);
     Deal<F::kThreads> deal;
     if (first_turn) {
       convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ, kKeyWindows>(
-          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.q[0]});
+          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.q[0]}, last >= 0.0f);
       convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK, kKeyWindows>(
-          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.k[0]});
+          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.k[0]}, last >= 0.0f);
     }
     for (int g = 0; g < turn.heads; ++g) {
       convolve_tokens<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
           args, draft, value_head<F>(key_head, first_head + g), deal,
-          TokensToShared<kValues>{shared.vo[0] + g * F::kValueDim});
+          TokensToShared<kValues>{shared.vo[0] + g * F::kValueDim}, last >= 0.0f);
     }
     fetch_token_gates(args, draft, turn, shared);
     if constexpr (decays_by_channel<F>()) {
@@ -306,14 +271,26 @@ GDN_DEVICE void decode_spec(const Args& args) {
         }
       }
     }
-    // A number of each token and head.
-    for (int i = F::kThreads - 1 - thread_id(); i < draft.tokens * Shared::kHeads; i += F::kThreads) {
+    // A number of each token and head, by threads that have no z.
+    for (int i = (2 * F::kThreads - 1 - gate_threads<F>() - thread_id()) % F::kThreads;
+         i < draft.tokens * Shared::kHeads; i += F::kThreads) {
       const int token = i / Shared::kHeads, g = i % Shared::kHeads;
       if (g >= turn.heads) continue;
       const int head = value_head<F>(key_head, first_head + g);
       shared.beta[token][g] = beta_of<F>(args, draft.first + token, head);
       if constexpr (!decays_by_channel<F>()) {
         shared.decay[token][g] = exponential(log_decay_of<F>(args, draft.first + token, head));
+      }
+    }
+    // Here, not in front of what the block waits for first: else that stands behind the state in memory's queues, and
+    // the first rows arrive long before anybody asks for them. A block that waits for the launch before has the time.
+    if (!begins_early) delta.begin();
+    if constexpr (replays<F>()) {
+      late_copies_arrived();
+      // Nothing has been written yet.
+      if (kCopiesLate && !(last >= 0.0f)) {
+        fill_tokens(args, draft, share, float_of(0x7fc00000u));
+        return;
       }
     }
     if constexpr (kParts > 1) cluster_arrive();  // this part has read the windows and the record of q and k

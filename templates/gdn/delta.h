@@ -93,13 +93,23 @@ GDN_DEVICE void put_o(DeltaShared<F>& shared, const DeltaTurn& turn, int head, i
 }
 
 // A state with the key channel innermost: asks the L2 for what F::kAhead passes of `rows` rows behind the first pass
-// will read of a block's share, while the block is still busy with what comes before the delta rule.
+// will read of a block's share, while the block is still busy with what comes before the delta rule. A pass of rows
+// that follow each other is one request where the target has such.
 template <class F>
 GDN_DEVICE void bring_passes_near(MapElements<typename F::State> state, const DeltaTurn& turn, int rows) {
   using State = typename F::State;
   constexpr int kInLine = 128 / static_cast<int>(sizeof(typename State::Element));
   constexpr int kLines = ceil_div(F::kKeyDim, kInLine), kValues = values_of_part<F>();
-  if constexpr (F::kAhead > 0 && State::kInnerStride == 1) {
+  if constexpr (F::kAhead > 0 && State::kInnerStride == 1 && State::kOuterStride == F::kKeyDim && kBringsRuns) {
+    if (kValues % rows == 0) {
+      if (thread_id() >= F::kAhead) return;
+      const int row = rows * (1 + thread_id()), head = row / kValues;
+      if (head >= turn.heads) return;
+      bring_run_near(state + (State::base(value_head<F>(turn.key_head, turn.first_head + head)) +
+                              (turn.first_value + row % kValues) * State::kOuterStride),
+                     rows * F::kKeyDim * static_cast<int>(sizeof(typename State::Element)));
+    }
+  } else if constexpr (F::kAhead > 0 && State::kInnerStride == 1) {
     for (int i = thread_id(); i < F::kAhead * rows * kLines; i += F::kThreads) {
       const int row = rows + i / kLines, head = row / kValues;
       if (head >= turn.heads) return;

@@ -23,7 +23,6 @@ class TokenColumns {
   static constexpr bool kScaled = scaled_state<F>();
 
  public:
-  // Issues the loads of the wave's first slab; call it early.
   GDN_DEVICE TokenColumns(const Args& args, int sequence, const Draft<F>& draft, const DeltaTurn& turn)
       : args_(args),
         draft_(draft),
@@ -35,8 +34,10 @@ class TokenColumns {
         team_(lane_id() / kLanes) {
     slab_ = wave_id();
     settle();
-    read();
   }
+
+  // Issues the loads of the wave's first slab; all waves, before run().
+  GDN_DEVICE void begin() { read(); }
 
   // All waves, after a barrier behind the last write to shared. o stands in place of v after another barrier.
   GDN_DEVICE void run(TokensShared<F>& shared) {

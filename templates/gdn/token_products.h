@@ -68,15 +68,18 @@ class TokenProducts {
   };
 
  public:
-  // Issues the loads of the first rows; call it early.
   GDN_DEVICE TokenProducts(const Args& args, int, const Draft<F>& draft, const DeltaTurn& turn)
       : args_(args),
         draft_(draft),
         turn_(turn),
         group_(lane_id() / 4),
         place_(lane_id() % 4),
-        state_(part<State>(args, draft.slot) + (group_ * State::kOuterStride + place_ * kWidth)) {
+        state_(part<State>(args, draft.slot) + (group_ * State::kOuterStride + place_ * kWidth)) {}
+
+  // Issues the loads of the first rows; all waves, before run().
+  GDN_DEVICE void begin() {
     read(wave_id(), ahead_);
+    bring_passes_near<F>(part<State>(args_, draft_.slot), turn_, kWaves * 16);
   }
 
   // All waves, after a barrier behind the last write to shared. o stands in place of v after another barrier.
@@ -202,6 +205,14 @@ class TokenProducts {
     all[3] = high ? second : second_across;
   }
 
+  // The lane's own of a number for each lane of a row: chosen by values, for a compiler may choose an element's
+  // address.
+  GDN_DEVICE float of_place(const float (&all)[4]) const {
+    const float first = all[0], second = all[1], third = all[2], fourth = all[3];
+    const float even = place_ >= 2 ? third : first, odd = place_ >= 2 ? fourth : second;
+    return place_ % 2 != 0 ? odd : even;
+  }
+
   // 16 rows of a head.
   GDN_DEVICE void work(Shared& shared, int head, int first, const Tile& s) const {
     const TokenFactors& factors = shared.factors[head];
@@ -232,7 +243,7 @@ class TokenProducts {
     GDN_UNROLL
     for (int r = 0; r < 2; ++r) {
       const int value_channel = first + group_ + 8 * r;
-      float x[4], u[4];
+      float x[4], u[4] = {};
       gather(d[2 * r] + low[2 * r], x);
       const float y = d[2 * r + 1] + low[2 * r + 1];
       GDN_UNROLL
@@ -245,12 +256,11 @@ class TokenProducts {
         for (int n = 0; n < t; ++n) u[t] -= factors.new_x[n][t] * u[n];
       }
       // Each lane one token's o.
-      own[r] = u[0];
+      own[r] = of_place(u);
       o[r] = factors.y[place_] * y;
       GDN_UNROLL
       for (int j = 0; j < kTokens; ++j) {
         o[r] += factors.old_y[j][place_] * old[r][j];
-        if (j == place_) own[r] = u[j];
         // Not of a later token: it may be no number.
         o[r] += factors.new_y[j][place_] * (j <= place_ ? u[j] : 0.0f);
       }

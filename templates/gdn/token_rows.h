@@ -54,7 +54,6 @@ class TokenRows {
   };
 
  public:
-  // Issues the loads of the first rows; call it early.
   GDN_DEVICE TokenRows(const Args& args, int sequence, const Draft<F>& draft, const DeltaTurn& turn)
       : args_(args),
         draft_(draft),
@@ -63,9 +62,12 @@ class TokenRows {
         lane_(lane_id() / kLaneStride % kLanes),
         team_(wave_id() * kTeamsOfWave + (F::kInterleave != 0 ? lane_id() % kTeamsOfWave : lane_id() / kLanes)),
         slot_(initial_slot<F>(args, sequence, draft)),
-        initial_(part<State>(args, slot_) + place<State>()) {
+        initial_(part<State>(args, slot_) + place<State>()) {}
+
+  // Issues the loads of the first rows; all waves, before run().
+  GDN_DEVICE void begin() {
     read(0, 0, ahead_);
-    bring_passes_near<F>(part<State>(args, slot_), turn, kRowsOfPass);
+    bring_passes_near<F>(part<State>(args_, slot_), turn_, kRowsOfPass);
   }
 
   // All waves, after a barrier behind the last write to shared. o stands in place of v after another barrier.
@@ -97,6 +99,7 @@ class TokenRows {
         }
         if (draft_.accepted > 0) store_state(draft_.slot, head, first, s);
       }
+      GDN_UNROLL
       for (int begin = 0; begin < F::kTokens; begin += kTogether) {
         if (begin >= draft_.tokens) break;
         Readouts readouts;
