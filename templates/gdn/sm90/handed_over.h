@@ -72,6 +72,18 @@ class HandedOver {
   GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0) const {
     return {args_, chunk_.token, F::InputG::base(head) + channel * F::InputG::kInnerStride};
   }
+  // A value head's rates of a token, counted from the chunk's first, on their way to the L2 if the launch has it: half
+  // 0 or 1 of its channels.
+  GDN_DEVICE void touch_rates(int head, int token, int half) const {
+    using G = typename F::InputG;
+    if constexpr (G::kInnerStride == 1) {
+      constexpr int kBytes = F::kKeyDim / 2 * static_cast<int>(sizeof(typename G::Element));
+      if (chunk_.token + token >= args_.rows) return;
+      const auto from = part<G>(args_, chunk_.token + token) + G::base(head) + half * (F::kKeyDim / 2);
+      GDN_UNROLL
+      for (int i = 0; i < kBytes; i += 128) touch_line(reinterpret_cast<Global<const char>>(from) + i);
+    }
+  }
   GDN_DEVICE float beta(long long row, int head) const {
     using B = typename F::InputBeta;
     return head_number<B>(part<B>(args_, row), head);

@@ -26,6 +26,8 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
   using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::p_, Base::shared_;
   using Rows = ChannelRows<F>;
   static constexpr int kTiles = Base::kTiles;
+  static constexpr int kTouched = 4;  // chunks further on, whose blocks begin a third of a block's time later
+  static_assert(Shape::kThreads == 2 * kChunk, "half of a token's rates a thread");
 
  public:
   GDN_DEVICE PrepChannels(const Args& args, const Chunk& chunk, int head, char* shared, Global<char> record)
@@ -45,6 +47,9 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
       });
     } else {
       barrier();
+      if constexpr (!Source::kConvolves) {
+        source_.touch_rates(head_, kTouched * kChunk + thread_id() / 2, thread_id() % 2);
+      }
       rows_.template decay_rows<typename Source::Element>();
       barrier();
       levels.multiply([](int) {});
