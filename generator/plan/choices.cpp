@@ -324,7 +324,7 @@ std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
   // NVIDIA's compilers spill for targets without clusters where four blocks have to fit (80 registers are 8% slower on
   // an H200), and for works_hard() where they are told nothing.
   const bool replays = facts.rollback == core::Rollback::kReplay;
-  const int wished = !replays ? 0 : target.clusters ? 4 : 3;
+  const int wished = replays && target.clusters ? 4 : 3;
   const int resident = target.family != Family::kCuda ? 0 : works_hard(facts) ? 1 : wished;
   const auto choices = [&](int row_parts) -> Choices {
     return {{"threads", 256},
