@@ -168,7 +168,7 @@ TEMPLATE_TEST_CASE_SIG("every form of a prefill on Hopper agrees with the oracle
         options.keys = keys;
         options.padding_rows = pads ? 1 : 0;
         options.extra_stride = 64;
-        if (keys != oracle::Keys::kRandom) options.lengths = {700, 64, 63};
+        if (keys != oracle::Keys::kRandom) options.lengths = std::vector<int>{700, 64, 63};
         const oracle::Problem untouched = oracle::make_problem(spec, operation, options);
         const oracle::Expectation expectation = oracle::expect(untouched);
         for (const auto& [form, kernel] : forms) {
