@@ -388,9 +388,9 @@ typedef struct {
   uint32_t promises; /* a sum of GDN_PROMISE_..., for a programmatic edge */
 } gdn_launch_options;
 
-/* gdn_launch with options. On a programmatic edge decode and decode_spec may be put on the device while the launch ahead
- * still runs. Before that one is through and what it wrote can be seen, the kernel reads nothing but its argument block;
- * with GDN_PROMISE_POOLS_READY also what that promises. It writes nothing before. So the result is that of a
+/* gdn_launch with options. On a programmatic edge decode and decode_spec may be put on the device while the launch
+ * ahead still runs. Before that one is through and what it wrote can be seen, the kernel reads nothing but its argument
+ * block; with GDN_PROMISE_POOLS_READY also what that promises. It writes nothing before. So the result is that of a
  * plain edge as long as the promise holds. What the kernel itself writes is seen by a following launch that waits as
  * CUDA says (griddepcontrol.wait, cudaGridDependencySynchronize), or that follows on a plain edge. Other
  * operations, and places other than CUDA's (sm_90a and newer), take every edge as plain. GDN_BAD_ARGUMENT for an edge
