@@ -131,37 +131,38 @@ TEMPLATE_TEST_CASE_SIG("every form of a prefill on Hopper agrees with the oracle
   std::vector<std::string> files = test::fuzz_specs();
   for (const std::string& file : test::released_specs()) files.push_back(file);
   const oracle::Keys all_keys[] = {oracle::Keys::kRandom, oracle::Keys::kCorrelated, oracle::Keys::kRepeated};
-  int checked = 0;
-  for (std::size_t i = part; i < files.size(); i += kParts) {
-    const spec::Spec spec = test::load_spec(files[i]);
+  int checked = 0, dealt = 0;
+  for (const std::string& file : files) {
+    const spec::Spec spec = test::load_spec(file);
     const layout::Layout layout = layout::resolve(spec);
     for (const char* operation : {"chunk_delta", "prefill"}) {
       // One, two, pair, 3 segments, 5 segments, as the choice "form" numbers them; then, as negative numbers, those of
       // single warps.
-      std::vector<std::pair<int, std::future<std::unique_ptr<verify::Loaded>>>> loads;
-      bool pads = false;
+      std::vector<std::pair<int, plan::Planned>> plans;
       for (const int form : {1, 2, 3, 4, 6, -1, -2}) {
         plan::Choices choices = plan::model_bands(executor->target(), operation, layout.numbers)[0].choices;
         choices.emplace_back("form", std::abs(form));
         if (form < 0) choices.emplace_back("warps", 1);
         plan::TuningTable tuning = plan::TuningTable::none();
         tuning.set("sm_90a", operation, layout.spec, {{0, choices}});
-        plan::Planned planned;
         try {
-          planned = plan::make(layout, operation, executor->target(), tuning);
+          plan::Planned planned = plan::make(layout, operation, executor->target(), tuning);
+          if (core::prefill_set(planned.kernel) == core::PrefillSet::kNone) continue;
+          plans.emplace_back(form, std::move(planned));
         } catch (const plan::Unplannable&) {
           continue;
         }
-        if (core::prefill_set(planned.kernel) == core::PrefillSet::kNone) continue;
-        pads = planned.kernel.facts.padding != core::Padding::kNone;
-        // A compiler takes some seconds for each.
-        loads.emplace_back(form, std::async(std::launch::async, [&executor, planned = std::move(planned)] {
-                             return executor->load(planned);
-                           }));
+      }
+      if (plans.empty() || dealt++ % kParts != part) continue;
+      const bool pads = plans[0].second.kernel.facts.padding != core::Padding::kNone;
+      // A compiler takes some seconds for each.
+      std::vector<std::pair<int, std::future<std::unique_ptr<verify::Loaded>>>> loads;
+      for (const auto& [form, planned] : plans) {
+        loads.emplace_back(
+            form, std::async(std::launch::async, [&executor, &planned = planned] { return executor->load(planned); }));
       }
       std::vector<std::pair<int, std::unique_ptr<verify::Loaded>>> forms;
       for (auto& [form, load] : loads) forms.emplace_back(form, load.get());
-      if (forms.empty()) continue;
       // The oracle takes longer than all the forms.
       for (const oracle::Keys keys : all_keys) {
         oracle::Options options;
