@@ -394,13 +394,13 @@ GDN_DEVICE void bring_near(Global<T> line) {
 
 // And for a run of bytes, a multiple of 16 at such an address, where the target can.
 #if __CUDA_ARCH__ >= 900
-constexpr bool kBringsRuns = true;
+[[maybe_unused]] constexpr bool kBringsRuns = true;
 template <class T>
 GDN_DEVICE void bring_run_near(Global<T> run, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" : : "l"(run), "r"(bytes) : "memory");
 }
 #else
-constexpr bool kBringsRuns = false;
+[[maybe_unused]] constexpr bool kBringsRuns = false;
 template <class T>
 GDN_DEVICE void bring_run_near(Global<T>, int) {}
 #endif
@@ -409,7 +409,7 @@ GDN_DEVICE void bring_run_near(Global<T>, int) {}
 
 template <class T>
 GDN_DEVICE void bring_near(Global<T>) {}
-constexpr bool kBringsRuns = false;
+[[maybe_unused]] constexpr bool kBringsRuns = false;
 template <class T>
 GDN_DEVICE void bring_run_near(Global<T>, int) {}
 
@@ -489,7 +489,7 @@ template <class T>
 GDN_DEVICE void bring_near(Global<T> line) {
   gdn_host::peek(line);
 }
-constexpr bool kBringsRuns = false;
+[[maybe_unused]] constexpr bool kBringsRuns = false;
 template <class T>
 GDN_DEVICE void bring_run_near(Global<T>, int) {}
 
