@@ -78,9 +78,7 @@ class GpuKernel final : public Kernel {
     const Entry& entry = entries_[core::variant_of(plan(), args)];
     LaunchShape shape = entry.shape;
     shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
-    // These wait for themselves (wait_for_previous in templates/gdn/decode.h and decode_spec.h), no others do.
-    const bool waits = plan().operation == "decode" || plan().operation == "decode_spec";
-    shape.programmatic = edge == Edge::kProgrammatic && waits;
+    shape.programmatic = edge == Edge::kProgrammatic && core::waits_for_previous(plan().operation);
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(entry.function, shape, stream, parameters);
     start_stages(args, stream);

@@ -30,24 +30,12 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_conv_weights(spec::find_tensor(spec_.parameters, kPackedWeight) != nullptr, Kind::kParameter);
     if (has_conv_bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
   };
-  const auto gate_parameters = [&] {
-    if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
-    add_named(spec_.parameters, "dt_bias", Kind::kParameter);
-  };
-
-  const auto norm_parameters = [&] {
-    if (!*spec_.out_norm.enabled) return;
-    add_named(spec_.parameters, "norm_weight", Kind::kParameter);
-    if (spec::find_tensor(spec_.parameters, "norm_bias")) {
-      add_named(spec_.parameters, "norm_bias", Kind::kParameter);
-    }
-  };
 
   if (operation == "decode") {
     add_inputs({"q", "k", "v", "z", "b", "a"});
     conv_parameters();
-    gate_parameters();
-    norm_parameters();
+    add_gate_parameters();
+    add_norm_parameters();
     add_named(spec_.pools, "conv_state", Kind::kPool);
     add_named(spec_.pools, "state", Kind::kPool);
     add_slots();
@@ -60,8 +48,8 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     if (!commits) {
       add_inputs({"q", "k", "v", "z", "b", "a"});
       conv_parameters();
-      gate_parameters();
-      norm_parameters();
+      add_gate_parameters();
+      add_norm_parameters();
     }
     add_named(spec_.pools, "conv_state", Kind::kPool);
     add_named(spec_.pools, "state", Kind::kPool, commits || !buffered);
@@ -86,7 +74,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
     add_handover({"z"}, Kind::kOutput, true);
   } else if (operation == "gating") {
     add_inputs({"b", "a"});
-    gate_parameters();
+    add_gate_parameters();
     add_handover({"g", "beta"}, Kind::kOutput);
   } else if (operation == "delta_update") {
     add_handover({"q", "k", "v", "g", "beta"}, Kind::kInput);
@@ -105,7 +93,7 @@ Operands::Operands(const spec::Spec& spec, std::string_view operation) : spec_(s
   } else if (operation == "norm_quant") {
     if (!*spec_.out_norm.enabled) throw std::invalid_argument(fmt::format("{}: out_norm is none", *spec_.name));
     add_handover({"o", "z"}, Kind::kInput);
-    norm_parameters();
+    add_norm_parameters();
     add_named(spec_.outputs, "out", Kind::kOutput);
   } else {
     throw std::invalid_argument(
@@ -132,14 +120,8 @@ void Operands::add_prefill() {
   if (conv) add_conv_weights(spec::find_tensor(spec_.parameters, kPackedWeight) != nullptr, Kind::kParameter);
   if (conv && *spec_.conv.bias) add_named(spec_.parameters, "conv_bias", Kind::kParameter);
   if (whole) {
-    if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
-    add_named(spec_.parameters, "dt_bias", Kind::kParameter);
-    if (*spec_.out_norm.enabled) {
-      add_named(spec_.parameters, "norm_weight", Kind::kParameter);
-      if (spec::find_tensor(spec_.parameters, "norm_bias") != nullptr) {
-        add_named(spec_.parameters, "norm_bias", Kind::kParameter);
-      }
-    }
+    add_gate_parameters();
+    add_norm_parameters();
   }
   if (conv && pools) add_named(spec_.pools, "conv_state", Kind::kPool, writes);
   if (rule && pools) add_named(spec_.pools, "state", Kind::kPool, writes);
@@ -201,6 +183,19 @@ void Operands::add_named(const std::vector<spec::Tensor>& tensors, const char* p
     found = true;
   }
   if (!found) throw std::invalid_argument(fmt::format("operation {} needs the tensor {}", operation_, one));
+}
+
+void Operands::add_gate_parameters() {
+  if (*spec_.decay.a_log != core::AStored::kAbsent) add_named(spec_.parameters, "a_log", Kind::kParameter);
+  add_named(spec_.parameters, "dt_bias", Kind::kParameter);
+}
+
+void Operands::add_norm_parameters() {
+  if (!*spec_.out_norm.enabled) return;
+  add_named(spec_.parameters, "norm_weight", Kind::kParameter);
+  if (spec::find_tensor(spec_.parameters, "norm_bias") != nullptr) {
+    add_named(spec_.parameters, "norm_bias", Kind::kParameter);
+  }
 }
 
 // The taps as a checkpoint has them, or as conv_pack leaves them.

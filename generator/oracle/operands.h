@@ -71,6 +71,8 @@ class Operands {
   void add_handover(std::initializer_list<const char*> names, Kind kind, bool copies = false);
   void add_named(const std::vector<spec::Tensor>& tensors, const char* prefix, Kind kind, bool written = true);
   void add_conv_weights(bool packed, Kind kind);
+  void add_gate_parameters();
+  void add_norm_parameters();
   void add_seed();
   void add_slots(Leading leading = Leading::kToken);
   void add_indices(const char* name, core::DType dtype, int& index, Leading leading = Leading::kSequence);

@@ -60,7 +60,6 @@ std::string products_fault(const Target& target, const core::Facts& facts) {
   if (state.dtype != core::DType::kBf16) return "the state is not in bf16";
   if (state.inner_stride != 1 || facts.key_dim % 32 != 0) return "rows of the state are no runs of 32 key channels";
   if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
-  if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
   if (state.align % 8 != 0 || state.outer_stride % 8 != 0) return "rows of the state do not begin at 16 bytes";
   if (shared_bytes_of_tokens(facts, 1, true) > kStaticShared) return "the operands need more shared memory than it has";
   return "";

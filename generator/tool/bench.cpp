@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/plan.h"
 #include "emit/tree.h"
 #include "error.h"
 #include "plan/operation.h"
@@ -164,8 +165,7 @@ void time_prefill(const Options& options) {
 
 // Launches of some tokens a sequence.
 void time_steps(const Options& options) {
-  const bool follows = options.operation == "decode" || options.operation == "decode_spec";
-  if (!follows && options.edges != std::vector<std::string>{"plain"}) {
+  if (!core::waits_for_previous(options.operation) && options.edges != std::vector<std::string>{"plain"}) {
     throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
                                          options.operation));
   }

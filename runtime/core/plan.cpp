@@ -567,4 +567,6 @@ KernelPlan parse_plan(std::string_view text) {
   return plan;
 }
 
+bool waits_for_previous(std::string_view operation) { return operation == "decode" || operation == "decode_spec"; }
+
 }  // namespace gdn::core

@@ -134,4 +134,8 @@ std::string to_text(const KernelPlan& plan);
 // The inverse. Throws std::runtime_error naming the line for text that is not a plan of this format.
 KernelPlan parse_plan(std::string_view text);
 
+// Whether an operation's kernel waits by itself for the launch ahead of it (wait_for_previous in templates/gdn/decode.h
+// and decode_spec.h), so that it may stand on a programmatic edge.
+bool waits_for_previous(std::string_view operation);
+
 }  // namespace gdn::core

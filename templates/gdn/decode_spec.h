@@ -243,8 +243,8 @@ GDN_DEVICE void decode_spec(const Args& args) {
         fill_tokens(args, draft, share, float_of(0x7fc00000u));
         return;
       }
+      fetch_records(args, draft, turn, first_turn, shared);
     }
-    if constexpr (replays<F>()) fetch_records(args, draft, turn, first_turn, shared);
     if constexpr (F::kRollback == Rollback::kSlots) {
       if (first_turn && thread_id() < draft.tokens) {
         shared.own_slot[thread_id()] = slot_of_step<F>(args, sequence, thread_id());

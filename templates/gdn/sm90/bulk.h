@@ -64,9 +64,6 @@ GDN_DEVICE void copies_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// The line of memory at an address on its way to the L2.
-GDN_DEVICE void touch_line(Global<const char> at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
-
 // ---- a cluster of two blocks ----------------------------------------------------------------------------------------
 
 GDN_DEVICE int cluster_rank() {
@@ -149,7 +146,6 @@ template <int kPending>
 GDN_DEVICE void copies_wait() {
   gdn_host::machine.copies_wait(kPending);
 }
-GDN_DEVICE void touch_line(Global<const char>) {}
 GDN_DEVICE int cluster_rank() { return gdn_host::machine.cluster_rank(); }
 GDN_DEVICE void cluster_barrier() {
   gdn_host::machine.cluster_arrive();

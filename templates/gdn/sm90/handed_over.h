@@ -77,11 +77,11 @@ class HandedOver {
   GDN_DEVICE void touch_rates(int head, int token, int half) const {
     using G = typename F::InputG;
     if constexpr (G::kInnerStride == 1) {
-      constexpr int kBytes = F::kKeyDim / 2 * static_cast<int>(sizeof(typename G::Element));
+      constexpr int kInLine = 128 / static_cast<int>(sizeof(typename G::Element));
       if (chunk_.token + token >= args_.rows) return;
       const auto from = part<G>(args_, chunk_.token + token) + G::base(head) + half * (F::kKeyDim / 2);
       GDN_UNROLL
-      for (int i = 0; i < kBytes; i += 128) touch_line(reinterpret_cast<Global<const char>>(from) + i);
+      for (int i = 0; i < F::kKeyDim / 2; i += kInLine) bring_near(from + i);
     }
   }
   GDN_DEVICE float beta(long long row, int head) const {
