@@ -219,7 +219,8 @@ if wanted bench; then
     kimi_linear_48b --batch 1,4,16,64,256 --edges plain,programmatic
   timed h200_layouts qwen3_next_80b qwen3_next_80b+vllm_ds "${layouts[@]}" --batch 64 --edges plain
   timed h200_decode_spec qwen3_next_80b+vllm_sd+mtp3 qwen3_next_80b+vllm_sd+replay3 qwen3_5_27b+vllm_sd+mtp3 \
-    qwen3_5_27b+vllm_sd+replay3 --operation decode_spec --batch 1,4,16,64 --edges plain,programmatic
+    qwen3_5_27b+vllm_sd+replay3 qwen3_next_80b+vllm_sd+mtp3+tests/bench/layouts/vk_bf16.yaml \
+    qwen3_next_80b+vllm_sd+replay3+tests/bench/layouts/vk_bf16.yaml --operation decode_spec --batch 1,4,16,64 --edges plain,programmatic
   timed h200_state_commit qwen3_next_80b+vllm_sd+replay3 --operation state_commit --batch 1,16,64
   timed h200_chunk_delta qwen3_next_80b qwen3_5_27b kimi_linear_48b --operation chunk_delta --lengths 2048,1024x8,8192,8192x4,32768
   timed h200_prefill qwen3_next_80b kimi_linear_48b --operation prefill --lengths 1024x8,8192

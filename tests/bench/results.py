@@ -201,6 +201,13 @@ def tables(value):
     return lines
 
 
+def title(name, value):
+    """What a file timed, and on what."""
+    timed = ", ".join(dict.fromkeys(row["operation"] for row in value["rows"]))
+    kind = f" beside {value['peer']}" if "peer" in value else " by layout" if name.endswith("_layouts.json") else ""
+    return f"{timed}{kind}: {value['device']}, {value['date']}"
+
+
 def render(files):
     """RESULTS.md as text, from (name, contents) pairs in the order of the page."""
     lines = [
@@ -216,7 +223,7 @@ def render(files):
         lines += ["Nothing was measured yet.", ""]
     for name, value in files:
         lines += [
-            f"## {value['device']}, {value['date']}", "",
+            f"## {title(name, value)}", "",
             f"Commit `{value['commit']}`, copy bandwidth {value['gb_per_s']:g} GB/s, from `results/{name}`, made by:", "",
             f"    {value['command']}", "",
         ]

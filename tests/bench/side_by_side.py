@@ -174,6 +174,19 @@ def imported(peer, options):
         raise CannotJudge(f"{options.folder} is no copy of {options.name} that can be imported: {error}") from error
 
 
+def command_of(script, arguments):
+    """What others would type for the same figures: where a copy of the peer or the file of figures lies is theirs to choose."""
+    words = [f"tests/bench/{script}.py"]
+    for before, word in zip(["", *arguments], arguments):
+        if before == "--peer":
+            words.append(word.partition("=")[0] + "=FOLDER")
+        elif word.startswith("--peer="):
+            words += ["--peer", word.split("=")[1] + "=FOLDER"]
+        elif before != "--json" and not re.match("--json(=|$)", word):
+            words.append(word)
+    return " ".join(words)
+
+
 def run(script, arguments, options, measure):
     """measure() is (device, copy in GB/s, rows, whether the two sides agreed). Writes the file; the exit status."""
     try:
@@ -182,7 +195,7 @@ def run(script, arguments, options, measure):
         print(f"{script}: error: {error}", file=sys.stderr)
         return 4
     if options.json is not None and rows:
-        document = {"format": 2, "commit": options.commit, "command": " ".join([f"tests/bench/{script}.py", *arguments]), "device": device,
+        document = {"format": 2, "commit": options.commit, "command": command_of(script, arguments), "device": device,
                     "date": datetime.date.today().isoformat(), "gb_per_s": rounded(copy), "peer": options.name, "peer_commit": options.peer_commit,
                     "rows": rows}
         options.json.write_text(json.dumps(document, indent=1) + "\n")

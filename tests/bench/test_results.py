@@ -230,6 +230,15 @@ class Peers(unittest.TestCase):
         self.assertEqual(side_by_side.sequence_bytes(operands, 8192, 4, 4, 3), 2 * 2048 * 8192 + 4 * (2 * 4 * 524288 + 4 + 4))
         self.assertEqual([peers_prefill.parse_lengths(text) for text in ("8192", "1024x8")], [(1, 8192), (8, 1024)])
 
+    def test_the_command_of_a_page_names_no_folder_of_one_machine(self):
+        for arguments in (["--peer", "fla=/tmp/x", "--spec", "s.yaml", "--json", "/tmp/f.json"], ["--peer=fla=/tmp/x", "--json=/tmp/f.json", "--spec", "s.yaml"]):
+            self.assertEqual(side_by_side.command_of("peers", arguments), "tests/bench/peers.py --peer fla=FOLDER --spec s.yaml")
+
+    def test_a_title_says_what_was_timed(self):
+        for name, extra, title in (("a.json", {}, "decode: Some GPU, 2026-01-02"), ("a_layouts.json", {}, "decode by layout: Some GPU, 2026-01-02"),
+                                   ("a.json", {"peer": "fla"}, "decode beside fla: Some GPU, 2026-01-02")):
+            self.assertEqual(results.title(name, {**GOOD, **extra}), title)
+
     def test_what_is_missing_is_named_over_whole_sequences(self):
         self.missing(peers_prefill, [([], 2, "--peer"), (["--peer", "vllm=/tmp"], 2, "NAME one of fla"), (["--peer", "fla=/tmp", "--lengths", "8x"], 2, "--lengths"),
                                      (["--peer", "fla=/no/such"], 4, "/no/such is not here"), (["--peer", "fla=/tmp"], 4, "peers_prefill: error: ")])
