@@ -5,7 +5,7 @@
 //   o          of each value head, key head by key head: F::kValueDim numbers in fp32, rounded to rounding.o
 //
 // The memory is an operand of the launch. Its counters are zero before the first launch, and are so again after each
-// (count_up in config.h), so that a graph can be replayed and nobody has to clear them. Records have one size whatever
+// (count_up in memory.h), so that a graph can be replayed and nobody has to clear them. Records have one size whatever
 // the number of rows and of parts, so that all launches of a kernel find the same counters at the same place. Two
 // launches that may run at the same time need a memory each. Nobody waits: whoever comes last does what is left to do.
 #pragma once
