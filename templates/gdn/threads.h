@@ -8,7 +8,13 @@ namespace gdn {
 #if defined(GDN_ON_CUDA)
 
 constexpr int kWaveSize = 32;
-GDN_DEVICE int thread_id() { return static_cast<int>(threadIdx.x); }
+// Said to be at least 0, which the compiler does not take for granted: halves and remainders of it are then one
+// instruction, and what prep by channel keeps of them no longer costs it forty registers.
+GDN_DEVICE int thread_id() {
+  const int id = static_cast<int>(threadIdx.x);
+  __builtin_assume(id >= 0 && id < 1024);
+  return id;
+}
 GDN_DEVICE int block_number() { return static_cast<int>(blockIdx.x); }
 GDN_DEVICE int block_row() { return static_cast<int>(blockIdx.x); }
 GDN_DEVICE int block_head() { return static_cast<int>(blockIdx.y); }

@@ -41,16 +41,16 @@ class HandedOver {
     load<typename F::InputQ>(pieces, which);
   }
 
-  // A piece of one row of keys, or of queries, to shared memory: a copy that is under way until copies_wait. Zeros
-  // unless `inside`.
-  GDN_DEVICE void copy_key(unsigned to, int row, int channel, bool inside) const {
-    copy<typename F::InputK>(to, row, channel, inside);
-  }
-  GDN_DEVICE void copy_query(unsigned to, int row, int channel, bool inside) const {
-    copy<typename F::InputQ>(to, row, channel, inside);
-  }
+  // Rows of keys, or of queries, at a channel: where one of them is, and how many bytes the next one is further.
+  struct RowsAt {
+    Global<const char> first;
+    long long stride;
+  };
+  GDN_DEVICE RowsAt keys_at(int row, int channel) const { return rows_at<typename F::InputK>(row, channel); }
+  GDN_DEVICE RowsAt queries_at(int row, int channel) const { return rows_at<typename F::InputQ>(row, channel); }
 
-  // log2 of the decays of a value head, or of kChannels neighbouring key channels of it, by token of the chunk.
+  // log2 of the decays of a value head, or of kChannels neighbouring key channels of it, by token from one of the
+  // chunk's on.
   template <int kChannels>
   class Rates {
     using G = typename F::InputG;
@@ -58,31 +58,36 @@ class HandedOver {
    public:
     GDN_DEVICE Rates(const Args& args, long long row, int offset)
         : first_(part<G>(args, row) + offset), stride_(args.stride[G::kOperand]) {}
-    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const {
-      load_channels<G>(first_ + token * stride_, rates);
+    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const { take(first_ + token * stride_, rates); }
+    // Of as many tokens as `rates` has room for; of those behind number `last` what that one has.
+    template <int kTokens>
+    GDN_DEVICE void run(float (&rates)[kTokens][kChannels], int last) const {
+      auto from = first_;
       GDN_UNROLL
-      for (int i = 0; i < kChannels; ++i) rates[i] = log2_decay_of_handover<F>(rates[i]);
+      for (int i = 0; i < kTokens; ++i, from += i <= last ? stride_ : 0) take(from, rates[i]);
     }
 
    private:
+    GDN_DEVICE static void take(MapElements<G> from, float (&rates)[kChannels]) {
+      load_channels<G>(from, rates);
+      GDN_UNROLL
+      for (int i = 0; i < kChannels; ++i) rates[i] = log2_decay_of_handover<F>(rates[i]);
+    }
     MapElements<G> first_;
     long long stride_;
   };
   template <int kChannels = 1>
-  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0) const {
-    return {args_, chunk_.token, F::InputG::base(head) + channel * F::InputG::kInnerStride};
+  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0, int token = 0) const {
+    return {args_, chunk_.token + token, F::InputG::base(head) + channel * F::InputG::kInnerStride};
   }
-  // A value head's rates of a token, counted from the chunk's first, on their way to the L2 if the launch has it: half
-  // 0 or 1 of its channels.
-  GDN_DEVICE void touch_rates(int head, int token, int half) const {
-    using G = typename F::InputG;
-    if constexpr (G::kInnerStride == 1) {
-      constexpr int kInLine = 128 / static_cast<int>(sizeof(typename G::Element));
-      if (chunk_.token + token >= args_.rows) return;
-      const auto from = part<G>(args_, chunk_.token + token) + G::base(head) + half * (F::kKeyDim / 2);
-      GDN_UNROLL
-      for (int i = 0; i < F::kKeyDim / 2; i += kInLine) bring_near(from + i);
-    }
+  // What a value head needs of a token, counted from the chunk's first, on its way to the L2 if the launch has it: half
+  // 0 or 1 of its channels of k, q and the rates.
+  GDN_DEVICE void touch(int head, int token, int half) const {
+    const long long row = chunk_.token + token;
+    if (row >= args_.rows) return;
+    touch_half<typename F::InputG>(row, head, half);
+    touch_half<typename F::InputK>(row, key_head_, half);
+    touch_half<typename F::InputQ>(row, key_head_, half);
   }
   GDN_DEVICE float beta(long long row, int head) const {
     using B = typename F::InputBeta;
@@ -99,9 +104,19 @@ class HandedOver {
     for (int i = 0; i < kRows; ++i) pieces[i] = i < which.count ? gdn::load<16>(from + i * stride) : Raw<16>{};
   }
   template <class M>
-  GDN_DEVICE void copy(unsigned to, int row, int channel, bool inside) const {
-    const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + (inside ? channel : 0);
-    copy_16(to, reinterpret_cast<Global<const char>>(from + (inside ? row : 0) * args_.stride[M::kOperand]), inside);
+  GDN_DEVICE void touch_half(long long row, int head, int half) const {
+    if constexpr (M::kInnerStride == 1) {
+      constexpr int kInLine = 128 / static_cast<int>(sizeof(typename M::Element));
+      const auto from = part<M>(args_, row) + M::base(head) + half * (F::kKeyDim / 2);
+      GDN_UNROLL
+      for (int i = 0; i < F::kKeyDim / 2; i += kInLine) bring_near(from + i);
+    }
+  }
+  template <class M>
+  GDN_DEVICE RowsAt rows_at(int row, int channel) const {
+    const long long stride = args_.stride[M::kOperand];
+    const auto from = part<M>(args_, chunk_.token) + M::base(key_head_) + channel + row * stride;
+    return {reinterpret_cast<Global<const char>>(from), 2 * stride};
   }
 
   const Args& args_;

@@ -14,42 +14,9 @@
 // fp32 sums.
 #pragma once
 
-#include "gdn/sm90/triangle.h"
+#include "gdn/sm90/channel_shape.h"
 
 namespace gdn::sm90 {
-
-template <class F>
-struct ChannelShape {
-  static constexpr int kThreads = kPrepThreads, kMembers = 1, kHeads = 1;
-  // Of which there are sums at a time.
-  static constexpr bool kByTile = prep_by_tile(F::kKeyDim);
-  static constexpr int kTiles = kByTile ? 1 : Record<F>::kKeyTiles, kChannels = 64 * kTiles;
-  // G, fp32 [64][kChannels] as sum_offset has it; then M and L (later R) in the same place.
-  static constexpr int kSums = 2 * Record<F>::kKeyBytes, kSquares = kSums;
-  static constexpr int kDiagonal = kSums + channel_sums_bytes(F::kKeyDim);  // fp32 [4] kDiagonalFloats
-  static constexpr int kRead = kDiagonal + 4 * kDiagonalFloats * 4;         // fp32 [64]: exponents of k's rows, ..
-  static constexpr int kQuery = kRead + kChunk * 4;                         // .. of q's
-  static constexpr int kWrite = kQuery + kChunk * 4;                        // .. and of k's for the update
-  static constexpr int kBeta = kWrite + kChunk * 4;                         // fp32 [64]
-  static constexpr int kGates = kBeta + kChunk * 4;
-  static constexpr int kShared = kGates + Record<F>::kGateBytes;
-  // Of k and q in shared memory: the factors' entries are then normal down to 2^-27. Vectors that need not be units get
-  // less, for fp16 to hold them.
-  static constexpr int kFactorShift = F::kQkNorm ? 13 : 6;
-  static_assert(kShared == prep_channels_shared(F::kKeyDim), "as the launch will have it");
-};
-
-// Where four channels' sums lie among a token's: those of piece `piece` (of 8 channels), the first four or the second.
-// A fragment's lane c has pieces 2 c, or 2 c + 1, of a tile: those of the four lanes lie next to each other, and those
-// of tokens 1 or 2 apart in the other half of the banks.
-GDN_DEVICE constexpr int sums_half_of(int token) { return (token ^ token >> 1) & 1; }
-GDN_DEVICE constexpr int sum_offset(int token, int piece, int second) {
-  return piece / 8 * 64 + piece % 2 * 32 + (second ^ sums_half_of(token)) * 16 + piece % 8 / 2 * 4;
-}
-// The channel whose sums lie at place x of tokens whose half is 0; in others' they lie at x ^ 16.
-GDN_DEVICE constexpr int channel_of_place(int x) {
-  return x / 64 * 64 + x % 16 / 4 * 16 + x % 64 / 32 * 8 + x % 32 / 16 * 4 + x % 4;
-}
 
 // A token of a level of half h: number x of those left, or right, of the middles of the blocks of 2 h tokens.
 template <int h>
@@ -102,35 +69,42 @@ class Levels {
  public:
   GDN_DEVICE explicit Levels(char* shared) : shared_(shared), base_(shared_address(shared)) {}
 
-  // By all threads, from k, q and G in shared memory. L of the diagonal blocks goes to its place. The loop is over
-  // channels and all levels are inside it, so that the code of one step is all there is: it stays in the instruction
-  // cache, where six levels' loops one behind the other would not. `begin_tile(t)` is called by all threads before tile
-  // t of the channels.
+  // By all threads, from k, q and G in shared memory. L of the diagonal blocks goes to its place. Loops are over
+  // channels with levels inside, so that the code of one step is all there is: it stays in the instruction cache, where
+  // six levels' loops one behind the other would not. The levels of 32 and 16 have a loop of their own, behind which
+  // their sums are pairs of fp16: with all six in one loop its registers left too few for what is under way. By tile
+  // they share one, since a tile's sums are there but once; `begin_tile(t)` is then called by all threads before tile
+  // t.
   template <class Begin>
   GDN_DEVICE void multiply(Begin&& begin_tile) {
-    find(of32_);
-    find(of16_);
-    find_near();
-    GDN_NO_UNROLL
-    for (int t = 0; t < Record<F>::kKeyTiles; ++t) {
-      begin_tile(t);
-      GDN_UNROLL
-      for (int odd = 0; odd < 2; ++odd) {
-        multiply(of32_, odd);
-        multiply(of16_, odd);
-        multiply_near(odd);
+    if constexpr (Shape::kByTile) {
+      find_far(), find_near();
+      GDN_NO_UNROLL
+      for (int t = 0; t < Record<F>::kKeyTiles; ++t) {
+        begin_tile(t);
+        GDN_UNROLL
+        for (int odd = 0; odd < 2; ++odd) multiply_far(odd), multiply_near(odd);
+        move_far(), move_near();
       }
-      move(of32_);
-      move(of16_);
-      move_near();
+      finish_far(), finish_near();
+    } else {
+      find_far();
+      GDN_NO_UNROLL
+      for (int t = 0; t < Record<F>::kKeyTiles; ++t) {
+        GDN_UNROLL
+        for (int odd = 0; odd < 2; ++odd) multiply_far(odd);
+        move_far();
+      }
+      finish_far();
+      find_near();
+      GDN_NO_UNROLL
+      for (int t = 0; t < Record<F>::kKeyTiles; ++t) {
+        GDN_UNROLL
+        for (int odd = 0; odd < 2; ++odd) multiply_near(odd);
+        move_near();
+      }
+      finish_near();
     }
-    finish(of32_);
-    finish(of16_);
-    finish<8>(of8_);
-    finish<4>(of4_);
-    finish<2>(of2_);
-    finish<1>(of1_);
-    finish_own();
   }
 
   // The rest to the tiles of L and P, once their place is free.
@@ -226,6 +200,11 @@ class Levels {
     return {product_half(x.x, by.x), product_half(x.y, by.y), product_half(x.z, by.z), product_half(x.w, by.w)};
   }
 
+  GDN_DEVICE void find_far() { find(of32_), find(of16_); }
+  GDN_DEVICE void multiply_far(int odd) { multiply(of32_, odd), multiply(of16_, odd); }
+  GDN_DEVICE void move_far() { move(of32_), move(of16_); }
+  GDN_DEVICE void finish_far() { finish(of32_), finish(of16_); }
+
   // Where a level's tokens are.
   template <int h, int kRows, int kColumns>
   GDN_DEVICE void find(Level<h, kRows, kColumns>& level) const {
@@ -294,6 +273,13 @@ class Levels {
     middle_of_2_[0] = sums_offset(middle_token<2>(first + x));
     middle_of_2_[1] = sums_offset(middle_token<2>(first + 15 - x));
     middle_of_1_ = sums_offset(first + near_left<1>(x) - 1);
+  }
+  GDN_DEVICE void finish_near() {
+    finish<8>(of8_);
+    finish<4>(of4_);
+    finish<2>(of2_);
+    finish<1>(of1_);
+    finish_own();
   }
   GDN_DEVICE void move_near() {
     row_[0] += kTileBytes, row_[1] += kTileBytes, sum_[0] += kSumsOfTile, sum_[1] += kSumsOfTile;

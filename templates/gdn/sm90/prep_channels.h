@@ -48,7 +48,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     } else {
       barrier();
       if constexpr (!Source::kConvolves) {
-        source_.touch_rates(head_, kTouched * kChunk + thread_id() / 2, thread_id() % 2);
+        source_.touch(head_, kTouched * kChunk + thread_id() / 2, thread_id() % 2);
       }
       rows_.template decay_rows<typename Source::Element>();
       barrier();
@@ -81,15 +81,18 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
       barrier();
     } else {
       unsigned to = base_ + static_cast<unsigned>(Rows::first_offset());
+      auto keys = source_.keys_at(Rows::first_row(), 8 * Rows::piece());
+      auto queries = source_.queries_at(Rows::first_row(), 8 * Rows::piece());
       GDN_NO_UNROLL
-      for (int row = Rows::first_row(); row < kChunk; row += Rows::kRowsAtOnce, to += Rows::kRowsAtOnce * 128) {
+      for (int row = Rows::first_row(); row < kChunk; row += Rows::kRowsAtOnce) {
         GDN_UNROLL
         for (int t = 0; t < kTiles; ++t) {
-          const int channel = 64 * t + 8 * Rows::piece();
-          const bool inside = row < chunk_.tokens && channel < F::kKeyDim;
-          source_.copy_key(to + static_cast<unsigned>(t * kTileBytes), row, channel, inside);
-          source_.copy_query(to + static_cast<unsigned>(t * kTileBytes + Layout::kKeyBytes), row, channel, inside);
+          const bool inside = row < chunk_.tokens && 64 * t + 8 * Rows::piece() < F::kKeyDim;
+          copy_16(to + static_cast<unsigned>(t * kTileBytes), keys.first + 128 * t, inside);
+          copy_16(to + static_cast<unsigned>(t * kTileBytes + Layout::kKeyBytes), queries.first + 128 * t, inside);
         }
+        to += Rows::kRowsAtOnce * 128;
+        keys.first += Rows::kRowsAtOnce * keys.stride, queries.first += Rows::kRowsAtOnce * queries.stride;
       }
       copies_commit();
       if constexpr (!Shape::kByTile) sum_rates(0);
@@ -107,23 +110,24 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     static_assert(kRuns * Shape::kChannels <= 4 * kDiagonalFloats, "the runs' sums lie where L's diagonal blocks will");
     const int place = thread_id() % kFours * 4, run = thread_id() / kFours;
     const int channel = 64 * tile + channel_of_place(place);
+    const int first = smaller(run * kRun, chunk_.tokens - 1);
     const int count = channel < F::kKeyDim ? chunk_.tokens - run * kRun : 0;
-    const auto rates = source_.template rates<4>(head_, channel < F::kKeyDim ? channel : 0);
+    const auto rates = source_.template rates<4>(head_, channel < F::kKeyDim ? channel : 0, first);
+    const int token = thread_id();
+    const float beta = token < chunk_.tokens ? source_.beta(chunk_.token + token, head_) : 0.0f;
     float rate[kRun][4];
-    GDN_UNROLL
-    for (int i = 0; i < kRun; ++i) rates.of(smaller(run * kRun + i, chunk_.tokens - 1), rate[i]);
+    rates.run(rate, chunk_.tokens - 1 - first);
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
     GDN_UNROLL
     for (int i = 0; i < kRun; ++i) {
-      if (i < count) sum = plus(sum, {rate[i][0], rate[i][1], rate[i][2], rate[i][3]});
+      const float kept = i < count ? 1.0f : 0.0f;  // a branch would put off the load
+      sum = {fused(kept, rate[i][0], sum.x), fused(kept, rate[i][1], sum.y), fused(kept, rate[i][2], sum.z),
+             fused(kept, rate[i][3], sum.w)};
       rate[i][0] = sum.x, rate[i][1] = sum.y, rate[i][2] = sum.z, rate[i][3] = sum.w;
     }
     float* const of_runs = Base::floats(Shape::kDiagonal);
     *reinterpret_cast<float4*>(of_runs + run * Shape::kChannels + place) = sum;
-    if (thread_id() < kChunk) {
-      const int token = thread_id();
-      Base::beta(0)[token] = token < chunk_.tokens ? source_.beta(chunk_.token + token, head_) : 0.0f;
-    }
+    if (token < kChunk) Base::beta(0)[token] = beta;
     barrier();
     float4 before = {0.0f, 0.0f, 0.0f, 0.0f};
     GDN_NO_UNROLL

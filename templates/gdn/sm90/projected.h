@@ -106,22 +106,30 @@ class Projected {
           negative_rate_(negative_rate_of<F>(args, head)) {
       load_channels<Bias>(part<Bias>(args) + Bias::base(head) + channel * Bias::kInnerStride, bias_);
     }
-    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const {
-      load_channels<A>(first_ + token * stride_, rates);
+    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const { take(first_ + token * stride_, rates); }
+    // Of as many tokens as `rates` has room for; of those behind number `last` what that one has.
+    template <int kTokens>
+    GDN_DEVICE void run(float (&rates)[kTokens][kChannels], int last) const {
+      auto from = first_;
+      GDN_UNROLL
+      for (int i = 0; i < kTokens; ++i, from += i <= last ? stride_ : 0) take(from, rates[i]);
+    }
+
+   private:
+    GDN_DEVICE void take(MapElements<A> from, float (&rates)[kChannels]) const {
+      load_channels<A>(from, rates);
       GDN_UNROLL
       for (int i = 0; i < kChannels; ++i) {
         rates[i] = bounded_log2(log2_decay_fast<F>(negative_rate_, rates[i] + bias_[i]));
       }
     }
-
-   private:
     MapElements<A> first_;
     long long stride_;
     float negative_rate_, bias_[kChannels];
   };
   template <int kChannels = 1>
-  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0) const {
-    return {args_, chunk_.token, head, channel};
+  GDN_DEVICE Rates<kChannels> rates(int head, int channel = 0, int token = 0) const {
+    return {args_, chunk_.token + token, head, channel};
   }
   GDN_DEVICE float beta(long long row, int head) const { return beta_of<F>(args_, static_cast<int>(row), head); }
 
