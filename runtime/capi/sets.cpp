@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 
 #include "capi/handles.h"
+#include "capi/set_options.h"
 #include "check.h"
 #include "core/plan.h"
 #include "core/prefill.h"
@@ -82,16 +83,11 @@ runtime::Threading threading_of(const gdn_set_options& options) {
 runtime::SetSettings settings_of(const gdn_set_options* given) {
   runtime::SetSettings settings;
   settings.log = log;
-  if (given == nullptr) return settings;
-  // Fields were appended since the first version: those that the caller doesn't know are zero.
-  constexpr std::size_t kFirstVersion = offsetof(gdn_set_options, threading);
-  if (given->struct_size < kFirstVersion) {
+  const std::optional<gdn_set_options> options = known_options(given);
+  if (!options) {
     throw Error(Code::kOtherVersion, fmt::format("gdn_set_options of {} bytes: set struct_size to sizeof, {} here",
                                                  given->struct_size, sizeof(gdn_set_options)));
   }
-  gdn_set_options known{};
-  std::memcpy(&known, given, std::min(given->struct_size, sizeof(known)));
-  const gdn_set_options* const options = &known;
   if (options->threads < 0 || options->compile_seconds < 0) {
     throw Error(Code::kBadArgument,
                 fmt::format("gdn_set_options: threads = {}, compile_seconds = {}: they are 0 or more", options->threads,

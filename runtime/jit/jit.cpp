@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "capi/set_options.h"
 #include "core/plan.h"
 #include "emit/source.h"
 #include "layout/resolve.h"
@@ -142,10 +143,10 @@ struct Texts {
   }
 };
 
-// Of options that are checked with the set: a caller that knows no such field wants all forms.
+// Of options that are checked with the set.
 int rows_of(const gdn_set_options* options) {
-  constexpr std::size_t kEnd = offsetof(gdn_set_options, rows) + sizeof(gdn_set_options::rows);
-  return options == nullptr || options->struct_size < kEnd ? 0 : options->rows;
+  const std::optional<gdn_set_options> known = capi::known_options(options);
+  return known ? known->rows : 0;
 }
 
 Texts texts_of(const layout::Layout& layout, std::string_view operation, const plan::Target& target, int rows) {
