@@ -17,9 +17,9 @@
 
 #include "gdn/conv_tokens.h"
 #include "gdn/delta_tokens.h"
+#include "gdn/excess.h"
 #include "gdn/gates.h"
 #include "gdn/late_copy.h"
-#include "gdn/quantise.h"
 
 namespace gdn {
 
@@ -174,24 +174,6 @@ GDN_DEVICE void fill_tokens(const Args& args, const Draft<F>& draft, const Seque
   }
 }
 
-// Rows of the output behind the last sequence's, by the blocks behind those of the sequences.
-template <class F>
-GDN_DEVICE void zero_excess_rows(const Args& args, const SequenceShare<F>& share) {
-  const int number = share.sequence - args.sequences;
-  long long end = args.rows;
-  if constexpr (F::kOffsetsOperand >= 0) {
-    end = index_at<typename F::Offset>(args, F::kOffsetsOperand, args.sequences);
-  }
-  const int last = smaller(args.out_rows, (number + 1) * kExcessRows);
-  int row = number * kExcessRows;
-  if (row < end) row = end < last ? static_cast<int>(end) : last;
-  for (; row < last; ++row) {
-    for (int g = share.first_head(); g < share.end_head(); ++g) {
-      fill_output<F>(args, row, value_head<F>(share.key_head, g), 0.0f);
-    }
-  }
-}
-
 template <class F>
 GDN_DEVICE void decode_spec(const Args& args) {
   constexpr int kParts = F::kHeadParts;
@@ -206,7 +188,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
   if constexpr (zeroes_excess<F>()) {
     if (sequence >= args.sequences) {
       if (reads_early) wait_for_previous();
-      zero_excess_rows(args, share);
+      zero_excess_rows<F>(args, sequence - args.sequences, key_head, share.first_head(), share.end_head());
       return;
     }
   }

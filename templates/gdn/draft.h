@@ -31,12 +31,6 @@ struct Draft {
   }
 };
 
-// A number of an operand of indices; `at` counts numbers.
-template <class E>
-GDN_DEVICE long long index_at(const Args& args, int operand, long long at) {
-  return to_global<E>(args.operand[operand])[at];
-}
-
 // The slot of a sequence's `step`-th token; all tokens have that of step 0 unless the scheme gives each its own.
 template <class F>
 GDN_DEVICE long long slot_of_step(const Args& args, int sequence, int step) {

@@ -78,6 +78,12 @@ struct RowFate {
   float filler;
 };
 
+// A number of an operand of indices; `at` counts numbers.
+template <class E>
+GDN_DEVICE long long index_at(const Args& args, int operand, long long at) {
+  return to_global<E>(args.operand[operand])[at];
+}
+
 // Padding gives zeros or nothing, by the spec. A slot that is neither padding nor in the pools is the caller's mistake:
 // a kernel can't report it, but it can keep out of memory that is not its own and say so in its output, with NaN.
 template <class F>

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "gdn/chunk_delta.h"
+#include "gdn/excess.h"
 #include "gdn/norm_quant.h"
 #include "gdn/prefill/conv.h"
 
@@ -125,18 +126,11 @@ GDN_DEVICE void prefill(const Args& args) {
       });
 }
 
-// Blocks behind those of the sequences have kExcessRows rows each.
+// By the blocks behind those of the sequences.
 template <class F>
 GDN_DEVICE void prefill_excess(const Args& args) {
   if (const int number = block_row() - args.sequences; number >= 0) {
-    const auto offsets = to_global<typename F::Offset>(args.operand[F::kOffsetsOperand]);
-    const typename F::Offset end = offsets[args.sequences];
-    const int last = smaller(args.out_rows, (number + 1) * kExcessRows);
-    int row = number * kExcessRows;
-    if (row < end) row = end < last ? static_cast<int>(end) : last;
-    for (; row < last; ++row) {
-      for (int g = 0; g < F::kGroup; ++g) fill_output<F>(args, row, value_head<F>(block_head(), g), 0.0f);
-    }
+    zero_excess_rows<F>(args, number, block_head(), 0, F::kGroup);
   }
   end_behind_previous();
 }
