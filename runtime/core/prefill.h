@@ -70,6 +70,8 @@ PrefillChoice choose_prefill(const PrefillWork& work, const PrefillCosts& costs)
 
 // The estimate of one form; infinity where it can't hold the work. `segments` counts for kSegments alone.
 double prefill_chain_us(const PrefillWork& work, const PrefillCosts& costs, PrefillForm form, int segments = 1);
+// And of what comes before the chain, for all of the launch.
+double prefill_prepare_us(const PrefillWork& work, const PrefillCosts& costs);
 
 // Bytes of the workspace; its start is a multiple of 128. Records of all chunks, then the ends of the segments.
 std::int64_t prefill_workspace_bytes(const PrefillWork& work, int segments = 1);
