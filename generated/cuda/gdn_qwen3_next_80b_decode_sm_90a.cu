@@ -45,12 +45,13 @@ struct Decode : gdn::NoParts {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;   // slots.padded_output
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched; // slots.excess_output
   static constexpr int kSlotsOperand = 8;                                        // where the slot indices stand; -1: the operation takes none
-  static constexpr int kThreads = 512;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
-  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kFixedHeads = 1;                                          // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:16, {q:[key_dim:128], k:[key_dim:128], v:[group:2, value_dim:128], z:[group:2, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -224,6 +225,6 @@ GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_next_80b_decode_sm_90a_to_4(const gdn::A
 GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo16>(args);
 }
-GDN_RESIDENT_KERNEL(512, 2) gdn_qwen3_next_80b_decode_sm_90a(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::Decode>(args);
 }

@@ -100,8 +100,11 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
               if (by_rows) {
                 // Worth it where a block has more passes than one, which large ones of a split head have not.
                 if (parts > 1 || pass != 4 || resident != most_resident) continue;
-                choices.emplace_back("ahead", 2);
-                add(choices);
+                for (const auto& [name, value] : {std::pair{"fixed_heads", 1}, std::pair{"ahead", 2}}) {
+                  Choices more = choices;
+                  more.emplace_back(name, value);
+                  add(more);
+                }
                 continue;
               }
               choices.emplace_back("skew", 1);

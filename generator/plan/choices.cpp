@@ -425,6 +425,12 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
     return fmt::format("skew = {} must be 0 or 1", skew);
   }
+  const std::int64_t fixed = choice_of(choices, "fixed_heads", 0);
+  if (fixed != 0 && (fixed != 1 || operation != "decode" || facts.group % heads != 0 ||
+                     !takes_one_turn(facts, static_cast<int>(heads)))) {
+    return fmt::format("fixed_heads = {}: 0 or 1, and only where decode's blocks take as many value heads in one turn",
+                       fixed);
+  }
   const std::int64_t ahead = choice_of(choices, "ahead", 0);
   if (ahead < 0 || ahead > 64 || (ahead > 0 && (!streams || !key_channel_innermost(facts)))) {
     return fmt::format("ahead = {}: 0 to 64, and only for a state with the key channel innermost", ahead);

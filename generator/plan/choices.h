@@ -48,6 +48,8 @@ struct Band {
 //   heads_first    1: blocks follow each other through the heads of a row; 0: through the rows of a head
 //   skew           1: blocks begin with different slabs of a row of memory, where a slab is a part of one (a state with
 //                  the value channel innermost); the model leaves it out, which is 0
+//   fixed_heads    1: the value heads of a turn are a constant of the kernel, which must be the same for all turns; the
+//                  model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do

@@ -122,7 +122,7 @@ GDN_DEVICE void convolve_turn(const Args& args, int row, long long slot, const D
   using Item = ConvItem<F>;
   using One = OneConv<F>;
   constexpr int kKeys = 2 * Item::kOfKey;
-  const int items = kKeys + turn.heads * Item::kOfValue;
+  const int items = kKeys + heads_of_turn<F>(turn) * Item::kOfValue;
   for (int i = thread_id() + (first_turn ? 0 : kKeys); i < items; i += F::kThreads) {
     const Item item(i, turn);
     const int head = value_head<F>(turn.key_head, turn.first_head + item.head);
@@ -228,16 +228,16 @@ GDN_DEVICE void decode(const Args& args) {
     convolve_turn<F>(args, row, slot, turn, first_turn, shared);
     // Gates go to the last threads: the deal of channels favours the first.
     Deal<F::kThreads> others{F::kThreads - 1 - thread_id()};
-    for (int g = 0; takes_norm && g < turn.heads; ++g) {
+    for (int g = 0; takes_norm && g < heads_of_turn<F>(turn); ++g) {
       fetch_gates<F>(args, row, value_head<F>(key_head, first_head + g), others, shared.gates + g * F::kValueDim);
     }
     if constexpr (decays_by_channel<F>()) {
-      for (int g = 0; g < turn.heads; ++g) {
+      for (int g = 0; g < heads_of_turn<F>(turn); ++g) {
         log_decays<F>(args, row, value_head<F>(key_head, first_head + g), others,
                       DecaysToShared{shared.decay + g * F::kKeyDim});
       }
     }
-    for (int g = others.first; g < turn.heads; g += F::kThreads) {
+    for (int g = others.first; g < heads_of_turn<F>(turn); g += F::kThreads) {
       const int head = value_head<F>(key_head, first_head + g);
       shared.beta[g] = beta_of<F>(args, row, head);
       if constexpr (!decays_by_channel<F>()) shared.decay[g] = exponential(log_decay_of<F>(args, row, head));
@@ -254,7 +254,7 @@ GDN_DEVICE void decode(const Args& args) {
     // Of few rows the norm's weights are on their way while waves wait for each other.
     NormWeights<F> weights;
     if constexpr (one_pass<F>() && normalises<F>()) {
-      if (takes_norm && wave_id() < turn.heads) weights.fetch(args);
+      if (takes_norm && wave_id() < heads_of_turn<F>(turn)) weights.fetch(args);
     }
     if constexpr (!kGathered) {
       barrier();
@@ -264,7 +264,7 @@ GDN_DEVICE void decode(const Args& args) {
       mailbox_wait(shared.gathered);
     }
     if constexpr (normalises<F>()) {
-      for (int g = wave_id(); takes_norm && g < turn.heads; g += F::kThreads / kWaveSize) {
+      for (int g = wave_id(); takes_norm && g < heads_of_turn<F>(turn); g += F::kThreads / kWaveSize) {
         const int head = value_head<F>(key_head, first_head + g);
         const float* const o = shared.o + g * F::kValueDim;
         const float* const gates = shared.gates + g * F::kValueDim;

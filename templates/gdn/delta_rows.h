@@ -308,4 +308,15 @@ GDN_HD constexpr bool one_pass() {
   return State::kInnerStride == 1 && same_type<typename State::Element, float>() && DeltaRows<F>::kOnePass;
 }
 
+// The heads of a turn, as a constant where the plan wants it and where a block has one pass and so one head: what comes
+// before the state is read then has no loops over them.
+template <class F>
+GDN_DEVICE int heads_of_turn(const DeltaTurn& turn) {
+  constexpr bool kFixed = F::kFixedHeads != 0 || one_pass<F>();
+  static_assert(
+      !kFixed || (F::kGroup == F::kHeadParts * heads_of_part<F>() && heads_of_part<F>() % heads_at_once<F>() == 0),
+      "every turn has as many heads");
+  return kFixed ? heads_at_once<F>() : turn.heads;
+}
+
 }  // namespace gdn

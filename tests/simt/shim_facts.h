@@ -67,7 +67,7 @@ struct Decode {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
-  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0, kAhead = 0;
+  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0, kFixedHeads = 0, kAhead = 0;
   static constexpr int kArrivalsOperand = -1, kArrivalsRowBytes = 0;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;
@@ -187,7 +187,7 @@ struct DecodeDsParts : DecodeDs {
   static constexpr int kHeadParts = 3, kRowParts = 2, kHeadsFirst = 0, kThreads = 64;
 };
 struct DecodeOtherParts : DecodeOtherNumbers {
-  static constexpr int kHeadParts = 3, kRowParts = 2;
+  static constexpr int kHeadParts = 3, kRowParts = 2, kFixedHeads = 1;
 };
 struct DecodeKvRowsFirst : DecodeKv {
   static constexpr int kHeadsFirst = 0, kRowsPerPass = 8, kSkew = 1;
