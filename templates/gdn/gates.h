@@ -154,7 +154,8 @@ GDN_DEVICE float decay_of_handover(float g) {
 
 // log2 of a decay. One that is 0 to fp32 is as good as any below 2^-256: sums of it stay finite, and differences of the
 // sums numbers.
-GDN_DEVICE float bounded_log2(float x) { return x < -256.0f ? -256.0f : x; }
+// `unit`: of what x is counted in, log2.
+GDN_DEVICE float bounded_log2(float x, float unit = 1.0f) { return x < -256.0f * unit ? -256.0f * unit : x; }
 
 // log2 of the decay out of a number that was handed over.
 template <class F>

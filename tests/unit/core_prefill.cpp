@@ -298,9 +298,9 @@ TEST_CASE("what a target takes: warp groups, single warps as far as shared memor
   plan.facts.key_dim = 256;
   CHECK(prefill_kernels(plan)[1].shared_bytes == 32768 + 8192 + 8192 + 1152 + 32768 + 8192);
   CHECK(prefill_kernels(plan)[1].body == "mma::chunk_chain<gdn::mma::OnePlace<{}>, 0>");
-  // By channel beside it: k, q, the sums of one tile of them, 4 blocks of L, four numbers a token and the gates.
+  // By channel beside it: k, q, the sums of one tile of them, 4 blocks of L, three numbers a token and the gates.
   plan.facts.rule = Rule::kKda;
-  CHECK(prefill_kernels(plan)[0].shared_bytes == 2 * 32768 + 16384 + 4 * 1088 + 4 * 256 + 2048);
+  CHECK(prefill_kernels(plan)[0].shared_bytes == 2 * 32768 + 16384 + 4 * 1088 + 3 * 256 + 2048);
   CHECK(prefill_kernels(plan)[1].shared_bytes == 32768 + 8192 + 8192 + 2048 + 32768 + 8192);
 }
 

@@ -16,9 +16,8 @@ struct ChannelShape {
   static constexpr int kSums = 2 * Record<F>::kKeyBytes, kSquares = kSums;
   static constexpr int kDiagonal = kSums + channel_sums_bytes(F::kKeyDim);  // fp32 [4] kDiagonalFloats
   static constexpr int kRead = kDiagonal + 4 * kDiagonalFloats * 4;         // fp32 [64]: exponents of k's rows, ..
-  static constexpr int kQuery = kRead + kChunk * 4;                         // .. of q's
-  static constexpr int kWrite = kQuery + kChunk * 4;                        // .. and of k's for the update
-  static constexpr int kBeta = kWrite + kChunk * 4;                         // fp32 [64]
+  static constexpr int kQuery = kRead + kChunk * 4;                         // .. and of q's
+  static constexpr int kBeta = kQuery + kChunk * 4;                         // fp32 [64]
   static constexpr int kGates = kBeta + kChunk * 4;
   static constexpr int kShared = kGates + Record<F>::kGateBytes;
   // Of k and q in shared memory: the factors' entries are then normal down to 2^-27. Vectors that need not be units get

@@ -58,21 +58,29 @@ class HandedOver {
    public:
     GDN_DEVICE Rates(const Args& args, long long row, int offset)
         : first_(part<G>(args, row) + offset), stride_(args.stride[G::kOperand]) {}
-    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const { take(first_ + token * stride_, rates); }
-    // Of as many tokens as `rates` has room for; of those behind number `last` what that one has.
+    GDN_DEVICE void of(int token, float (&rates)[kChannels]) const {
+      load_channels<G>(first_ + token * stride_, rates);
+      GDN_UNROLL
+      for (int i = 0; i < kChannels; ++i) rates[i] = log2_decay_of_handover<F>(rates[i]);
+    }
+    // Of as many tokens as `rates` has room for, what times kFactor is log2 of the decay; of those behind number `last`
+    // what that one has.
+    static constexpr float kFactor = F::kGHandover == Domain::kLn ? kLog2E : 1.0f;
     template <int kTokens>
     GDN_DEVICE void run(float (&rates)[kTokens][kChannels], int last) const {
       auto from = first_;
       GDN_UNROLL
-      for (int i = 0; i < kTokens; ++i, from += i <= last ? stride_ : 0) take(from, rates[i]);
+      for (int i = 0; i < kTokens; ++i, from += i <= last ? stride_ : 0) {
+        load_channels<G>(from, rates[i]);
+        GDN_UNROLL
+        for (int c = 0; c < kChannels; ++c) {
+          float& x = rates[i][c];
+          x = kFactor == 1.0f ? log2_decay_of_handover<F>(x) : bounded_log2(x, 1.0f / kFactor);
+        }
+      }
     }
 
    private:
-    GDN_DEVICE static void take(MapElements<G> from, float (&rates)[kChannels]) {
-      load_channels<G>(from, rates);
-      GDN_UNROLL
-      for (int i = 0; i < kChannels; ++i) rates[i] = log2_decay_of_handover<F>(rates[i]);
-    }
     MapElements<G> first_;
     long long stride_;
   };

@@ -6,9 +6,10 @@
 //
 //   k_j 2^(G_last - G_j)  for its update,      k_i 2^(G_i),      q_i 2^(G_i)
 //
-// every row times a power of two that brings its largest entry to 1, 2^13 and 2^13, so that it keeps fp16's precision
-// however far all of it has decayed, and what is 2^-14 or 2^-27 of it as well. The rows' exponents are in the gates, in
-// fp32.
+// the first times 2^kFactorShift, which the gates undo: what is left of a token is weighed against what later ones
+// write, and of unit vectors an entry keeps fp16's precision until 2^-24 of it is left. Every row of the other two
+// comes times a power of two that brings its largest entry to 2^13, so that it keeps that precision however far all of
+// it has decayed, and what is 2^-27 of it as well; these rows' exponents are in the gates, in fp32.
 //
 // Rows past the sequence's end are zero in k and q, and the rates are 0 there.
 #pragma once
@@ -60,7 +61,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     levels.load_p(p_[0]);
     const auto exponents = [&](int, int token) {
       return TokenExponents{Base::floats(Shape::kRead)[token], Base::floats(Shape::kQuery)[token],
-                            Base::floats(Shape::kWrite)[token]};
+                            -static_cast<float>(Shape::kFactorShift)};
     };
     Base::invert_diagonal(0, exponents);
     Base::square_up(0, exponents);
@@ -120,7 +121,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
     GDN_UNROLL
     for (int i = 0; i < kRun; ++i) {
-      const float kept = i < count ? 1.0f : 0.0f;  // a branch would put off the load
+      const float kept = i < count ? rates.kFactor : 0.0f;  // a branch would put off the load
       sum = {fused(kept, rate[i][0], sum.x), fused(kept, rate[i][1], sum.y), fused(kept, rate[i][2], sum.z),
              fused(kept, rate[i][3], sum.w)};
       rate[i][0] = sum.x, rate[i][1] = sum.y, rate[i][2] = sum.z, rate[i][3] = sum.w;

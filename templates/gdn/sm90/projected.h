@@ -108,6 +108,7 @@ class Projected {
     }
     GDN_DEVICE void of(int token, float (&rates)[kChannels]) const { take(first_ + token * stride_, rates); }
     // Of as many tokens as `rates` has room for; of those behind number `last` what that one has.
+    static constexpr float kFactor = 1.0f;
     template <int kTokens>
     GDN_DEVICE void run(float (&rates)[kTokens][kChannels], int last) const {
       auto from = first_;

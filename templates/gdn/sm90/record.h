@@ -67,7 +67,7 @@ GDN_HD constexpr int channel_sums_bytes(int key_dim) {
   return sums > tiles ? sums : tiles;
 }
 GDN_HD constexpr int prep_channels_shared(int key_dim) {
-  return 2 * key_tiles(key_dim) * kTileBytes + channel_sums_bytes(key_dim) + 4 * (256 + 16) * 4 + 4 * kChunk * 4 +
+  return 2 * key_tiles(key_dim) * kTileBytes + channel_sums_bytes(key_dim) + 4 * (256 + 16) * 4 + 3 * kChunk * 4 +
          RecordSizes{1, 1, key_dim, true}.gate_bytes();
 }
 
