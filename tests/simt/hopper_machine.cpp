@@ -51,10 +51,16 @@ unsigned swizzled(unsigned address) { return address ^ ((address & (7u << 7)) >>
 // Canonical layouts of fp16 under the 128-byte swizzle, T = 8 elements a 128-bit word, in elements:
 //   K-major   ((8, m), (T, 2 k)) : ((8 T, SBO), (1, T))
 //   MN-major  ((T, 8, m), (8, k)) : ((1, T, LBO), (8 T, SBO))
+// and without a swizzle (INTERLEAVE)
+//   K-major   ((8, m), (T, 2 k)) : ((1 T, SBO), (1, LBO))
 constexpr int kT = 8;
 unsigned k_major_address(unsigned start, int row, int k, int sbo_bytes) {
   const Mode rows{{8, 1}, {8 * kT, sbo_bytes / 2}}, columns{{kT, 1}, {1, kT}};
   return swizzled(start + static_cast<unsigned>(2 * (rows.at(row) + columns.at(k))));
+}
+unsigned interleaved_address(unsigned start, int row, int k, int lbo_bytes, int sbo_bytes) {
+  const Mode rows{{8, 1}, {kT, sbo_bytes / 2}}, columns{{kT, 2}, {1, lbo_bytes / 2}};
+  return start + static_cast<unsigned>(2 * (rows.at(row) + columns.at(k)));
 }
 unsigned mn_major_address(unsigned start, int n, int k, int lbo_bytes, int sbo_bytes) {
   const Mode columns{{kT, 8, 1}, {1, kT, lbo_bytes / 2}}, steps{{8, 1}, {8 * kT, sbo_bytes / 2}};
@@ -73,18 +79,21 @@ void put(unsigned address, int x) { sm90::store_shared_half(address, static_cast
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// args.slots: 0 N = 64, 1 N = 32, both k along the rows; 2 N = 64, 3 N = 128, n along the rows; 4 A in shared memory.
+// args.slots: 0 N = 64, 1 N = 32, both k along the rows; 2 N = 64, 3 N = 128, n along the rows; 4 A in shared memory;
+// of a triangle without a swizzle 5 N = 64, 6 N = 32, the lower half.
 void product_kernel(Args args) {
   const int mode = args.slots, t = thread_id();
   char* const shared = sm90::dynamic_shared();
   const unsigned base = sm90::shared_address(shared), a_tile = base + 32768;
-  const int columns = mode == 1 ? 32 : mode == 3 ? 128 : 64;
+  const int columns = mode == 1 || mode == 6 ? 32 : mode == 3 ? 128 : 64;
   // The second k-step of its tile, so that the descriptor's start counts.
   const unsigned start = mode == 2 || mode == 3 ? base + 2048 : base + 32;
   for (int i = t; i < columns * 16; i += 128) {
     const int n = i / 16, k = i % 16;
-    const unsigned at =
-        mode == 2 || mode == 3 ? mn_major_address(start, n, k, 8192, 1024) : k_major_address(start, n, k, 1024);
+    const unsigned at = mode == 2 || mode == 3 ? mn_major_address(start, n, k, 8192, 1024)
+                        : mode == 5            ? interleaved_address(base + 2 * 2048, n, k, 128, 256)
+                        : mode == 6            ? interleaved_address(base + 2048, 32 + n, k, 128, 256)
+                                               : k_major_address(start, n, k, 1024);
     put(at, number(n, k, 2));
   }
   for (int i = t; mode == 4 && i < 64 * 16; i += 128) {
@@ -109,10 +118,14 @@ void product_kernel(Args args) {
   if (mode == 4) {
     sm90::product_shared(d64, sm90::k_major(a_tile) + 2 * sm90::kStepK, sm90::k_major(base) + sm90::kStepK, true);
   }
+  if (mode == 5) sm90::product_64(d64, a, 0, sm90::triangle(base) + sm90::triangle_step(1), true);
+  if (mode == 6) {
+    sm90::product_32(d32, a, 0, sm90::triangle(base) + sm90::kTriangleHalf + sm90::triangle_step(2), true);
+  }
   sm90::products_commit();
   sm90::products_wait<0>();
   for (int v = 0; v < columns / 2; ++v) {
-    out(args)[t * 64 + v] = mode == 1 ? d32[v] : mode == 3 ? d128[v] : d64[v];
+    out(args)[t * 64 + v] = mode == 1 || mode == 6 ? d32[v] : mode == 3 ? d128[v] : d64[v];
   }
 }
 
@@ -249,10 +262,10 @@ std::string run(GdnHostKernel kernel, int threads, int slots, unsigned order, st
 
 TEST_CASE("warp-group products have CUTLASS's lane maps, swizzle and canonical layouts") {
   for (const unsigned order : {0u, 1u, 9u}) {
-    for (int mode = 0; mode < 5; ++mode) {
+    for (int mode = 0; mode < 7; ++mode) {
       std::vector<float> got;
       REQUIRE(run(product_kernel, 128, mode, order, got) == "");
-      const int columns = mode == 1 ? 32 : mode == 3 ? 128 : 64;
+      const int columns = mode == 1 || mode == 6 ? 32 : mode == 3 ? 128 : 64;
       const TwoModes c = gmma_c(columns);
       int wrong = 0;
       for (int t = 0; t < 128; ++t) {

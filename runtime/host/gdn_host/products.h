@@ -10,8 +10,14 @@
 //   B the other way round, element (n, k)           at start + (n / 64) leading + (k / 8) stride + (k % 8) 128 + 2 (n %
 //   64)
 //
-// under the 128-byte swizzle: bits 4 to 6 of an address are those bits xor bits 7 to 9. (PTX ISA, "Asynchronous
-// warpgroup level matrix instructions".) tests/simt/hopper.cpp holds all of it against CUTLASS's description.
+// under the 128-byte swizzle: bits 4 to 6 of an address are those bits xor bits 7 to 9. Without a swizzle, k along the
+// rows alone,
+//
+//   element (r, k)                                  at start + (r / 8) stride + (k / 8) leading + (r % 8) 16 + 2 (k %
+//   8)
+//
+// (PTX ISA, "Asynchronous warpgroup level matrix instructions".) tests/simt/hopper.cpp holds all of it against
+// CUTLASS's description.
 //
 // Stricter than hardware:
 //   - the registers of a product under way hold NaN until it is waited for, and must hold it still then
@@ -35,6 +41,7 @@ inline unsigned matrix_address(unsigned long long descriptor, bool n_major, int 
   const auto field = [&](int shift) { return static_cast<unsigned>(descriptor >> shift & 0x3fffu) << 4; };
   const unsigned start = field(0), leading = field(16), stride = field(32);
   const auto r = static_cast<unsigned>(row), step = static_cast<unsigned>(k);
+  if (descriptor >> 62 == 0) return start + r / 8 * stride + step / 8 * leading + r % 8 * 16 + step % 8 * 2;
   const unsigned at = n_major ? start + r / 64 * leading + step / 8 * stride + step % 8 * 128 + r % 64 * 2
                               : start + r / 8 * stride + r % 8 * 128 + step * 2;
   return at ^ (at >> 3 & 0x70u);
@@ -93,7 +100,8 @@ inline void issue(const ProductShape& shape, float* d, const unsigned* a) {
   Block& block = *thread.block;
   Wave& wave = block.waves[static_cast<std::size_t>(thread.id / 32)];
   if (!mine.fenced) machine.fail("a product without products_begin since the last wait");
-  if (shape.a >> 62 > 1 || shape.b >> 62 != 1) machine.fail("a descriptor of another swizzle than that of 128 bytes");
+  if (shape.a >> 62 > 1 || shape.b >> 62 > 1) machine.fail("a descriptor of another swizzle than that of 128 bytes");
+  if (shape.n_major && shape.b >> 62 == 0) machine.fail("without a swizzle the k-dimension is along the rows");
   const long long number = mine.issued++;
   const auto index = static_cast<std::size_t>(number - wave.first_product);
   if (index == wave.products.size()) {

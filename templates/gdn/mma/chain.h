@@ -29,13 +29,13 @@ struct ChainShape {
 
   static constexpr int kKey = 0;
   static constexpr int kM = Record<F>::kKeyBytes;
-  static constexpr int kValue = kM + kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
+  static constexpr int kValue = kM + kTriangleBytes;  // a tile a slice: [64 tokens][64 value columns]
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + (Record<F>::kGateBytes + 127) / 128 * 128;
   static constexpr int kPlaces = F::kOnePlace ? 1 : 2;
   static constexpr int kQuery = kPlaces * kStageBytes;
   static constexpr int kR = kQuery + Record<F>::kKeyBytes;
-  static constexpr int kPieces = kR + kTileBytes;  // of the warps, where snapshots cut sequences
+  static constexpr int kPieces = kR + kTriangleBytes;  // of the warps, where snapshots cut sequences
   static constexpr int kShared = kPieces + (sm90::keeps_snapshots<F>() ? 4 * sm90::kPiecesBytes : 0);
   static_assert(kShared ==
                     warp_chain_shared(F::kKeyDim, kSlices, Record<F>::kByChannel, sm90::keeps_snapshots<F>(), kPlaces),
@@ -211,7 +211,7 @@ class Chain {
     if (chunk < chunks_) {
       const unsigned to = stage(chunk);
       copy<Layout::kKeyBytes>(to + Shape::kKey, record + (keys_ + Layout::kKey));
-      copy<kTileBytes>(to + Shape::kM, record + matrices_);
+      copy<kTriangleBytes>(to + Shape::kM, record + matrices_);
       copy<Layout::kGateBytes>(to + Shape::kGates, record + gates_);
       copy_values(to + value_place_, tokens_ - chunk * kChunk - thread_id() / 8);
     }
@@ -220,7 +220,7 @@ class Chain {
   GDN_DEVICE void copy_rest(int chunk) {
     if (chunk < chunks_) {
       copy<Layout::kKeyBytes>(base_ + Shape::kQuery, record_ + (keys_ + Layout::kKey + Layout::kKeyBytes));
-      copy<kTileBytes>(base_ + Shape::kR, record_ + (matrices_ + kTileBytes));
+      copy<kTriangleBytes>(base_ + Shape::kR, record_ + (matrices_ + kTriangleBytes));
       if constexpr (!kByChannel) record_ += Layout::kBytes;
     }
     copies_commit();
@@ -293,7 +293,8 @@ class Chain {
   }
 
   GDN_DEVICE void put_out(int chunk, Global<char> row, long long stride) {
-    const Operand q = Operand::k_along_rows(base_ + Shape::kQuery), r = Operand::k_along_rows(base_ + Shape::kR);
+    const Operand q = Operand::k_along_rows(base_ + Shape::kQuery);
+    const Triangle r(base_ + Shape::kR);
     GDN_UNROLL
     for (int first = 0; first < kChunk; first += kOutTokens) {
       float o[kSlices][kOutTokens / 2] = {};
@@ -342,7 +343,7 @@ class Chain {
 
   // to += X times rows `first` and up of a lower triangular matrix: tokens read nothing of those behind them.
   template <int kCount>
-  GDN_DEVICE void add_triangle(float (&to)[kSlices][kCount], const Operand& matrix, int first) const {
+  GDN_DEVICE void add_triangle(float (&to)[kSlices][kCount], const Triangle& matrix, int first) const {
     GDN_UNROLL
     for (int n = 0; n < kCount / 8; ++n) {
       const int row = first + 16 * n;
@@ -364,7 +365,7 @@ class Chain {
   // Y = (X M^T) diag(2^(G_last - G)), and the state behind the chunk.
   GDN_DEVICE void write(int chunk) {
     const unsigned at = stage(chunk);
-    const Operand matrix = Operand::k_along_rows(at + Shape::kM);
+    const Triangle matrix(at + Shape::kM);
     const Operand k = Operand::n_along_rows(kByChannel ? base_ + Shape::kQuery : at + Shape::kKey);
     unsigned y[kSlices][16];
     GDN_UNROLL

@@ -39,6 +39,20 @@ class Operand {
   unsigned at_;
 };
 
+// The same of a lower triangular [64][64] as a record holds it (sm90/record.h), n its rows: a block is what a load
+// takes, in the order of the lanes.
+class Triangle {
+ public:
+  GDN_DEVICE explicit Triangle(unsigned at) : at_(at + static_cast<unsigned>(lane_id()) * 16) {}
+  // From `row` and `column`, multiples of 16 on or below the diagonal.
+  GDN_DEVICE void load(unsigned (&b)[4], int row, int column) const {
+    load_matrices(b, at_ + triangle_offset(row, column));
+  }
+
+ private:
+  unsigned at_;
+};
+
 // d[at] to d[at + 3] += a b.
 template <int kCount>
 GDN_DEVICE void add_product(float (&d)[kCount], int at, const unsigned (&a)[4], unsigned b0, unsigned b1) {

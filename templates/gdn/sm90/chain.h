@@ -42,12 +42,14 @@ struct ChainShape {
   static constexpr int kQuery = kKey + Record<F>::kKeyBytes;
   static constexpr int kM = kKey + (kOut ? 2 : 1) * Record<F>::kKeyBytes;
   static constexpr int kR = kM + kTileBytes;
+  static constexpr int kTriangles = kM, kTriangleCount = kOut ? 2 : 1;
   static constexpr int kValue = kM + (kOut ? 2 : 1) * kTileBytes;  // a tile a slice: [64 tokens][64 value columns]
   static constexpr int kGates = kValue + kSlices * kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
   static_assert(Record<F>::kGateBytes <= 2048 - 8 * kPiecesBytes, "a stage's last bytes are no gates");
-  static constexpr int kKeyLoaded = kM, kMatrixLoaded = kValue - kM;
-  static constexpr int kLoaded = kKeyLoaded + kMatrixLoaded + Record<F>::kGateBytes;  // by bulk copies
+  static constexpr int kKeyLoaded = kM;
+  static constexpr int kLoaded =
+      kKeyLoaded + kTriangleCount * kTriangleBytes + Record<F>::kGateBytes;  // by bulk copies
 
   static constexpr int kOutput = kStages * kStageBytes;  // [warps][64 tokens][16 value columns]
   static constexpr int kBarriers = kOutput + (kOut ? kSlices * 4 * 2048 : 0);
@@ -77,16 +79,37 @@ struct Ring {
   }
 };
 
+// M, or R, to the place of a tile, where zeros lie above its diagonal blocks: three runs without them (record.h).
+GDN_DEVICE void load_triangle(unsigned to, Global<const char> from, unsigned full) {
+  bulk_load(to + 1536, from, 512, full);                // k-step 3
+  bulk_load(to + 2048 + 1024, from + 512, 1024, full);  // 2
+  bulk_load(to + 4096 + 512, from + 1536, 3584, full);  // 1 and 0
+}
+// Those zeros; threads of the block share the work, a fence_async and a barrier follow.
+template <class Shape>
+GDN_DEVICE void clear_above(unsigned tile) {
+  GDN_NO_UNROLL
+  for (int piece = thread_id(); piece < kTileBytes / 16; piece += Shape::kThreads) {
+    const int step = 3 - piece / 128, block = piece % 128 / 32;
+    if (block < step) store_shared_16(tile + static_cast<unsigned>(piece) * 16, 0, 0, 0, 0);
+  }
+}
+
 template <class F, class Shape>
 GDN_DEVICE void load_records(const Place& place, Global<const char> workspace, unsigned base, Ring<Shape>& ring) {
   using Layout = Record<F>;
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
-  for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
+  GDN_NO_UNROLL  // by four it takes more registers than this group has
+      for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes) {
     const unsigned full = base + Shape::full(ring.stage), to = base + ring.stage * Shape::kStageBytes;
     wait(base + Shape::empty(ring.stage), ring.parity);
     expect(full, Shape::kLoaded);
     bulk_load(to, record + Layout::keys_of_value(place.head), Shape::kKeyLoaded, full);
-    bulk_load(to + Shape::kM, record + Layout::matrices(place.head), Shape::kMatrixLoaded, full);
+    GDN_UNROLL
+    for (int i = 0; i < Shape::kTriangleCount; ++i) {
+      load_triangle(to + static_cast<unsigned>(Shape::kTriangles + i * kTileBytes),
+                    record + (Layout::matrices(place.head) + i * kTriangleBytes), full);
+    }
     bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
     ring.step();
   }
@@ -161,7 +184,7 @@ class ChainSlice : public Slice<F> {
     unsigned s[kCount / 2];
     Base::pack(s);
     const Descriptor k = k_major(at + Shape::kKey), q = k_major(at + Shape::kQuery);
-    const Descriptor m = k_major(at + Shape::kM), r = k_major(at + Shape::kR);
+    const Descriptor m = triangle(at + Shape::kM), r = triangle(at + Shape::kR);
     const Descriptor k_rows = n_major(at + Shape::kUpdate);
     const float* gates = shared_floats(at + Shape::kGates);
 
@@ -202,9 +225,9 @@ class ChainSlice : public Slice<F> {
     float y0[16], y1[16];
     products_begin();
     GDN_UNROLL
-    for (int i = 0; i < 2; ++i) product_32(y0, x, i, m + static_cast<Descriptor>(i) * kStepK, i > 0);
+    for (int i = 0; i < 2; ++i) product_32(y0, x, i, m + triangle_step(i), i > 0);
     GDN_UNROLL
-    for (int i = 0; i < 4; ++i) product_32(y1, x, i, m + kHalfTile + static_cast<Descriptor>(i) * kStepK, i > 0);
+    for (int i = 0; i < 4; ++i) product_32(y1, x, i, m + kTriangleHalf + triangle_step(i), i > 0);
     products_commit();
     if constexpr (kOut) {
       float2 out[8];
@@ -219,7 +242,7 @@ class ChainSlice : public Slice<F> {
       for (int n = 0; n < 8; ++n) Base::multiply(o, out[n], n);
       products_begin();
       GDN_UNROLL
-      for (int i = 0; i < 4; ++i) product_64(o, x, i, r + static_cast<Descriptor>(i) * kStepK, true);
+      for (int i = 0; i < 4; ++i) product_64(o, x, i, r + triangle_step(i), true);
       products_commit();
     }
 
@@ -256,7 +279,7 @@ class ChainSlice : public Slice<F> {
 
 // ---- a block --------------------------------------------------------------------------------------------------------
 
-// The barriers of a block's stages, by all its threads.
+// The barriers of a block's stages, and what no load writes of them, by all its threads.
 template <class Shape>
 GDN_DEVICE void begin_stages(unsigned base, int loads, int reads) {
   if (thread_id() == 0) {
@@ -266,6 +289,11 @@ GDN_DEVICE void begin_stages(unsigned base, int loads, int reads) {
     }
     barrier_init_done();
   }
+  for (unsigned i = 0; i < Shape::kStages * Shape::kTriangleCount; ++i) {
+    clear_above<Shape>(base + i / Shape::kTriangleCount * Shape::kStageBytes + Shape::kTriangles +
+                       i % Shape::kTriangleCount * kTileBytes);
+  }
+  fence_async();
   barrier();
 }
 

@@ -39,7 +39,7 @@ struct Record {
   GDN_DEVICE static int keys_of_value(int value_head) {
     return keys(kByChannel ? value_head : key_head_of<F>(value_head));
   }
-  GDN_HD static constexpr int matrices(int value_head) { return kMatrices + value_head * 2 * kTileBytes; }
+  GDN_HD static constexpr int matrices(int value_head) { return kMatrices + value_head * 2 * kTriangleBytes; }
   GDN_HD static constexpr int gates(int value_head) { return kGates + value_head * kGateBytes; }
 };
 

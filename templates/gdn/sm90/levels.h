@@ -117,19 +117,20 @@ class Levels {
     put<2>(of2_);
     put<1>(of1_);
     if (lane_id() % 4 == lane_id() / 8) {
-      const int first = first_token(), x = lane_id() / 4;
-      put_half(p_tile() + tile_offset(first + x, first + x), low_[0]);
-      put_half(p_tile() + tile_offset(first + 15 - x, first + 15 - x), high_[0]);
+      const int x = lane_id() / 4;
+      put_half(own_block() + offset_in_block(x, x), low_[0]);
+      put_half(own_block() + offset_in_block(15 - x, 15 - x), high_[0]);
     }
   }
 
   // P's fragments of the warp's rows, which M's will take the place of.
   GDN_DEVICE void load_p(unsigned (&p)[16]) const {
-    const int first = thread_id() / 32 * 16, lane = lane_id();
+    const int w = thread_id() / 32;
+    const unsigned own = p_tile() + offset_in_block(lane_id() % 16, lane_id() / 16 * 8);
     GDN_UNROLL
     for (int s = 0; s < 4; ++s) {
       unsigned a[4] = {};
-      if (s <= thread_id() / 32) load_matrices(a, p_tile() + tile_offset(first + lane % 16, 16 * s + lane / 16 * 8));
+      if (s <= w) load_matrices(a, own + triangle_block(w, s));
       GDN_UNROLL
       for (int i = 0; i < 4; ++i) p[4 * s + i] = a[i];
     }
@@ -140,8 +141,10 @@ class Levels {
   GDN_DEVICE float* diagonal(int block) const {
     return reinterpret_cast<float*>(shared_ + Shape::kDiagonal) + block * kDiagonalFloats;
   }
-  GDN_DEVICE unsigned p_tile() const { return base_ + Shape::kSquares; }  // where M will be
-  GDN_DEVICE unsigned l_tile() const { return p_tile() + kTileBytes; }
+  GDN_DEVICE unsigned p_tile() const { return base_ + Shape::kSquares; }  // where M will be; L's is behind it
+  GDN_DEVICE unsigned own_block() const {                                 // of the warp, on P's diagonal
+    return p_tile() + triangle_block(thread_id() / 32, thread_id() / 32);
+  }
 
   // The numbers of a level's left and right tokens that are the warp's first.
   template <int h>
@@ -354,8 +357,7 @@ class Levels {
 
   // The warp's block on P's diagonal, of which half is never computed.
   GDN_DEVICE void clear_diagonal() {
-    const int first = thread_id() / 32 * 16;
-    store_shared_16(p_tile() + tile_offset(first + lane_id() % 16, first + lane_id() / 16 * 8), 0, 0, 0, 0);
+    store_shared_16(own_block() + static_cast<unsigned>(lane_id()) * 16, 0, 0, 0, 0);
     warp_barrier();
   }
 
@@ -369,20 +371,20 @@ class Levels {
       GDN_UNROLL
       for (int n = 0; n < kColumns; ++n) {
         const int column = right_token<h>(right + 8 * n + c);
-        store_shared(l_tile() + tile_offset(row, column), level.l[m][n]);
-        store_shared(p_tile() + tile_offset(row, column), level.p[m][n]);
+        const unsigned at = p_tile() + triangle_offset(row, column);
+        store_shared(at, level.p[m][n]);
+        store_shared(at + kTriangleBytes, level.l[m][n]);
       }
     }
   }
   template <int h>
   GDN_DEVICE void put(const NearLevel& level) const {
-    const int first = first_token(), c = lane_id() % 4 * 2, row = near_left<h>(lane_id() / 4);
+    const int c = lane_id() % 4 * 2, row = near_left<h>(lane_id() / 4);
     GDN_UNROLL
     for (int i = 0; i < 2; ++i) {
       const int column = near_right<h>(c + i);
       if (!of_one_block<h>(row, column)) continue;
-      store_shared_half(p_tile() + tile_offset(first + row, first + column),
-                        static_cast<unsigned short>(level.p >> (16 * i)));
+      store_shared_half(own_block() + offset_in_block(row, column), static_cast<unsigned short>(level.p >> (16 * i)));
     }
   }
 

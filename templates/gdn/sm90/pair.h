@@ -22,13 +22,14 @@ struct PairShape {
   static constexpr int kUpdate = 0;                            // as in ChainShape, in block 0 alone
   static constexpr int kKey = Record<F>::kKey;                 // k in block 0, q in block 1
   static constexpr int kMatrix = kKey + Record<F>::kKeyBytes;  // M, R
+  static constexpr int kTriangles = kMatrix, kTriangleCount = 1;
   static constexpr int kValue = kMatrix + kTileBytes;
   static constexpr int kGates = kValue + kTileBytes;
   static constexpr int kStageBytes = kGates + 2048;
   static_assert(Record<F>::kGateBytes <= 2048 - 8 * kPiecesBytes, "a stage's last bytes are no gates");
   // By bulk copies in block `rank`: its keys, and all.
   GDN_HD static constexpr int keys_loaded(int rank) { return rank == 0 ? kMatrix : Record<F>::kKeyBytes; }
-  GDN_HD static constexpr int loaded(int rank) { return keys_loaded(rank) + kTileBytes + Record<F>::kGateBytes; }
+  GDN_HD static constexpr int loaded(int rank) { return keys_loaded(rank) + kTriangleBytes + Record<F>::kGateBytes; }
 
   static constexpr int kStateBytes = 4 * kTiles * 2048;  // of S's words; X's and the exponent's follow
   static constexpr int kSent = kStateBytes + 4 * 2048 + 1024;
@@ -97,7 +98,7 @@ class PairSlice : public Slice<F> {
     const unsigned at = base_ + stage * Shape::kStageBytes, place = static_cast<unsigned>(c & 1);
     const unsigned there = in_block(base_ + Shape::kHandover + place * Shape::kSent, 1);
     const unsigned sent = in_block(base_ + Shape::sent(place), 1);
-    const Descriptor k = k_major(at + Shape::kKey), m = k_major(at + Shape::kMatrix),
+    const Descriptor k = k_major(at + Shape::kKey), m = triangle(at + Shape::kMatrix),
                      k_rows = n_major(at + Shape::kUpdate);
     const float* gates = shared_floats(at + Shape::kGates);
 
@@ -133,13 +134,13 @@ class PairSlice : public Slice<F> {
     for (int n = 0; n < 4; ++n) Base::subtract(x, v, d, read[n], n);
     products_begin();
     GDN_UNROLL
-    for (int i = 0; i < 2; ++i) product_32(y0, x, i, m + static_cast<Descriptor>(i) * kStepK, i > 0);
+    for (int i = 0; i < 2; ++i) product_32(y0, x, i, m + triangle_step(i), i > 0);
     products_commit();
     GDN_UNROLL
     for (int n = 4; n < 8; ++n) Base::subtract(x, v, d, read[n], n);
     products_begin();
     GDN_UNROLL
-    for (int i = 0; i < 4; ++i) product_32(y1, x, i, m + kHalfTile + static_cast<Descriptor>(i) * kStepK, i > 0);
+    for (int i = 0; i < 4; ++i) product_32(y1, x, i, m + kTriangleHalf + triangle_step(i), i > 0);
     products_commit();
 
     float2 write[8];
@@ -194,7 +195,7 @@ class PairSlice : public Slice<F> {
   GDN_DEVICE void output(Global<char> row, long long stride, long long left, int c, unsigned stage, unsigned parity) {
     const unsigned at = base_ + stage * Shape::kStageBytes, place = static_cast<unsigned>(c & 1);
     const unsigned here = base_ + Shape::kHandover + place * Shape::kSent;
-    const Descriptor q = k_major(at + Shape::kKey), r = k_major(at + Shape::kMatrix);
+    const Descriptor q = k_major(at + Shape::kKey), r = triangle(at + Shape::kMatrix);
     const float* gates = shared_floats(at + Shape::kGates);
 
     wait(base_ + Shape::full(stage), parity);
@@ -226,7 +227,7 @@ class PairSlice : public Slice<F> {
     for (int n = 0; n < 8; ++n) Base::multiply(o, out[n], n);
     products_begin();
     GDN_UNROLL
-    for (int i = 0; i < 4; ++i) product_64(o, x, i, r + static_cast<Descriptor>(i) * kStepK, true);
+    for (int i = 0; i < 4; ++i) product_64(o, x, i, r + triangle_step(i), true);
     products_commit();
     float2 scale[8];
     GDN_UNROLL
@@ -248,12 +249,13 @@ GDN_DEVICE void load_pair_records(const Place& place, int rank, Global<const cha
   const int first = Layout::keys_of_value(place.head) + (rank == 0 ? 0 : Shape::kMatrix);
   const unsigned key_at = rank == 0 ? Shape::kUpdate : Shape::kKey;
   Global<const char> record = workspace + place.chunk * Layout::kBytes;
+  GDN_NO_UNROLL
   for (int c = place.chunks(); c > 0; --c, record += Layout::kBytes, ring.step()) {
     const unsigned full = base + Shape::full(ring.stage), to = base + ring.stage * Shape::kStageBytes;
     wait(base + Shape::empty(ring.stage), ring.parity);
     expect(full, loaded);
     bulk_load(to + key_at, record + first, keys, full);
-    bulk_load(to + Shape::kMatrix, record + Layout::matrices(place.head) + rank * kTileBytes, kTileBytes, full);
+    load_triangle(to + Shape::kMatrix, record + Layout::matrices(place.head) + rank * kTriangleBytes, full);
     bulk_load(to + Shape::kGates, record + Layout::gates(place.head), Layout::kGateBytes, full);
   }
 }

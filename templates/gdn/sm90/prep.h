@@ -23,8 +23,8 @@ struct PrepShape {
   static constexpr int kHeads = smaller(2, F::kGroup);  // at a time
   static constexpr int kTurns = ceil_div(F::kGroup, kHeads);
 
-  // Tiles of k and q, then, in the same place, M and L (later R) of each head of the turn.
-  static constexpr int kOperandBytes = larger(2 * Record<F>::kKeyBytes, kHeads * 2 * kTileBytes);
+  // Tiles of k and q, then, in the same place, M and L (later R) of each head of the turn, as a record has them.
+  static constexpr int kOperandBytes = larger(2 * Record<F>::kKeyBytes, kHeads * 2 * kTriangleBytes);
   static constexpr int kSquares = 0;
   static constexpr int kDiagonal = kOperandBytes;                                 // fp32 [4][kHeads] kDiagonalFloats
   static constexpr int kGateSums = kDiagonal + 4 * kHeads * kDiagonalFloats * 4;  // fp32 [kGroup][64]
@@ -129,8 +129,9 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
           *reinterpret_cast<float2*>(to + g * 16) = make_float2(l00, l01);
           *reinterpret_cast<float2*>(to + (g + 8) * 16) = make_float2(l10, l11);
         } else {
-          put(Base::l_tile(h) + tile_offset(row0, column), float_to_half_pair(l00, l01));
-          put(Base::l_tile(h) + tile_offset(row1, column), float_to_half_pair(l10, l11));
+          const unsigned to = Base::l_tile(h) + triangle_block(w, n / 2) + offset_in_block(g, 8 * n + c);
+          put(to, float_to_half_pair(l00, l01));
+          put(to + offset_in_block(8, 0), float_to_half_pair(l10, l11));
         }
       }
     }

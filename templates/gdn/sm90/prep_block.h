@@ -89,9 +89,9 @@ class PrepBlock {
   GDN_DEVICE static int member(int first, int h) { return smaller(first + h, Shape::kMembers - 1); }
 
   GDN_DEVICE unsigned m_tile(int h) const {
-    return base_ + static_cast<unsigned>(Shape::kSquares + h * 2 * kTileBytes);
+    return base_ + static_cast<unsigned>(Shape::kSquares + h * 2 * kTriangleBytes);
   }
-  GDN_DEVICE unsigned l_tile(int h) const { return m_tile(h) + kTileBytes; }
+  GDN_DEVICE unsigned l_tile(int h) const { return m_tile(h) + kTriangleBytes; }
   GDN_DEVICE float* floats(int offset) const { return reinterpret_cast<float*>(shared_ + offset); }
   GDN_DEVICE float* diagonal(int block, int h) const {
     return floats(Shape::kDiagonal) + (block * Shape::kHeads + h) * kDiagonalFloats;
@@ -285,14 +285,7 @@ class PrepBlock {
     invert_16(m, diagonal(w, h), beta(member(first, h)) + 16 * w, column);
     if (Shape::kHeads == 2 || lane_id() < 16) {
       GDN_UNROLL
-      for (int i = 0; i < 16; ++i) put_half(m_tile(h) + tile_offset(16 * w + i, 16 * w + column), m[i]);
-      if (w % 2 == 0) {  // the block to the right is read as well
-        GDN_UNROLL
-        for (int i = 0; i < 16; i += 8) {
-          const unsigned to = m_tile(h) + tile_offset(16 * w + i + column / 2, 16 * w + 16 + column % 2 * 8);
-          store_shared_16(to, 0, 0, 0, 0);
-        }
-      }
+      for (int i = 0; i < 16; ++i) put_half(m_tile(h) + triangle_block(w, w) + offset_in_block(i, column), m[i]);
       const TokenExponents mine = exponents(h, 16 * w + column);
       float* to = gates(h);
       to[Gates::kRead + 16 * w + column] = exp2_fast(mine.read - kStateShift);
@@ -339,7 +332,7 @@ class PrepBlock {
         GDN_UNROLL
         for (int n = 0; n <= s; ++n) {
           unsigned b[4];
-          load_matrices_transposed(b, m + tile_offset(16 * s + row, 16 * n + column));
+          load_matrices_transposed(b, m + triangle_block(s, n) + offset_in_block(row, column));
           product_16x8(z[2 * n], a, b[0], b[1]);
           product_16x8(z[2 * n + 1], a, b[2], b[3]);
         }
@@ -358,8 +351,10 @@ class PrepBlock {
       }
       GDN_UNROLL
       for (int n = 0; n < 8; ++n) {
-        put(r + tile_offset(16 * w + g, 8 * n + c), float_to_half_pair(z[n][0] * largest[0], z[n][1] * largest[0]));
-        put(r + tile_offset(16 * w + 8 + g, 8 * n + c), float_to_half_pair(z[n][2] * largest[1], z[n][3] * largest[1]));
+        if (n > 2 * w + 1) continue;
+        const unsigned to = r + triangle_block(w, n / 2) + offset_in_block(g, 8 * n + c);
+        put(to, float_to_half_pair(z[n][0] * largest[0], z[n][1] * largest[0]));
+        put(to + offset_in_block(8, 0), float_to_half_pair(z[n][2] * largest[1], z[n][3] * largest[1]));
       }
       if (c < 4) {  // lanes 0 and 1 of each quad, a row each
         const int i = 16 * w + g + 4 * c;
@@ -377,7 +372,7 @@ class PrepBlock {
     for (int h = 0; h < Shape::kHeads; ++h) {
       if (first + h >= Shape::kMembers) break;
       const int head = value_head<F>(key_head_, first_member_ + first + h);
-      Machine::send(record_ + Layout::matrices(head), m_tile(h), 2 * kTileBytes);
+      Machine::send(record_ + Layout::matrices(head), m_tile(h), 2 * kTriangleBytes);
       Machine::send(record_ + Layout::gates(head),
                     base_ + static_cast<unsigned>(Shape::kGates + h * Layout::kGateBytes), Layout::kGateBytes);
     }

@@ -4,7 +4,7 @@
 // A chunk's record, in this order:
 //   gdn   per key head     k tiles, q tiles      fp16 [64 tokens][64 channels], swizzled, ceil(K / 64) tiles each
 //   kda   per value head   tiles of k for the update, of k, of q: each under its decays (prep_channels.h)
-//         per value head   M, R                  fp16 [64][64], swizzled (prep_block.h)
+//         per value head   M, R                  fp16 [64][64], lower triangular (prep_block.h): see triangle_offset
 //         per value head   its gates             fp32, see Gates
 //
 // The ends of a cut sequence's segments: fp32 S^T [V][K] and P [K][K] per (sequence, value head, segment) (segments.h).
@@ -16,6 +16,21 @@ namespace gdn::sm90 {
 
 constexpr int kChunk = 64;        // tokens
 constexpr int kTileBytes = 8192;  // 64 rows of 128 bytes
+
+// M, or R, is its 16x16 blocks on and below the diagonal, column of blocks by column, the last one first; of a block
+// its 8x8 quarters by rows. So a quarter, or core matrix of a product, is 128 bytes without gaps, and a column of
+// blocks, or k-step, a run; the last two columns are one run.
+constexpr int kBlockBytes = 512, kTriangleBytes = 10 * kBlockBytes;
+// Byte offset of a block, row and column counted in blocks, and of an element in its block.
+GDN_HD constexpr unsigned triangle_block(int row, int column) {
+  return static_cast<unsigned>(((3 - column) * (4 - column) / 2 + row - column) * kBlockBytes);
+}
+GDN_HD constexpr unsigned offset_in_block(int row, int column) {
+  return static_cast<unsigned>((row & 8) * 32 + (column & 8) * 16 + (row & 7) * 16 + (column & 7) * 2);
+}
+GDN_HD constexpr unsigned triangle_offset(int row, int column) {
+  return triangle_block(row >> 4, column >> 4) + offset_in_block(row, column);
+}
 
 // Floats of a (chunk, value head). G_i is the sum of log2 decays of the chunk's tokens up to and with i.
 struct Gates {
@@ -41,7 +56,7 @@ struct RecordSizes {
   GDN_HD constexpr int gate_bytes() const { return 4 * (Gates::kDecay + (by_channel ? 64 * key_tiles(key_dim) : 16)); }
   // Where the parts of a record begin.
   GDN_HD constexpr int matrices() const { return owners() * owned_bytes(); }
-  GDN_HD constexpr int gates() const { return matrices() + value_heads * 2 * kTileBytes; }
+  GDN_HD constexpr int gates() const { return matrices() + value_heads * 2 * kTriangleBytes; }
   GDN_HD constexpr int bytes() const { return (gates() + value_heads * gate_bytes() + 127) / 128 * 128; }
 };
 
@@ -55,7 +70,7 @@ GDN_HD constexpr int end_floats(int key_dim, int value_dim) { return (value_dim 
 
 // `heads`: value heads at a time.
 GDN_HD constexpr int prep_shared(int key_dim, int group, int heads) {
-  const int operands = 2 * key_tiles(key_dim) * kTileBytes, matrices = heads * 2 * kTileBytes;
+  const int operands = 2 * key_tiles(key_dim) * kTileBytes, matrices = heads * 2 * kTriangleBytes;
   return (operands > matrices ? operands : matrices) + 4 * heads * (256 + 16) * 4 + 2 * group * kChunk * 4 +
          heads * RecordSizes{1, 1, key_dim, false}.gate_bytes();
 }
@@ -63,8 +78,8 @@ GDN_HD constexpr int prep_shared(int key_dim, int group, int heads) {
 GDN_HD constexpr bool prep_by_tile(int key_dim) { return key_tiles(key_dim) > 2; }
 // fp32 [64][channels], in whose place M and L are later.
 GDN_HD constexpr int channel_sums_bytes(int key_dim) {
-  const int sums = kChunk * 64 * (prep_by_tile(key_dim) ? 1 : key_tiles(key_dim)) * 4, tiles = 2 * kTileBytes;
-  return sums > tiles ? sums : tiles;
+  const int sums = kChunk * 64 * (prep_by_tile(key_dim) ? 1 : key_tiles(key_dim)) * 4, matrices = 2 * kTriangleBytes;
+  return sums > matrices ? sums : matrices;
 }
 GDN_HD constexpr int prep_channels_shared(int key_dim) {
   return 2 * key_tiles(key_dim) * kTileBytes + channel_sums_bytes(key_dim) + 4 * (256 + 16) * 4 + 3 * kChunk * 4 +
@@ -93,8 +108,8 @@ GDN_HD constexpr int pair_shared(int key_dim, bool by_channel) {
 // The chain without warp groups (gdn/mma/chain.h): one or two places for k, M, v and the gates, one for q and R.
 GDN_HD constexpr int warp_chain_shared(int key_dim, int slices, bool by_channel, bool snapshots, int places = 2) {
   const int gates = (RecordSizes{1, 1, key_dim, by_channel}.gate_bytes() + 127) / 128 * 128;
-  return places * ((key_tiles(key_dim) + 1 + slices) * kTileBytes + gates) + (key_tiles(key_dim) + 1) * kTileBytes +
-         (snapshots ? 4 * 64 : 0);
+  return places * ((key_tiles(key_dim) + slices) * kTileBytes + kTriangleBytes + gates) +
+         key_tiles(key_dim) * kTileBytes + kTriangleBytes + (snapshots ? 4 * 64 : 0);
 }
 GDN_HD constexpr int combine_shared(int key_dim, int rows) { return key_dim * (2 * key_dim + rows) * 4 + 16; }
 

@@ -4,7 +4,7 @@
 //   [[X, 0], [L, Z]]^-1 = [[X^-1, 0], [-Z^-1 L X^-1, Z^-1]]
 //
 // in fp16 products with fp32 accumulators, as many bits as tf32. M is held times 2^kMatrixShift. A block of 128
-// threads; barriers between the steps are the caller's. m and l are swizzled tiles in shared memory.
+// threads; barriers between the steps are the caller's. m and l lie in shared memory as triangle_offset has them.
 #pragma once
 
 #include "gdn/sm90/chunks.h"
@@ -42,31 +42,36 @@ GDN_DEVICE void invert_16(float (&m)[16], const float* block, const float* beta,
 // [[X, 0], [L, Z]]^-1 has -Z^-1 L X^-1 in its corner; here for both pairs of 16x16 blocks.
 GDN_DEVICE void join_16(unsigned m, unsigned l) {
   const int w = thread_id() / 32, g = lane_id() / 4, c = lane_id() % 4 * 2;
-  const int row = lane_id() % 16, column = lane_id() / 16 * 8;
-  const int corner = w / 2 * 32, n = w % 2 * 8;
+  const int first = w / 2 * 2, n = w % 2 * 8;  // block of X; columns of it
+  const unsigned own = offset_in_block(lane_id() % 16, lane_id() / 16 * 8);
   unsigned a[4], b[2];
   float y[4] = {}, z[4] = {};
-  load_matrices(a, l + tile_offset(corner + 16 + row, corner + column));
-  load_two_matrices_transposed(b, m + tile_offset(corner + row, corner + n));
+  load_matrices(a, l + triangle_block(first + 1, first) + own);
+  load_two_matrices_transposed(b, m + triangle_block(first, first) + offset_in_block(lane_id() % 16, n));
   product_16x8(y, a, b[0], b[1]);
-  load_matrices(a, m + tile_offset(corner + 16 + row, corner + 16 + column));
+  load_matrices(a, m + triangle_block(first + 1, first + 1) + own);
   product_16x8(z, a, transposed(float_to_half_pair(y[0], y[1])), transposed(float_to_half_pair(y[2], y[3])));
-  put(m + tile_offset(corner + 16 + g, corner + n + c), float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
-  put(m + tile_offset(corner + 24 + g, corner + n + c), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
+  const unsigned to = m + triangle_block(first + 1, first) + offset_in_block(g, n + c);
+  put(to, float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
+  put(to + offset_in_block(8, 0), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
 }
 
 // The same for the two 32x32 blocks; a warp has 8 columns.
 GDN_DEVICE void join_32(unsigned m, unsigned l) {
   const int w = thread_id() / 32, g = lane_id() / 4, c = lane_id() % 4 * 2;
-  const int row = lane_id() % 16, column = lane_id() / 16 * 8;
+  const int own_block = w / 2, n = w % 2 * 8;  // of the warp's columns
+  const unsigned own = offset_in_block(lane_id() % 16, lane_id() / 16 * 8);
   unsigned a[4], b[4], y_words[2][2];
-  load_matrices_transposed(b, m + tile_offset(lane_id(), 8 * w));
+  // X^-1 has no block above its diagonal: what the last warps load for it is not used.
+  const int row = lane_id() < 16 ? own_block : 1;
+  load_matrices_transposed(b, m + triangle_block(row, own_block) + offset_in_block(lane_id() % 16, n));
   GDN_UNROLL
   for (int i = 0; i < 2; ++i) {
     float y[4] = {};
     GDN_UNROLL
     for (int s = 0; s < 2; ++s) {
-      load_matrices(a, l + tile_offset(32 + 16 * i + row, 16 * s + column));
+      if (s < own_block) continue;
+      load_matrices(a, l + triangle_block(2 + i, s) + own);
       product_16x8(y, a, b[2 * s], b[2 * s + 1]);
     }
     y_words[i][0] = transposed(float_to_half_pair(y[0], y[1]));
@@ -77,12 +82,12 @@ GDN_DEVICE void join_32(unsigned m, unsigned l) {
     float z[4] = {};
     GDN_UNROLL
     for (int s = 0; s <= i; ++s) {
-      load_matrices(a, m + tile_offset(32 + 16 * i + row, 32 + 16 * s + column));
+      load_matrices(a, m + triangle_block(2 + i, 2 + s) + own);
       product_16x8(z, a, y_words[s][0], y_words[s][1]);
     }
-    const int to = 32 + 16 * i + g;
-    put(m + tile_offset(to, 8 * w + c), float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
-    put(m + tile_offset(to + 8, 8 * w + c), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
+    const unsigned to = m + triangle_block(2 + i, own_block) + offset_in_block(g, n + c);
+    put(to, float_to_half_pair(-kMatrixUnit * z[0], -kMatrixUnit * z[1]));
+    put(to + offset_in_block(8, 0), float_to_half_pair(-kMatrixUnit * z[2], -kMatrixUnit * z[3]));
   }
 }
 

@@ -1,8 +1,8 @@
 // Hopper's warp-group products, as the chunked delta rule uses them: fp16 operands, fp32 accumulators, M = 64.
 //
-// Operands in shared memory are tiles of 64 columns (128 bytes a row) under the 128-byte swizzle: the 16-byte piece p
-// of row r stands in place p ^ (r % 8). A tile starts on a multiple of 1024 bytes; a matrix of more columns is several
-// tiles one after the other.
+// Operands in shared memory, but for triangles (triangle below), are tiles of 64 columns (128 bytes a row) under the
+// 128-byte swizzle: the 16-byte piece p of row r stands in place p ^ (r % 8). A tile starts on a multiple of 1024
+// bytes; a matrix of more columns is several tiles one after the other.
 //
 // Fragments (PTX ISA, "Asynchronous warpgroup level matrix instructions"): thread 32 w + 4 g + c of the warp group
 // holds
@@ -43,7 +43,7 @@ GDN_HD constexpr unsigned tile_offset(int row, int column) {
 GDN_DEVICE Descriptor k_major(unsigned address) {
   return static_cast<Descriptor>((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
-constexpr Descriptor kStepK = 2, kStepTile = kTileBytes / 16, kHalfTile = kTileBytes / 32;
+constexpr Descriptor kStepK = 2, kStepTile = kTileBytes / 16;
 
 // The tile read the other way round: its rows are the k-dimension, its columns n. The next 64 columns are a tile
 // further. 16 rows further: + 128.
@@ -52,6 +52,14 @@ GDN_DEVICE Descriptor n_major(unsigned address) {
          64ull << 32 | 1ull << 62;
 }
 constexpr Descriptor kStepN = 128;
+
+// A lower triangular [64][64], k-dimension along the rows, without a swizzle: as a record's blocks (record.h), but with
+// room for all four of each k-step. 8 columns further: 128 bytes, 8 rows: 256. 32 rows further: + kTriangleHalf.
+GDN_DEVICE Descriptor triangle(unsigned address) {
+  return static_cast<Descriptor>((address & 0x3ffff) >> 4) | 8ull << 16 | 16ull << 32;
+}
+constexpr Descriptor kTriangleHalf = 1024 / 16;
+GDN_DEVICE constexpr Descriptor triangle_step(int i) { return static_cast<Descriptor>(3 - i) * (2048 / 16); }
 
 // k-step i of a matrix of several tiles.
 GDN_DEVICE constexpr Descriptor along_key(int i) {
