@@ -34,8 +34,18 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
   if (operation == "decode_spec") {
     // `rows` are tokens. Too many blocks to be worth another reading of q and k, or too few to do without.
     const int blocks = rows / facts.tokens * facts.key_heads;
-    // What a row of the table leaves out is the model's: other bodies say that they are none of products.
+    // What a row of the table leaves out is the model's: other bodies say that they are none of products, or without an
+    // inbox.
     const bool products = choices_fault(target, operation, facts, {{"threads", 256}, {"products", 1}}).empty();
+    const bool inbox = choices_fault(target, operation, facts, {{"threads", 512}, {"inbox", 1}}).empty();
+    const auto add_inboxes = [&](Choices choices) {
+      if (!inbox) return add(choices);
+      for (const int asks : {0, 1}) {
+        choices.emplace_back("inbox", asks);
+        add(choices);
+        choices.pop_back();
+      }
+    };
     for (const int heads : {1, facts.group}) {
       if (heads > 1 && blocks > kMostDraftBlocks * target.processors) continue;
       if (heads == 1 && facts.group > 1 && target.clusters && 2 * blocks < target.processors) continue;
@@ -58,10 +68,10 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
             Choices choices = {{"threads", threads},  {"rows_per_pass", pass}, {"row_lanes", lanes},
                                {"head_parts", heads}, {"row_parts", 1},        {"resident", resident}};
             if (products) choices.insert(choices.end(), {{"products", 0}, {"ahead", 0}});
-            add(choices);
+            add_inboxes(choices);
             if (!by_rows || lanes == 32) continue;
             choices.emplace_back("interleave", 1);
-            add(choices);
+            add_inboxes(choices);
           }
         }
       }

@@ -11,6 +11,8 @@ namespace {
 constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
 constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
 constexpr int kStaticShared = 48 * 1024;
+constexpr int kLargestShared = 227 * 1024, kLargestShared120 = 99 * 1024;  // of a block, static and dynamic
+constexpr int kReservedShared = 2048;                                      // what alignment and mailboxes take at most
 constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Without clusters: what a block that has a multiprocessor to itself reads and writes of the state, and what it costs
@@ -63,6 +65,26 @@ std::string products_fault(const Target& target, const core::Facts& facts) {
   if (state.align % 8 != 0 || state.outer_stride % 8 != 0) return "rows of the state do not begin at 16 bytes";
   if (shared_bytes_of_tokens(facts, 1, true) > kStaticShared) return "the operands need more shared memory than it has";
   return "";
+}
+
+// Why a block of decode_spec can't have its states come to shared memory at once; empty: it can.
+std::string inbox_fault(const Target& target, const core::Facts& facts, const Choices& choices) {
+  const core::Map& state = facts.state;
+  const auto bytes = static_cast<std::int64_t>(core::size_of(state.dtype));
+  const auto parts = static_cast<int>(choice_of(choices, "head_parts", 1));
+  if (!target.clusters) return fmt::format("{} has no requests for whole runs of memory", target.name);
+  if (choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
+  if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
+  if (!key_channel_innermost(facts) || state.outer_stride != facts.key_dim || state.align * bytes % 16 != 0 ||
+      facts.key_dim * bytes % 16 != 0) {
+    return "a head's state is no run of rows of key channels in pieces of 16 bytes";
+  }
+  if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
+  const int heads = (facts.group + parts - 1) / parts;
+  const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
+  const std::int64_t most = target.name == "sm_120a" ? kLargestShared120 : kLargestShared;
+  if (all <= most) return "";
+  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all, most);
 }
 
 // The most blocks, up to `most`, that can share the value heads of a key head.
@@ -209,6 +231,10 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   // tests/bench/NOTES.md).
   const bool wide = slots && target.family == Family::kCuda;
   const bool fills = wide && resident == 2;
+  // With more sequences than two rounds of such blocks take, all of a block's states are asked for at once: 1 to
+  // 2% in 16 bits and up to 1% in 32 for 32 and 64 sequences on an H200, where fewer would lose 1% on programmatic
+  // edges.
+  const bool inbox = fills && inbox_fault(target, facts, {{"inbox", 1}}).empty();
   const auto choices = [&](int parts, bool large) {
     if (products) {
       // One request for a whole pass, which sm_90a and sm_100a have, pays (measured on an H200); one for each line
@@ -228,12 +254,17 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   if (parts > 1 && sequences > 0 && tokens_take_one_turn(facts, parts, products)) {
     bands.push_back({sequences * facts.tokens, choices(parts, false)});
   }
-  // 16-bit states, whose blocks compute more for each byte, want others beside them once they take turns.
+  // 16-bit states, whose blocks compute more for each byte, want others beside them once they take turns, unless their
+  // loads are ahead of everything.
   const int together = 2 * target.processors / facts.key_heads;
-  if (fills && half && together > (bands.empty() ? 0 : sequences)) {
+  if (fills && (half || inbox) && together > (bands.empty() ? 0 : sequences)) {
     bands.push_back({together * facts.tokens, choices(1, true)});
   }
-  bands.push_back({0, choices(1, fills && !half)});
+  bands.push_back({0, choices(1, fills && (!half || inbox))});
+  // What a form leaves out is the last one's.
+  for (Band& band : bands) {
+    if (inbox) band.choices.emplace_back("inbox", band.max_rows == 0 ? 1 : 0);
+  }
   return bands;
 }
 
@@ -302,6 +333,13 @@ std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool pr
   // Operands and factors of products (tokens_shared.h).
   const std::int64_t of_products = products ? 16 * facts.key_dim + heads * 84 : 0;
   return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + of_products + 64);
+}
+
+std::int64_t inbox_bytes(const core::Facts& facts, const Choices& choices) {
+  if (choice_of(choices, "inbox", 0) == 0) return 0;
+  const std::int64_t parts = choice_of(choices, "head_parts", 1);
+  const auto bytes = static_cast<std::int64_t>(core::size_of(facts.state.dtype));
+  return (facts.group + parts - 1) / parts * facts.key_dim * facts.value_dim * bytes;
 }
 
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
@@ -439,6 +477,12 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (interleave != 0 && (interleave != 1 || operation != "decode_spec" || !key_channel_innermost(facts))) {
     return fmt::format("interleave = {}: 0 or 1, and only of decode_spec over a state with the key channel innermost",
                        interleave);
+  }
+  if (const std::int64_t inbox = choice_of(choices, "inbox", 0); inbox != 0) {
+    if (inbox != 1 || operation != "decode_spec") return fmt::format("inbox = {}: 0 or 1, of decode_spec", inbox);
+    if (const std::string fault = inbox_fault(target, facts, choices); !fault.empty()) {
+      return fmt::format("inbox = 1: {}", fault);
+    }
   }
   const std::int64_t resident = choice_of(choices, "resident", 0);
   if (resident < 0 || resident * threads > 2048) {

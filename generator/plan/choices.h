@@ -14,6 +14,9 @@ namespace gdn::plan {
 // delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products = false);
 
+// Its dynamic shared memory: the states of its value heads where they come there at once (choice inbox), else none.
+std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices);
+
 // Shared memory of a block of norm_quant whose groups of channels do not each lie in one head.
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
 
@@ -62,6 +65,7 @@ struct Band {
 //   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
 //   interleave     1: neighbouring threads have rows of their own; 0: they share one. Of a state with the key channel
 //                  innermost; left out, 0
+//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h); left out, 0
 //   products       1: warps take matrix products of rows (templates/gdn/token_products.h), which have no row_lanes,
 //                  rows_per_pass and interleave; left out, 0
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);

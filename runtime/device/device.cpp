@@ -14,7 +14,6 @@ namespace {
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING, hipStreamNonBlocking
 constexpr int kThreadLocalCapture = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
 constexpr int kDynamicSharedBytes = 8;      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
-constexpr int kFreeSharedBytes = 48 << 10;  // needs no attribute
 
 // CUlaunchAttribute and CUlaunchConfig of cuda.h.
 constexpr int kProgrammaticSerialization = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
@@ -120,7 +119,7 @@ void* Module::function(const std::string& symbol, int shared_bytes) const {
     throw Error(Code::kDeviceError,
                 fmt::format("the compiled binary has no kernel `{}`: {}", symbol, api_->error_text(result)));
   }
-  if (shared_bytes > kFreeSharedBytes) {
+  if (shared_bytes > 0) {
     api_->expect(api_->call().function_attribute(function, kDynamicSharedBytes, shared_bytes),
                  "asking for dynamic shared memory");
   }

@@ -174,6 +174,16 @@ GDN_DEVICE void fill_tokens(const Args& args, const Draft<F>& draft, const Seque
   }
 }
 
+// The state's first loads, some of them to shared memory.
+template <class F>
+GDN_DEVICE void begin(DeltaTokens<F>& delta, TokensShared<F>& shared) {
+  if constexpr (same_type<DeltaTokens<F>, TokenRows<F>>()) {
+    delta.begin(shared);
+  } else {
+    delta.begin();
+  }
+}
+
 template <class F>
 GDN_DEVICE void decode_spec(const Args& args) {
   constexpr int kParts = F::kHeadParts;
@@ -211,7 +221,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     DeltaTokens<F> delta(args, sequence, draft, turn);
     const bool begins_early = first_turn && reads_early;
     if (begins_early) {
-      delta.begin();
+      begin<F>(delta, shared);
       wait_for_previous();
     }
     // Of a head of its own: that of another part may be overwritten by now.
@@ -266,11 +276,12 @@ GDN_DEVICE void decode_spec(const Args& args) {
     }
     // Here, not in front of what the block waits for first: else that stands behind the state in memory's queues, and
     // the first rows arrive long before anybody asks for them. A block that waits for the launch before has the time.
-    if (!begins_early) delta.begin();
+    if (!begins_early) begin<F>(delta, shared);
     if constexpr (replays<F>()) {
       late_copies_arrived();
       // Nothing has been written yet.
       if (kCopiesLate && !(last >= 0.0f)) {
+        if constexpr (F::kInbox != 0) delta.give_up(shared);
         fill_tokens(args, draft, share, float_of(0x7fc00000u));
         return;
       }

@@ -42,6 +42,10 @@ class TokenRows {
   static constexpr int kMine = dealt_count<kLanes, kSums>();
 
   static constexpr bool kScaled = scaled_state<F>();
+  static constexpr bool kInbox = F::kInbox != 0;
+  static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers in the inbox
+  static_assert(!kInbox || (kBulkFetches && State::kInnerStride == 1 && State::kOuterStride == kKeyDim && !kScaled),
+                "a head's state is one run of memory");
   struct Pass {
     Piece piece[kRows][kPieces];
     float scale[kScaled ? kRows : 1];
@@ -64,10 +68,27 @@ class TokenRows {
         slot_(initial_slot<F>(args, sequence, draft)),
         initial_(part<State>(args, slot_) + place<State>()) {}
 
-  // Issues the loads of the first rows; all waves, before run().
-  GDN_DEVICE void begin() {
-    read(0, 0, ahead_);
-    bring_passes_near<F>(part<State>(args_, slot_), turn_, kRowsOfPass);
+  // Issues the loads of the first rows, or the requests for all of them; all waves, before run().
+  GDN_DEVICE void begin(TokensShared<F>& shared) {
+    if constexpr (!kInbox) {
+      read(0, 0, ahead_);
+      bring_passes_near<F>(part<State>(args_, slot_), turn_, kRowsOfPass);
+    } else if (thread_id() == F::kThreads - kWaveSize) {  // one that has nothing to convolve
+      constexpr int kBytes = kOfHead * static_cast<int>(sizeof(Element));
+      for (int head = 0; head < turn_.heads; ++head) mailbox_open(shared.states[head], kBytes);
+      for (int head = 0; head < turn_.heads; ++head) {
+        bulk_fetch(inbox() + head * kOfHead, part<State>(args_, slot_) + State::base(head_of(head)), kBytes,
+                   shared.states[head]);
+      }
+    }
+  }
+
+  // In place of run(), all waves: what begin() asked for must not arrive where another block has its numbers by then.
+  GDN_DEVICE void give_up(TokensShared<F>& shared) {
+    if constexpr (kInbox) {
+      barrier();
+      for (int head = 0; head < turn_.heads; ++head) mailbox_wait(shared.states[head]);
+    }
   }
 
   // All waves, after a barrier behind the last write to shared. o stands in place of v after another barrier.
@@ -75,6 +96,10 @@ class TokenRows {
     int head = 0;
     int first = 0;
     while (true) {
+      if constexpr (kInbox) {
+        if (first == 0) mailbox_wait(shared.states[head]);
+        take(head, first, ahead_);
+      }
       Numbers s;
       GDN_UNROLL
       for (int r = 0; r < kRows; ++r) {
@@ -91,7 +116,7 @@ class TokenRows {
       int next_first = first + kRowsOfPass;
       if (next_first >= kValueDim) next_first = 0, ++next_head;
       const bool more = next_head < turn_.heads;
-      if (more) read(next_head, next_first, ahead_);
+      if (!kInbox && more) read(next_head, next_first, ahead_);
       if constexpr (replays<F>()) {
         GDN_UNROLL
         for (int t = 0; t < F::kTokens; ++t) {
@@ -155,6 +180,23 @@ class TokenRows {
         if (row_inside(row(first, r)) && channels_inside(p)) {
           pass.piece[r][p].raw = load_stream<Piece::kBytes>(from + offset<State>(r, p));
         }
+      }
+    }
+  }
+
+  GDN_DEVICE static Element* inbox() { return reinterpret_cast<Element*>(dynamic_shared()); }
+  // The same from the inbox.
+  GDN_DEVICE void take(int head, int first, Pass& pass) const {
+    GDN_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      GDN_UNROLL
+      for (int p = 0; p < kPieces; ++p) {
+        pass.piece[r][p].clear();
+        if (!row_inside(row(first, r)) || !channels_inside(p)) continue;
+        const Element* const from = inbox() + head * kOfHead + row(first, r) * kKeyDim + channel(p);
+        const auto* const words = static_cast<const unsigned*>(__builtin_assume_aligned(from, Piece::kBytes));
+        GDN_UNROLL
+        for (int i = 0; i < Raw<Piece::kBytes>::kWords; ++i) pass.piece[r][p].raw.word[i] = words[i];
       }
     }
   }

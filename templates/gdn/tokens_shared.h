@@ -3,6 +3,7 @@
 
 #include "gdn/delta.h"
 #include "gdn/draft.h"
+#include "gdn/inbox.h"
 
 namespace gdn {
 
@@ -31,6 +32,15 @@ struct ProductsShared<F, kHeads, true> {
   TokenFactors factors[kHeads];
 };
 
+// And the mailboxes of value heads whose states come to dynamic shared memory (F::kInbox), all of a block's at once.
+template <class F, int kHeads, bool kInbox = F::kInbox != 0>
+struct InboxShared {};
+template <class F, int kHeads>
+struct InboxShared<F, kHeads, true> {
+  static_assert(kHeads == heads_of_part<F>(), "all value heads of a block take one turn");
+  Mailbox states[kHeads];
+};
+
 // The value heads that a block works on at a time: as many as fit in 48 KB with all tokens' numbers.
 template <class F>
 GDN_HD constexpr int token_heads_at_once() {
@@ -45,7 +55,7 @@ GDN_HD constexpr int token_heads_at_once() {
 
 // What the tokens of a turn have in shared memory.
 template <class F>
-struct TokensShared : ProductsShared<F, token_heads_at_once<F>()> {
+struct TokensShared : ProductsShared<F, token_heads_at_once<F>()>, InboxShared<F, token_heads_at_once<F>()> {
   static constexpr int kHeads = token_heads_at_once<F>();
   static constexpr int kRecords = replays<F>() ? F::kTokens : 1;  // of the launch before
   alignas(16) float q[F::kTokens][F::kKeyDim];                    // convolved, then normalised

@@ -68,7 +68,8 @@ Found launch(const spec::Spec& spec, const core::KernelPlan& plan, const Form& f
   const int rows = core::grid_rows(form.rule, args);
   const int x = form.rule.one_dimension ? rows * form.rule.blocks_per_row : rows;
   const int y = form.rule.one_dimension ? 1 : form.rule.blocks_per_row;
-  gdn_host_launch(function(form.symbol), &args, x, y, form.rule.threads, cluster, 0, order, message, sizeof(message));
+  gdn_host_launch(function(form.symbol), &args, x, y, form.rule.threads, cluster, form.rule.shared_bytes, order,
+                  message, sizeof(message));
   return {races::stop(), message};
 }
 

@@ -230,7 +230,7 @@ TEST_CASE("few replays are committed by parts of a value head, many by whole one
   }
 }
 
-TEST_CASE("the states of all tokens are written by one block a multiprocessor, in 16 bits where all fit at once") {
+TEST_CASE("the states of all tokens are written by one block a multiprocessor, which has room for what it reads") {
   const plan::Target& target = *plan::find_target("sm_90a");
   spec::Spec spec = test::drafting_models().front();
   const auto planned = [&] {
@@ -243,7 +243,13 @@ TEST_CASE("the states of all tokens are written by one block a multiprocessor, i
     if (*pool.name == "state") pool.dtype.value = core::DType::kBf16;
   }
   const core::KernelPlan half = planned();
-  CHECK(plan::choice_of(half.choices, "threads", 0) == 256);
+  for (const core::KernelPlan& plan : {wide, half}) {
+    CHECK(plan::choice_of(plan.choices, "threads", 0) == 512);
+    CHECK(plan::choice_of(plan.choices, "inbox", 0) == 1);
+    CHECK(plan.launch.shared_bytes == plan.facts.group * plan.facts.key_dim * plan.facts.value_dim *
+                                          static_cast<int>(core::size_of(plan.facts.state.dtype)));
+    CHECK(plan.variants.back().launch.shared_bytes == 0);
+  }
   REQUIRE(!half.variants.empty());
   CHECK(plan::choice_of(half.variants.back().choices, "threads", 0) == 512);
   const int blocks = half.variants.back().max_rows / half.facts.tokens * half.variants.back().launch.blocks_per_row;
