@@ -22,12 +22,12 @@ GDN_HD constexpr int token_channels() {
 enum class WindowUse : unsigned char { kConvolveAndStore, kConvolve, kStore };
 
 // Convolves one head of one part for all tokens: all threads of the block, each its share of the deal.
-// sink(token, channel, y) takes the results of neighbouring channels. `kept`, which is asked for last: whether the
-// window may be written.
+// sink(token, channel, y) takes the results of neighbouring channels. may_store(), asked behind all of an item's loads:
+// whether the window may be written.
 template <class F, class Input, class Weight, class Bias, class Window, WindowUse kUse = WindowUse::kConvolveAndStore,
-          class Sink>
+          class Sink, class MayStore>
 GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int head, Deal<F::kThreads>& deal, Sink sink,
-                                bool kept = true) {
+                                MayStore may_store) {
   constexpr int kChannels = token_channels<F>();
   constexpr int kWidth = F::kConvWidth, kHistory = kWidth - 1;
   constexpr int kDropped = F::kRollback == Rollback::kSlots ? 1 : 0;
@@ -46,7 +46,10 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
   const auto window = part<Window>(args, draft.slot) + Window::base(head);
   const int offset = draft.window_offset();
 
-  for (int item = deal.first; item < Input::kRun / kChannels; item += F::kThreads) {
+  constexpr int kItems = Input::kRun / kChannels;
+  // A loop of one turn for other schemes, whose forms of few sequences spill without it.
+  constexpr int kMost = F::kRollback == Rollback::kReplay ? kItems : F::kThreads + 1;
+  for_items<kMost, F::kThreads>(deal.first, kItems, [&](int item) {
     const int channel = item * kChannels;
     const auto rows = window + channel * Window::kInnerStride;
     float weight[kChannels][kWidth];
@@ -57,20 +60,19 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
     if constexpr (kUse != WindowUse::kStore) WeightTile::load(weights + channel * Weight::kInnerStride, weight);
     GDN_UNROLL
     for (int t = 0; t < F::kTokens; ++t) {
-      GDN_UNROLL
-      for (int c = 0; c < kChannels; ++c) current[t][c] = 0.0f;
-      if (t < draft.tokens) {
-        const auto from = part<Input>(args, draft.first + t) + Input::base(head);
-        if constexpr (Input::kInnerStride == 1) {
-          load_run<InputElement, kChannels, kInputAlign>(from + channel, current[t]);
-        } else {
-          GDN_UNROLL
-          for (int c = 0; c < kChannels; ++c) {
-            current[t][c] = load_one<InputElement>(from + (channel + c) * Input::kInnerStride);
-          }
+      // Behind the last token its row once more: nobody asks for what is made of it, and loads without a condition go
+      // out together, where those with one wait for each other.
+      const auto from = part<Input>(args, draft.first + smaller(t, draft.tokens - 1)) + Input::base(head);
+      if constexpr (Input::kInnerStride == 1) {
+        load_run<InputElement, kChannels, kInputAlign>(from + channel, current[t]);
+      } else {
+        GDN_UNROLL
+        for (int c = 0; c < kChannels; ++c) {
+          current[t][c] = load_one<InputElement>(from + (channel + c) * Input::kInnerStride);
         }
       }
     }
+    const bool stores = kUse != WindowUse::kConvolve && may_store();
     GDN_UNROLL
     for (int c = 0; c < kChannels; ++c) {
       GDN_UNROLL
@@ -108,16 +110,15 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
     GDN_UNROLL
     for (int r = 0; r < kHistory - kDropped + F::kTokens; ++r) {
       const bool older = r < kHistory - kDropped;
-      if (kUse != WindowUse::kConvolve && kept &&
-          (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens)) {
+      if (stores && (older ? kDropped > 0 || offset > 0 : r - (kHistory - kDropped) < draft.tokens)) {
         float row[kChannels][1];
         GDN_UNROLL
         for (int c = 0; c < kChannels; ++c) row[c][0] = input[c][r + kDropped];
         RowTile::store(rows + r * Window::kTapStride, row);
       }
     }
-  }
-  deal.next_part(Input::kRun / kChannels);
+  });
+  deal.next_part(kItems);
 }
 
 }  // namespace gdn

@@ -41,13 +41,14 @@ GDN_DEVICE void fetch_record(const Args& args, const Draft<F>& draft, const Delt
   constexpr int kWidth = smaller(4, inner_width<M>()), kOfHead = M::kRun / kWidth;
   static_assert(sizeof(typename M::Element) == 4, "copied as it stands");
   const auto from = part<M>(args, draft.slot);
-  for (int i = thread_id(); i < draft.accepted * kHeads * kOfHead; i += F::kThreads) {
-    const int t = i / (kHeads * kOfHead), g = i / kOfHead % kHeads, channel = i % kOfHead * kWidth;
-    if (!kOfKey && g >= turn.heads) continue;
+  constexpr int kOfStep = kHeads * kOfHead;
+  for_items<F::kTokens * kOfStep, F::kThreads>(thread_id(), draft.accepted * kOfStep, [&](int i) {
+    const int t = i / kOfStep, g = i / kOfHead % kHeads, channel = i % kOfHead * kWidth;
+    if (!kOfKey && g >= turn.heads) return;
     const int head = kOfKey ? turn.key_head : value_head<F>(turn.key_head, turn.first_head + g);
     copy_late<kWidth * 4>(to + (t * kHeads + g) * M::kRun + channel,
                           from + (M::base(head) + t * M::kTapStride + channel * M::kInnerStride));
-  }
+  });
 }
 
 // The records of the accepted tokens: of the key head in its first turn, and of the value heads of a turn.
@@ -78,7 +79,8 @@ GDN_HD constexpr int gate_threads() {
   }
 }
 
-// act(z) of all tokens of a turn's value heads to shared memory, the loads of all tokens together.
+// act(z) of all tokens of a turn's value heads to shared memory, the loads of all tokens together (see
+// convolve_tokens).
 template <class F>
 GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const DeltaTurn& turn,
                                   TokensShared<F>& shared) {
@@ -86,24 +88,24 @@ GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const
   if constexpr (has_gates<F>()) {
     constexpr int kWidth = gate_width<F>();
     // From the last threads on: the deal of channels favours the first.
-    for (int i = (F::kThreads - 1 - thread_id()) * kWidth; i < turn.heads * Z::kRun; i += F::kThreads * kWidth) {
+    constexpr int kItems = Z::kRun / kWidth;
+    // A loop where heads are parted: without one, two of those forms spill.
+    constexpr int kMost = F::kHeadParts == 1 ? TokensShared<F>::kHeads * kItems : F::kThreads + 1;
+    for_items<kMost, F::kThreads>(F::kThreads - 1 - thread_id(), turn.heads * kItems, [&](int item) {
+      const int i = item * kWidth;
       const int head = value_head<F>(turn.key_head, turn.first_head + i / Z::kRun);
       float z[F::kTokens][kWidth];
       GDN_UNROLL
       for (int t = 0; t < F::kTokens; ++t) {
-        GDN_UNROLL
-        for (int j = 0; j < kWidth; ++j) z[t][j] = 0.0f;
-        if (t < draft.tokens) {
-          load_run<typename Z::Element, kWidth, kWidth>(
-              part<Z>(args, draft.first + t) + Z::base(head) + i % Z::kRun * Z::kInnerStride, z[t]);
-        }
+        const auto from = part<Z>(args, draft.first + smaller(t, draft.tokens - 1)) + Z::base(head);
+        load_run<typename Z::Element, kWidth, kWidth>(from + i % Z::kRun * Z::kInnerStride, z[t]);
       }
       GDN_UNROLL
       for (int t = 0; t < F::kTokens; ++t) {
         GDN_UNROLL
         for (int j = 0; j < kWidth; ++j) shared.gates[t][i + j] = gate_of<F>(z[t][j]);
       }
-    }
+    });
   }
 }
 
@@ -111,10 +113,10 @@ GDN_DEVICE void fetch_token_gates(const Args& args, const Draft<F>& draft, const
 template <class F>
 GDN_DEVICE void keep_keys(const Args& args, const Draft<F>& draft, int key_head, const TokensShared<F>& shared) {
   using K = typename F::RecordK;
-  for (int t = wave_id(); t < draft.tokens; t += F::kThreads / kWaveSize) {
+  for_items<F::kTokens, F::kThreads / kWaveSize>(wave_id(), draft.tokens, [&](int t) {
     const auto to = part<K>(args, draft.slot) + K::base(key_head) + t * K::kTapStride;
     for (int i = lane_id(); i < F::kKeyDim; i += kWaveSize) store_one<float>(to + i * K::kInnerStride, shared.k[t][i]);
-  }
+  });
 }
 
 // And the decays of a turn's heads. A step that the launch has no token for gets a decay that no token has.
@@ -133,23 +135,28 @@ GDN_DEVICE void keep_decays(const Args& args, const Draft<F>& draft, const Delta
   }
 }
 
-// A decay of the last accepted token, below 0 where it has no record: accepting more tokens than there were is the
-// caller's mistake.
+// Whether the last accepted token has a record, whose decay is not below 0: accepting more tokens than there were is
+// the caller's mistake. In memory, as a head has it; then among the records in shared memory.
 template <class F>
-GDN_DEVICE float last_decay(const Args& args, const Draft<F>& draft, int head) {
+GDN_DEVICE bool has_last_record(const Args& args, const Draft<F>& draft, int head) {
   using D = typename F::RecordDecay;
-  if (draft.accepted == 0) return 1.0f;
-  return head_number<D>(part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride, head);
+  if (draft.accepted == 0) return true;
+  return head_number<D>(part<D>(args, draft.slot) + (draft.accepted - 1) * D::kTapStride, head) >= 0.0f;
+}
+template <class F>
+GDN_DEVICE bool has_last_record(const TokensShared<F>& shared, const Draft<F>& draft) {
+  return draft.accepted == 0 || shared.old_decay[draft.accepted - 1][0] >= 0.0f;
 }
 
 // The windows of q and k that were not stored while another part might still read them.
 template <class F>
 GDN_DEVICE void store_key_windows(const Args& args, const Draft<F>& draft, int key_head, float* unused) {
   Deal<F::kThreads> deal;
+  const auto may_store = [] { return true; };
   convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ,
-                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused});
+                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused}, may_store);
   convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK,
-                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused});
+                  WindowUse::kStore>(args, draft, key_head, deal, TokensToShared<F::kKeyDim>{unused}, may_store);
 }
 
 // Which value heads of which key head of which sequence a block has.
@@ -224,18 +231,21 @@ GDN_DEVICE void decode_spec(const Args& args) {
       begin<F>(delta, shared);
       wait_for_previous();
     }
-    // Of a head of its own: that of another part may be overwritten by now.
-    float last = 1.0f;
+    // Nothing may be written where the last accepted token has no record: looked at when windows are written, so that
+    // nobody waits for it before; at once by AMD's, which run out of scalar registers otherwise. Of a head of its own:
+    // that of another part may be overwritten by now.
+    const int own_head = value_head<F>(key_head, first_head);
+    const auto may_store = [&] {
+      if constexpr (replays<F>() && kCopiesLate) return !first_turn || has_last_record(args, draft, own_head);
+      return true;
+    };
     if constexpr (replays<F>()) {
-      const int own_head = value_head<F>(key_head, first_head);
-      // Looked at when windows may be written; at once by AMD's, which run out of scalar registers otherwise.
-      if constexpr (kCopiesLate) {
-        if (first_turn) last = last_decay(args, draft, own_head);
-      } else if (first_turn && !(last_decay(args, draft, own_head) >= 0.0f)) {
+      if (!kCopiesLate && first_turn && !has_last_record(args, draft, own_head)) {
         fill_tokens(args, draft, share, float_of(0x7fc00000u));
         return;
       }
       fetch_records(args, draft, turn, first_turn, shared);
+      late_copies_sent();
     }
     if constexpr (F::kRollback == Rollback::kSlots) {
       if (first_turn && thread_id() < draft.tokens) {
@@ -245,14 +255,14 @@ GDN_DEVICE void decode_spec(const Args& args) {
     Deal<F::kThreads> deal;
     if (first_turn) {
       convolve_tokens<F, typename F::InputQ, typename F::WeightQ, typename F::BiasQ, typename F::WindowQ, kKeyWindows>(
-          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.q[0]}, last >= 0.0f);
+          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.q[0]}, may_store);
       convolve_tokens<F, typename F::InputK, typename F::WeightK, typename F::BiasK, typename F::WindowK, kKeyWindows>(
-          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.k[0]}, last >= 0.0f);
+          args, draft, key_head, deal, TokensToShared<F::kKeyDim>{shared.k[0]}, may_store);
     }
     for (int g = 0; g < turn.heads; ++g) {
       convolve_tokens<F, typename F::InputV, typename F::WeightV, typename F::BiasV, typename F::WindowV>(
           args, draft, value_head<F>(key_head, first_head + g), deal,
-          TokensToShared<kValues>{shared.vo[0] + g * F::kValueDim}, last >= 0.0f);
+          TokensToShared<kValues>{shared.vo[0] + g * F::kValueDim}, may_store);
     }
     fetch_token_gates(args, draft, turn, shared);
     if constexpr (decays_by_channel<F>()) {
@@ -264,39 +274,45 @@ GDN_DEVICE void decode_spec(const Args& args) {
       }
     }
     // A number of each token and head, by threads that have no z.
-    for (int i = (2 * F::kThreads - 1 - gate_threads<F>() - thread_id()) % F::kThreads;
-         i < draft.tokens * Shared::kHeads; i += F::kThreads) {
+    const int behind_gates = (2 * F::kThreads - 1 - gate_threads<F>() - thread_id()) % F::kThreads;
+    for_items<F::kTokens * Shared::kHeads, F::kThreads>(behind_gates, draft.tokens * Shared::kHeads, [&](int i) {
       const int token = i / Shared::kHeads, g = i % Shared::kHeads;
-      if (g >= turn.heads) continue;
+      if (g >= turn.heads) return;
       const int head = value_head<F>(key_head, first_head + g);
       shared.beta[token][g] = beta_of<F>(args, draft.first + token, head);
       if constexpr (!decays_by_channel<F>()) {
         shared.decay[token][g] = exponential(log_decay_of<F>(args, draft.first + token, head));
       }
-    }
+    });
     // Here, not in front of what the block waits for first: else that stands behind the state in memory's queues, and
     // the first rows arrive long before anybody asks for them. A block that waits for the launch before has the time.
     if (!begins_early) begin<F>(delta, shared);
+    if constexpr (replays<F>()) late_copies_arrived();
+    barrier();
     if constexpr (replays<F>()) {
-      late_copies_arrived();
       // Nothing has been written yet.
-      if (kCopiesLate && !(last >= 0.0f)) {
+      if (kCopiesLate && first_turn && !has_last_record(shared, draft)) {
         if constexpr (F::kInbox != 0) delta.give_up(shared);
         fill_tokens(args, draft, share, float_of(0x7fc00000u));
         return;
       }
     }
     if constexpr (kParts > 1) cluster_arrive();  // this part has read the windows and the record of q and k
-    barrier();
     if (first_turn) {
       normalise_tokens<F>(shared, draft.tokens);
       barrier();
     }
-    if constexpr (replays<F>()) {
-      if (kParts == 1 && first_turn) keep_keys(args, draft, key_head, shared);
-      keep_decays(args, draft, turn, shared);
-    }
+    // Nothing but the norm of q and k is to stand between the state's loads and the rule. Products have much to prepare
+    // there: for them it is ahead (tests/bench/NOTES.md has both ways of both).
+    const auto keep = [&] {
+      if constexpr (replays<F>()) {
+        if (kParts == 1 && first_turn) keep_keys(args, draft, key_head, shared);
+        keep_decays(args, draft, turn, shared);
+      }
+    };
+    if constexpr (F::kProducts != 0) keep();
     delta.run(shared);
+    if constexpr (F::kProducts == 0) keep();
     barrier();
     for (int t = 0; t < draft.tokens; ++t) {
       if constexpr (normalises<F>()) {

@@ -1,7 +1,9 @@
-// Copies from global to shared memory that no register waits for: a thread issues them all, does something else, and
-// waits once. AMD's targets and the shim copy at once.
+// Copies from global to shared memory that no register waits for: a thread issues them all, says so, does something
+// else, and waits once. AMD's targets and the shim copy at once.
 //
 //   copy_late<bytes>(to, from)  4, 8 or 16 bytes; both addresses are multiples of that
+//   late_copies_sent()          that was the last of them. Loads that follow are not waited for with the copies: said
+//                               no earlier than when they are waited for, it would stand behind those
 //   late_copies_arrived()       this thread's copies are there; the others' behind the next barrier
 //   kCopiesLate                 whether there is a time between the two
 #pragma once
@@ -23,7 +25,8 @@ GDN_DEVICE void copy_late(float* to, Global<const float> from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" : : "r"(address), "l"(from), "n"(kBytes) : "memory");
   }
 }
-GDN_DEVICE void late_copies_arrived() { asm volatile("cp.async.wait_all;" : : : "memory"); }
+GDN_DEVICE void late_copies_sent() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+GDN_DEVICE void late_copies_arrived() { asm volatile("cp.async.wait_group 0;" : : : "memory"); }
 
 #else
 
@@ -39,6 +42,7 @@ GDN_DEVICE void copy_late(float* to, Global<const float> from) {
   GDN_UNROLL
   for (int i = 0; i < kBytes / 4; ++i) to[i] = float_of(raw.word[i]);
 }
+GDN_DEVICE void late_copies_sent() {}
 GDN_DEVICE void late_copies_arrived() {}
 
 #endif

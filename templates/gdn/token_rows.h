@@ -93,6 +93,19 @@ class TokenRows {
 
   // All waves, after a barrier behind the last write to shared. o stands in place of v after another barrier.
   GDN_DEVICE void run(TokensShared<F>& shared) {
+    if constexpr (replays<F>()) {
+      if (draft_.tokens == F::kTokens && draft_.accepted == F::kTokens) return go_through<true>(shared);
+    }
+    go_through<false>(shared);
+  }
+
+ private:
+  // Passes one after the other. kFull: as many tokens and records as there can be, so that no branch stands between one
+  // and the next, and what one reads is asked for while the one before is added up.
+  template <bool kFull>
+  GDN_DEVICE void go_through(TokensShared<F>& shared) {
+    const int tokens = kFull ? F::kTokens : draft_.tokens;
+    const int accepted = kFull ? F::kTokens : draft_.accepted;
     int head = 0;
     int first = 0;
     while (true) {
@@ -120,33 +133,32 @@ class TokenRows {
       if constexpr (replays<F>()) {
         GDN_UNROLL
         for (int t = 0; t < F::kTokens; ++t) {
-          if (t < draft_.accepted) replay(shared, t, head, first, s);
+          if (t < accepted) replay(shared, t, head, first, s);
         }
-        if (draft_.accepted > 0) store_state(draft_.slot, head, first, s);
+        if (accepted > 0) store_state(draft_.slot, head, first, s);
       }
       GDN_UNROLL
       for (int begin = 0; begin < F::kTokens; begin += kTogether) {
-        if (begin >= draft_.tokens) break;
+        if (begin >= tokens) break;
         Readouts readouts;
         GDN_UNROLL
         for (int i = 0; i < kTogether; ++i) {
           const int t = begin + i;
-          if (t < draft_.tokens) {
-            step(shared, t, head, first, s, i * kRows, readouts);
+          if (t < tokens) {
+            step(shared, t, tokens, head, first, s, i * kRows, readouts);
             keep(shared, t, head, first, s);
           } else {
             GDN_UNROLL
             for (int r = 0; r < kRows; ++r) readouts.sum[i * kRows + r] = readouts.u[i * kRows + r] = 0.0f;
           }
         }
-        read_out(shared, begin, head, first, readouts);
+        read_out(shared, begin, tokens, head, first, readouts);
       }
       if (!more) break;
       head = next_head, first = next_first;
     }
   }
 
- private:
   GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
   // The access that piece p of a thread is, behind its first: strand by strand, and in each as decode's lane has them.
   GDN_HD static constexpr int access(int p) { return p / Deal::kPieces * kLanes + p % Deal::kPieces * Deal::kLanes; }
@@ -304,8 +316,8 @@ class TokenRows {
     }
   }
 
-  // A token; its readouts begin with number `number`, a constant after unrolling.
-  GDN_DEVICE void step(TokensShared<F>& shared, int t, int head, int first, Numbers& s, int number,
+  // A token of `tokens`; its readouts begin with number `number`, a constant after unrolling.
+  GDN_DEVICE void step(TokensShared<F>& shared, int t, int tokens, int head, int first, Numbers& s, int number,
                        Readouts& readouts) const {
     float q[kPieces][kWidth];
     float k[kPieces][kWidth];
@@ -350,7 +362,7 @@ class TokenRows {
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) readouts.u[number + r] = beta * (v[r] - decay * sums[r]);
     // Behind the last token nobody asks for the state, unless it is stored.
-    if (replays<F>() && t + 1 == draft_.tokens) return;
+    if (replays<F>() && t + 1 == tokens) return;
     GDN_UNROLL
     for (int r = 0; r < kRows; ++r) {
       GDN_UNROLL
@@ -364,7 +376,8 @@ class TokenRows {
   }
 
   // o of the tokens from `begin` on, and their records of u: a lane has a few of all.
-  GDN_DEVICE void read_out(TokensShared<F>& shared, int begin, int head, int first, const Readouts& readouts) const {
+  GDN_DEVICE void read_out(TokensShared<F>& shared, int begin, int tokens, int head, int first,
+                           const Readouts& readouts) const {
     float sum[kMine];
     float u[kMine];
     deal_sums<kLanes, kLaneStride>(lane_, readouts.sum, sum);
@@ -375,7 +388,7 @@ class TokenRows {
       const int number = first_dealt<kLanes, kSums>(lane_) + i;
       const int t = begin + number / kRows;
       const int value_channel = row(first, number % kRows);
-      if (!first_with_dealt<kLanes, kSums>(lane_) || t >= draft_.tokens || !row_inside(value_channel)) continue;
+      if (!first_with_dealt<kLanes, kSums>(lane_) || t >= tokens || !row_inside(value_channel)) continue;
       const float decay = shared.head_decay(shared.decay[t], head);
       shared.vo[t][head * kValueDim + value_channel] =
           rounded<typename F::RoundO>(plus_product(decay * sum[i], u[i], shared.product[t]));

@@ -83,7 +83,7 @@ struct TokensShared : ProductsShared<F, token_heads_at_once<F>()>, InboxShared<F
 // Normalises q and k of all tokens where they stand: waves take tokens in turn. Between two barriers.
 template <class F>
 GDN_DEVICE void normalise_tokens(TokensShared<F>& shared, int tokens) {
-  for (int t = wave_id(); t < tokens; t += F::kThreads / kWaveSize) {
+  for_items<F::kTokens, F::kThreads / kWaveSize>(wave_id(), tokens, [&](int t) {
     const QkFactors factors = qk_factors<F>(shared.q[t], shared.k[t]);
     const float product = factors.product;
     for (int channel = lane_id(); channel < F::kKeyDim; channel += kWaveSize) {
@@ -91,7 +91,7 @@ GDN_DEVICE void normalise_tokens(TokensShared<F>& shared, int tokens) {
       shared.k[t][channel] = normalised<F>(shared.k[t][channel], factors.k);
     }
     if (lane_id() == 0) shared.product[t] = product;
-  }
+  });
 }
 
 // kCount numbers whose neighbours lie kStride apart in M, at an address that M's alignment allows.
