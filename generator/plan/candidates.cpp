@@ -109,8 +109,14 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
               add(choices);
               if (by_rows) {
                 // Worth it where a block has more passes than one, which large ones of a split head have not.
-                if (parts > 1 || pass != 4 || resident != most_resident) continue;
-                for (const auto& [name, value] : {std::pair{"fixed_heads", 1}, std::pair{"ahead", 2}}) {
+                if (parts > 1 || pass != 4) continue;
+                if (resident != most_resident) {
+                  choices.emplace_back("in_turns", 1);
+                  add(choices);
+                  continue;
+                }
+                for (const auto& [name, value] :
+                     {std::pair{"fixed_heads", 1}, std::pair{"in_turns", 1}, std::pair{"ahead", 2}}) {
                   Choices more = choices;
                   more.emplace_back(name, value);
                   add(more);

@@ -463,11 +463,16 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
     return fmt::format("skew = {} must be 0 or 1", skew);
   }
-  const std::int64_t fixed = choice_of(choices, "fixed_heads", 0);
-  if (fixed != 0 && (fixed != 1 || operation != "decode" || facts.group % heads != 0 ||
-                     !takes_one_turn(facts, static_cast<int>(heads)))) {
-    return fmt::format("fixed_heads = {}: 0 or 1, and only where decode's blocks take as many value heads in one turn",
-                       fixed);
+  for (const char* const name : {"fixed_heads", "in_turns"}) {
+    const std::int64_t chosen = choice_of(choices, name, 0);
+    if (chosen != 0 && (chosen != 1 || operation != "decode" || facts.group % heads != 0 ||
+                        !takes_one_turn(facts, static_cast<int>(heads)))) {
+      return fmt::format("{} = {}: 0 or 1, and only where decode's blocks take as many value heads in one turn", name,
+                         chosen);
+    }
+  }
+  if (choice_of(choices, "in_turns", 0) != 0 && !key_channel_innermost(facts)) {
+    return "in_turns = 1: only for a state with the key channel innermost";
   }
   const std::int64_t ahead = choice_of(choices, "ahead", 0);
   if (ahead < 0 || ahead > 64 || (ahead > 0 && (!streams || !key_channel_innermost(facts)))) {

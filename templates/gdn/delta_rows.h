@@ -87,6 +87,7 @@ class DeltaRows {
     }
 
     if constexpr (one_pass<F>()) return update_once(shared, q, k, factors.product);
+    if constexpr (F::kInTurns != 0) return update_in_turns(shared, q, k, factors.product);
     int head = 0;
     int first = 0;
     while (true) {
@@ -229,6 +230,30 @@ class DeltaRows {
         }
       }
     }
+  }
+
+  // Passes in turns, each in registers of its own: one is read while the other is worked on. The loop above copies a
+  // pass before it asks for the next one, and so waits for its numbers first.
+  GDN_DEVICE void update_in_turns(DeltaShared<F>& shared, const float (&q)[kPieces][kWidth],
+                                  const float (&k)[kPieces][kWidth], float product) {
+    constexpr int kOfHead = ceil_div(kValues, kRowsOfPass), kPasses = heads_of_part<F>() * kOfHead;
+    static_assert(F::kGroup == F::kHeadParts * heads_of_part<F>() && heads_at_once<F>() == heads_of_part<F>(),
+                  "as many heads in every block, in one turn");
+    Pass other;
+    GDN_UNROLL
+    for (int n = 0; n < kPasses; n += 2) {
+      const bool second = n + 1 < kPasses;
+      if (second) ask_for((n + 1) / kOfHead, (n + 1) % kOfHead * kRowsOfPass, other);
+      update(shared, n / kOfHead, n % kOfHead * kRowsOfPass, q, k, product, ahead_);
+      if (n + 2 < kPasses) ask_for((n + 2) / kOfHead, (n + 2) % kOfHead * kRowsOfPass, ahead_);
+      if (second) update(shared, (n + 1) / kOfHead, (n + 1) % kOfHead * kRowsOfPass, q, k, product, other);
+    }
+  }
+
+  // Reads a pass here: compilers would put off the loads until they have registers to spare, but not past a barrier.
+  GDN_DEVICE void ask_for(int head, int first, Pass& pass) const {
+    read(head, first, pass);
+    wave_barrier();
   }
 
   // The only pass of a block over a state of fp32. The sums of all rows at once, of which a few of the team's lanes are

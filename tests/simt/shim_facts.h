@@ -67,7 +67,8 @@ struct Decode {
   static constexpr gdn::PaddedOutput kPaddedOutput = gdn::PaddedOutput::kZero;
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
-  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0, kFixedHeads = 0, kAhead = 0;
+  static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0, kFixedHeads = 0, kInTurns = 0,
+                       kAhead = 0;
   static constexpr int kArrivalsOperand = -1, kArrivalsRowBytes = 0;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;
@@ -160,6 +161,7 @@ struct DecodeNoPadding : Decode {
 // Value heads tiled over key heads.
 struct DecodeTiled : Decode {
   static constexpr gdn::Pairing kPairing = gdn::Pairing::kTiled;
+  static constexpr int kInTurns = 1;
 };
 // Rounding at every point.
 struct DecodeRounded : Decode {

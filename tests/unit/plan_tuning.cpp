@@ -195,19 +195,21 @@ TEST_CASE("a tuner tries parts that meet in memory too, where there are few rows
   CHECK(count(1000, 1) == 0);
 }
 
-TEST_CASE("a constant number of value heads is for blocks that have equally many") {
+TEST_CASE("constant value heads and passes in turns are for blocks that have equally many heads") {
   const core::Facts facts = decode_plan("sm_90a", plan::TuningTable::none()).facts;
   const plan::Target& target = *plan::find_target("sm_90a");
-  const auto fault = [&](int parts, int fixed) {
-    return plan::choices_fault(target, "decode", facts,
-                               {{"threads", 128}, {"head_parts", parts}, {"fixed_heads", fixed}});
-  };
   REQUIRE(facts.group == 3);
-  CHECK(fault(1, 1).empty());
-  CHECK(fault(3, 1).empty());
-  CHECK(fault(2, 0).empty());
-  CHECK(fault(2, 1).rfind("fixed_heads = 1", 0) == 0);
-  CHECK(fault(1, 2).rfind("fixed_heads = 2", 0) == 0);
+  for (const std::string name : {"fixed_heads", "in_turns"}) {
+    const auto fault = [&](int parts, int chosen) {
+      return plan::choices_fault(target, "decode", facts, {{"threads", 128}, {"head_parts", parts}, {name, chosen}});
+    };
+    INFO(name);
+    CHECK(fault(1, 1).empty());
+    CHECK(fault(3, 1).empty());
+    CHECK(fault(2, 0).empty());
+    CHECK(fault(2, 1).rfind(name + " = 1", 0) == 0);
+    CHECK(fault(1, 2).rfind(name + " = 2", 0) == 0);
+  }
 }
 
 TEST_CASE("few replays are committed by parts of a value head, many by whole ones") {
