@@ -47,8 +47,10 @@ GDN_DEVICE void convolve_tokens(const Args& args, const Draft<F>& draft, int hea
   const int offset = draft.window_offset();
 
   constexpr int kItems = Input::kRun / kChannels;
-  // A loop of one turn for other schemes, whose forms of few sequences spill without it.
-  constexpr int kMost = F::kRollback == Rollback::kReplay ? kItems : F::kThreads + 1;
+  // A loop of one turn for other schemes and for taps that follow each other, whose forms of few sequences spill
+  // without it.
+  constexpr bool kOneTurn = F::kRollback == Rollback::kReplay && Window::kInnerStride == 1;
+  constexpr int kMost = kOneTurn ? kItems : F::kThreads + 1;
   for_items<kMost, F::kThreads>(deal.first, kItems, [&](int item) {
     const int channel = item * kChannels;
     const auto rows = window + channel * Window::kInnerStride;
