@@ -11,9 +11,9 @@
 namespace gdn::runtime {
 namespace {
 
-constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING, hipStreamNonBlocking
-constexpr int kThreadLocalCapture = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
-constexpr int kDynamicSharedBytes = 8;      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
+constexpr unsigned kNonBlocking = 1;    // CU_STREAM_NON_BLOCKING, hipStreamNonBlocking
+constexpr int kThreadLocalCapture = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL, and HIP's
+constexpr int kDynamicSharedBytes = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, and HIP's
 
 // CUlaunchAttribute and CUlaunchConfig of cuda.h.
 constexpr int kProgrammaticSerialization = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
