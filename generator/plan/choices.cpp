@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/prefill.h"
+
 namespace gdn::plan {
 namespace {
 
 constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
 constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
 constexpr int kStaticShared = 48 * 1024;
-constexpr int kLargestShared = 227 * 1024, kLargestShared120 = 99 * 1024;  // of a block, static and dynamic
-constexpr int kReservedShared = 2048;                                      // what alignment and mailboxes take at most
-constexpr int kTurnNumbers = 6144;  // of templates/gdn/delta.h: what a turn keeps in shared memory
+constexpr int kReservedShared = 2048;  // what alignment and mailboxes take at most
+constexpr int kTurnNumbers = 6144;     // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Without clusters: what a block that has a multiprocessor to itself reads and writes of the state, and what it costs
 // to hand o over in memory: 0.5 us until the state's stores are acknowledged (measured on an H200,
@@ -72,7 +73,10 @@ std::string inbox_fault(const Target& target, const core::Facts& facts, const Ch
   const core::Map& state = facts.state;
   const auto bytes = static_cast<std::int64_t>(core::size_of(state.dtype));
   const auto parts = static_cast<int>(choice_of(choices, "head_parts", 1));
-  if (!target.clusters) return fmt::format("{} has no requests for whole runs of memory", target.name);
+  const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
+  if (!target.clusters || machine == nullptr) {
+    return fmt::format("{} has no requests for whole runs of memory", target.name);
+  }
   if (choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
   if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
   if (!key_channel_innermost(facts) || state.outer_stride != facts.key_dim || state.align * bytes % 16 != 0 ||
@@ -82,9 +86,9 @@ std::string inbox_fault(const Target& target, const core::Facts& facts, const Ch
   if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
   const int heads = (facts.group + parts - 1) / parts;
   const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
-  const std::int64_t most = target.name == "sm_120a" ? kLargestShared120 : kLargestShared;
-  if (all <= most) return "";
-  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all, most);
+  if (all <= machine->shared_bytes) return "";
+  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all,
+                     machine->shared_bytes);
 }
 
 // The most blocks, up to `most`, that can share the value heads of a key head.

@@ -54,8 +54,7 @@ struct Band {
 //   fixed_heads    1: the value heads of a turn are a constant of the kernel, which must be the same for all turns; the
 //                  model leaves it out, which is 0
 //   in_turns       1: passes over a state with the key channel innermost take turns in two sets of registers, for
-//   blocks
-//                  that have equally many value heads; the model leaves it out, which is 0
+//                  blocks that have equally many value heads; the model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do

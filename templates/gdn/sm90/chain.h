@@ -79,11 +79,13 @@ struct Ring {
   }
 };
 
-// M, or R, to the place of a tile, where zeros lie above its diagonal blocks: three runs without them (record.h).
+// M, or R, to the place of a tile, where zeros lie above its diagonal blocks: three runs without them (record.h), for
+// k-step i has room for its i blocks above as well.
 GDN_DEVICE void load_triangle(unsigned to, Global<const char> from, unsigned full) {
-  bulk_load(to + 1536, from, 512, full);                // k-step 3
-  bulk_load(to + 2048 + 1024, from + 512, 1024, full);  // 2
-  bulk_load(to + 4096 + 512, from + 1536, 3584, full);  // 1 and 0
+  constexpr unsigned kStep = 4 * kBlockBytes;
+  bulk_load(to + 3 * kBlockBytes, from, kBlockBytes, full);                                     // k-step 3
+  bulk_load(to + kStep + 2 * kBlockBytes, from + triangle_block(2, 2), 2 * kBlockBytes, full);  // 2
+  bulk_load(to + 2 * kStep + kBlockBytes, from + triangle_block(1, 1), 7 * kBlockBytes, full);  // 1 and 0
 }
 // Those zeros; threads of the block share the work, a fence_async and a barrier follow.
 template <class Shape>
