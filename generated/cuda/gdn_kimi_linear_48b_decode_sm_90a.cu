@@ -51,6 +51,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 2;                                            // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:32, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -178,6 +179,7 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kRowParts = 4;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 512;                                           // choice of the plan
@@ -186,6 +188,17 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
+};
+struct DecodeTo16 : Decode {  // launches of up to 16 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(31, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 127) && gdn::spans<Decode::InputK>(1, 128, 255) && gdn::spans<Decode::InputK>(31, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -212,6 +225,9 @@ GDN_CLUSTER_KERNEL(512, 2, 4) gdn_kimi_linear_48b_decode_sm_90a_to_1(const gdn::
 }
 GDN_RESIDENT_KERNEL(512, 1) gdn_kimi_linear_48b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo4>(args);
+}
+GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a_to_16(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo16>(args);
 }
 GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::Decode>(args);

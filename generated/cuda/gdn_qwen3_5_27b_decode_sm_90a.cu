@@ -51,6 +51,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 3;                                            // choice of the plan
+  static constexpr int kRowOrder = 2;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:48, value_dim:128], z:[value_head:48, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -178,6 +179,7 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
@@ -186,6 +188,7 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
 };
 struct DecodeTo8 : Decode {  // launches of up to 8 rows
   static constexpr int kThreads = 128;                                           // choice of the plan
@@ -194,6 +197,7 @@ struct DecodeTo8 : Decode {  // launches of up to 8 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
 };
 struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kThreads = 256;                                           // choice of the plan

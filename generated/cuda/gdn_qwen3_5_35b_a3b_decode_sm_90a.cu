@@ -51,6 +51,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 2;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, {q:[key_head:16, key_dim:128], k:[key_head:16, key_dim:128], v:[value_head:32, value_dim:128], z:[value_head:32, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -187,6 +188,15 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
 };
+struct DecodeTo16 : Decode {  // launches of up to 16 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
+};
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputV>(0, 4096, 4223) && gdn::spans<Decode::InputV>(1, 4224, 4351) && gdn::spans<Decode::InputV>(31, 8064, 8191), GDN_MAPS_DISAGREE);
@@ -212,6 +222,9 @@ GDN_CLUSTER_KERNEL(256, 2, 4) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1(const gdn::
 }
 GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo4>(args);
+}
+GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_16(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo16>(args);
 }
 GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::Decode>(args);

@@ -52,6 +52,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
   static constexpr int kFixedHeads = 1;                                          // choice of the plan
+  static constexpr int kRowOrder = 2;                                            // choice of the plan
   struct InputQ {  // qkvz: bf16 [token@launch, key_head:16, {q:[key_dim:128], k:[key_dim:128], v:[group:2, value_dim:128], z:[group:2, value_dim:128]}] pairing=grouped
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -179,6 +180,7 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kRowParts = 4;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 0;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 512;                                           // choice of the plan
@@ -195,6 +197,7 @@ struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // choice of the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 768, 895) && gdn::spans<Decode::InputQ>(15, 11520, 11647), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 128, 255) && gdn::spans<Decode::InputK>(1, 896, 1023) && gdn::spans<Decode::InputK>(15, 11648, 11775), GDN_MAPS_DISAGREE);

@@ -107,6 +107,12 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
               }
               if (parts == 8) continue;
               add(choices);
+              // Worth it where launches are so short that the convolution's start shows.
+              if (parts == 4) {
+                Choices more = choices;
+                more.emplace_back("weights_ahead", 1);
+                add(more);
+              }
               if (by_rows) {
                 // Worth it where a block has more passes than one, which large ones of a split head have not.
                 if (parts > 1 || pass != 4) continue;
@@ -120,6 +126,14 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
                   Choices more = choices;
                   more.emplace_back(name, value);
                   add(more);
+                }
+                for (const int order : {1, 2, 3}) {
+                  for (const int fixed : {0, 1}) {
+                    Choices more = choices;
+                    if (fixed != 0) more.emplace_back("fixed_heads", 1);
+                    more.emplace_back("row_order", order);
+                    add(more);
+                  }
                 }
                 continue;
               }

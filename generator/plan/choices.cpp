@@ -478,10 +478,19 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (choice_of(choices, "in_turns", 0) != 0 && !key_channel_innermost(facts)) {
     return "in_turns = 1: only for a state with the key channel innermost";
   }
+  const std::int64_t weights = choice_of(choices, "weights_ahead", 0);
+  if (weights != 0 && (weights != 1 || operation != "decode")) {
+    return fmt::format("weights_ahead = {}: 0 or 1, of decode", weights);
+  }
+  const std::int64_t order = choice_of(choices, "row_order", 0);
+  if (order < 0 || order > 3 || (order > 0 && (operation != "decode" || !key_channel_innermost(facts)))) {
+    return fmt::format("row_order = {}: 0 to 3, and only of decode over a state with the key channel innermost", order);
+  }
   const std::int64_t ahead = choice_of(choices, "ahead", 0);
   if (ahead < 0 || ahead > 64 || (ahead > 0 && (!streams || !key_channel_innermost(facts)))) {
     return fmt::format("ahead = {}: 0 to 64, and only for a state with the key channel innermost", ahead);
   }
+  if (ahead > 0 && order > 0) return "ahead is of passes that are runs of rows, which those of row_order are not";
   const std::int64_t interleave = choice_of(choices, "interleave", 0);
   if (interleave != 0 && (interleave != 1 || operation != "decode_spec" || !key_channel_innermost(facts))) {
     return fmt::format("interleave = {}: 0 or 1, and only of decode_spec over a state with the key channel innermost",

@@ -143,11 +143,17 @@ struct ConvHead {
   }
 };
 
+// Nothing to wait for.
+struct NoWait {
+  GDN_DEVICE void operator()() const {}
+};
+
 // kChannels neighbouring channels of a head, from `channel` on: y after activation and rounding, and the rows of their
-// window as they are to stand after this token.
-template <class F, class Maps, int kChannels>
+// window as they are to stand after this token. wait() returns when window and input may be read; weights, which are
+// parameters, are asked for before it.
+template <class F, class Maps, int kChannels, class Wait = NoWait>
 GDN_DEVICE void convolve(const ConvHead<Maps>& head, int channel, float (&y)[kChannels],
-                         float (&shifted)[kChannels][WindowRows<F>::kWritten]) {
+                         float (&shifted)[kChannels][WindowRows<F>::kWritten], Wait wait = {}) {
   constexpr int kWidth = F::kConvWidth;
   using Input = typename Maps::Input;
   using Rows = WindowRows<F>;
@@ -159,6 +165,12 @@ GDN_DEVICE void convolve(const ConvHead<Maps>& head, int channel, float (&y)[kCh
   float older[kChannels][Rows::kRead];
   float weight[kChannels][kWidth];
   float current[kChannels];
+  constexpr bool kWaits = !same_type<Wait, NoWait>();
+  const auto load_weights = [&] { WeightTile::load(head.weight + channel * Maps::Weight::kInnerStride, weight); };
+  if constexpr (kWaits) {
+    load_weights();
+    wait();
+  }
   ReadTile::load(head.window + channel * Maps::Window::kInnerStride, older);
   if constexpr (Input::kInnerStride == 1) {
     load_run<InputElement, kChannels, kInputAlign>(head.input + channel, current);
@@ -168,7 +180,7 @@ GDN_DEVICE void convolve(const ConvHead<Maps>& head, int channel, float (&y)[kCh
       current[c] = load_one<InputElement>(head.input + (channel + c) * Input::kInnerStride);
     }
   }
-  WeightTile::load(head.weight + channel * Maps::Weight::kInnerStride, weight);
+  if constexpr (!kWaits) load_weights();
 
   GDN_UNROLL
   for (int c = 0; c < kChannels; ++c) {

@@ -99,12 +99,20 @@ using OneConv = ConvMaps<OneMap<typename F::InputQ, typename F::InputK, typename
                          OneMap<typename F::BiasQ, typename F::BiasK, typename F::BiasV>,
                          OneMap<typename F::WindowQ, typename F::WindowK, typename F::WindowV>>;
 
+struct WaitForPrevious {
+  GDN_DEVICE void operator()() const { wait_for_previous(); }
+};
+
 template <class F, class Maps, class Shared>
 GDN_DEVICE void convolve_item(const ConvHead<Maps>& here, const ConvItem<F>& item, Shared& shared) {
   constexpr int kChannels = decode_channels<F>();
   float y[kChannels];
   float shifted[kChannels][WindowRows<F>::kWritten];
-  convolve<F, Maps, kChannels>(here, item.channel, y, shifted);
+  if constexpr (F::kWeightsAhead != 0) {
+    convolve<F, Maps, kChannels>(here, item.channel, y, shifted, WaitForPrevious{});
+  } else {
+    convolve<F, Maps, kChannels>(here, item.channel, y, shifted);
+  }
   if (parts_of_key_head<F>() > 1 && item.part != 2) {
     shared.kept.put(item.part, item.channel, shifted);
   } else {
@@ -224,8 +232,9 @@ GDN_DEVICE void decode(const Args& args) {
     Delta<F> delta(args, slot, turn);
 
     const bool first_turn = first_head == share.first_head();
-    if (first_turn && reads_early) wait_for_previous();
+    if (F::kWeightsAhead == 0 && first_turn && reads_early) wait_for_previous();
     convolve_turn<F>(args, row, slot, turn, first_turn, shared);
+    if (F::kWeightsAhead != 0) wait_for_previous();  // threads that had no channels, too
     // Gates go to the last threads: the deal of channels favours the first.
     Deal<F::kThreads> others{F::kThreads - 1 - thread_id()};
     for (int g = 0; takes_norm && g < heads_of_turn<F>(turn); ++g) {

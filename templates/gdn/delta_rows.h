@@ -10,6 +10,15 @@ namespace gdn {
 template <class F>
 GDN_HD constexpr bool one_pass();
 
+// Which rows of a head a pass has, where all of its passes have as many (the plan's choice row_order). What memory is
+// asked for at a time is spread over the head in another way (tests/bench/NOTES.md).
+struct RowOrder {
+  static constexpr int kRuns = 0;       // a run, of which each team has a run
+  static constexpr int kApart = 1;      // as many runs as a team has rows, of which each team has one
+  static constexpr int kOfTeams = 2;    // of each team's run of the head the next rows
+  static constexpr int kAlternate = 3;  // every n-th, with n passes
+};
+
 template <class F>
 class TokenRows;
 
@@ -104,9 +113,17 @@ class DeltaRows {
   }
 
  private:
-  // The r-th row of this lane's team in a pass, among the block's value channels: a team's rows lie together, 2 KB of
-  // fp32 at K = 128, which the memory serves better than rows that are spread over the pass.
-  GDN_DEVICE int row(int first, int r) const { return first + team_ * kRows + r; }
+  // The r-th row of this lane's team in the pass that begins at `first`, among the block's value channels. Which rows a
+  // pass has does not matter to the results; to the memory it does (RowOrder; tests/bench/NOTES.md).
+  GDN_DEVICE int row(int first, int r) const {
+    constexpr int kPasses = kValues / kRowsOfPass;
+    constexpr int kOrder = kWholePass && kPasses > 1 ? F::kRowOrder : RowOrder::kRuns;
+    [[maybe_unused]] const int pass = first / kRowsOfPass;
+    if constexpr (kOrder == RowOrder::kApart) return (r * kPasses + pass) * kTeams + team_;
+    if constexpr (kOrder == RowOrder::kOfTeams) return (team_ * kPasses + pass) * kRows + r;
+    if constexpr (kOrder == RowOrder::kAlternate) return (team_ * kRows + r) * kPasses + pass;
+    return first + team_ * kRows + r;
+  }
 
   // Elements behind the slot's start.
   GDN_DEVICE int place(int head, int value_channel, int p) const {

@@ -95,6 +95,27 @@ TEST_CASE("blocks that ask for their next passes agree with the oracle") {
   }
 }
 
+// Blocks of one wave have three or six passes over a head of 48 value channels.
+TEST_CASE("passes that have a head's rows in other orders agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const layout::Layout layout = layout::resolve(spec);
+  for (const int order : {1, 2, 3}) {
+    verify::Options options;
+    options.rows = 4;
+    options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) +
+                                              " decode * * threads=" + std::to_string(target.wave) +
+                                              " rows_per_pass=2 row_order=" + std::to_string(order) + "\n");
+    const plan::Planned planned = plan::make(layout, "decode", target, options.tuning);
+    CHECK(plan::choice_of(planned.kernel.choices, "row_order", 0) == order);
+    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+    INFO(order << "\n" << oracle::describe(result.deviations));
+    CHECK(!result.deviations.empty());
+    CHECK(result.good);
+  }
+}
+
 TEST_CASE("released models at their true sizes, two steps") {
   for (const std::string& file : test::released_specs()) {
     verify::Options options;

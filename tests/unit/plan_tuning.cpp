@@ -212,6 +212,34 @@ TEST_CASE("constant value heads and passes in turns are for blocks that have equ
   }
 }
 
+TEST_CASE("other orders of a head's rows are for decode over a state with the key channel innermost") {
+  const plan::Target& target = *plan::find_target("sm_90a");
+  core::Facts facts = decode_plan("sm_90a", plan::TuningTable::none()).facts;
+  REQUIRE(facts.state.inner_stride == 1);
+  const auto fault = [&](const char* operation, int order, int ahead) {
+    return plan::choices_fault(target, operation, facts, {{"threads", 128}, {"row_order", order}, {"ahead", ahead}});
+  };
+  CHECK(fault("decode", 0, 1).empty());
+  CHECK(fault("decode", 3, 0).empty());
+  CHECK(fault("decode", 4, 0).rfind("row_order = 4", 0) == 0);
+  CHECK(fault("decode", -1, 0).rfind("row_order = -1", 0) == 0);
+  CHECK(fault("decode", 1, 1).rfind("ahead is of passes", 0) == 0);
+  CHECK(fault("delta_update", 1, 0).rfind("row_order = 1", 0) == 0);
+  facts.state.inner_stride = 16;
+  CHECK(fault("decode", 1, 0).rfind("row_order = 1", 0) == 0);
+}
+
+TEST_CASE("weights are asked for ahead of the wait by decode") {
+  const core::Facts facts = decode_plan("sm_90a", plan::TuningTable::none()).facts;
+  const auto fault = [&](const char* operation, int chosen) {
+    return plan::choices_fault(*plan::find_target("sm_90a"), operation, facts,
+                               {{"threads", 128}, {"weights_ahead", chosen}});
+  };
+  CHECK(fault("decode", 1).empty());
+  CHECK(fault("decode", 2).rfind("weights_ahead = 2", 0) == 0);
+  CHECK(fault("delta_update", 1).rfind("weights_ahead = 1", 0) == 0);
+}
+
 TEST_CASE("few replays are committed by parts of a value head, many by whole ones") {
   for (const spec::Spec& spec : test::drafting_models()) {
     INFO(*spec.name);
