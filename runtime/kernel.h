@@ -15,11 +15,7 @@
 
 namespace gdn::runtime {
 
-// How a launch stands to what is ahead of it in its stream.
-enum class Edge : std::uint8_t {
-  kPlain,         // it begins when that is through
-  kProgrammatic,  // it may begin before, and waits for it itself; Args::promises says what it may read until then
-};
+using core::Edge;
 
 class Kernel {
  public:

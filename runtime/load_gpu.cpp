@@ -75,10 +75,11 @@ class GpuKernel final : public Kernel {
   }
 
   void start_one(const Args& args, Stream stream, Edge edge) const {
-    const Entry& entry = entries_[core::variant_of(plan(), args)];
+    if (!core::waits_for_previous(plan().operation)) edge = Edge::kPlain;
+    const Entry& entry = entries_[core::variant_of(plan(), args, edge)];
     LaunchShape shape = entry.shape;
     shape.grid[0] *= static_cast<unsigned>(core::grid_rows(plan().launch, args));
-    shape.programmatic = edge == Edge::kProgrammatic && core::waits_for_previous(plan().operation);
+    shape.programmatic = edge == Edge::kProgrammatic;
     void* parameters[] = {const_cast<Args*>(&args)};
     module_->launch(entry.function, shape, stream, parameters);
     start_stages(args, stream);

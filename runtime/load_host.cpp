@@ -73,13 +73,13 @@ class HostKernel final : public Kernel {
                             plan().symbol, name));
   }
 
-  void start(const Args& args, Stream, Edge) const override {
+  void start(const Args& args, Stream, Edge edge) const override {
     const std::lock_guard<std::mutex> lock(mutex_);  // the shim runs one launch at a time
     const int workspace = core::workspace_operand(plan());
     if (!prefill_.empty() && args.operand[workspace] != nullptr) {
       run_prefill(args, workspace);
     } else {
-      run(entries_[core::variant_of(plan(), args)], args);
+      run(entries_[core::variant_of(plan(), args, edge)], args);
     }
     for (std::size_t i = plan().variants.size() + 1; i < entries_.size(); ++i) run(entries_[i], args);
   }

@@ -180,6 +180,7 @@ struct DecodeTo1 : Decode {  // launches of up to 1 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
   static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 512;                                           // choice of the plan
@@ -188,17 +189,25 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
-struct DecodeTo16 : Decode {  // launches of up to 16 rows
+struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 1;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // choice of the plan
-  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo16Programmatic : Decode {  // launches of up to 16 rows on programmatic edges
+  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(31, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 127) && gdn::spans<Decode::InputK>(1, 128, 255) && gdn::spans<Decode::InputK>(31, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -228,6 +237,9 @@ GDN_RESIDENT_KERNEL(512, 1) gdn_kimi_linear_48b_decode_sm_90a_to_4(const gdn::Ar
 }
 GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo16>(args);
+}
+GDN_RESIDENT_KERNEL(512, 2) gdn_kimi_linear_48b_decode_sm_90a_to_16_programmatic(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo16Programmatic>(args);
 }
 GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::Decode>(args);

@@ -171,15 +171,23 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 192, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
-struct DecodeTo1 : Decode {  // launches of up to 1 rows
+struct DecodeTo1Programmatic : Decode {  // launches of up to 1 rows on programmatic edges
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 16;                                        // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
+};
+struct DecodeTo4 : Decode {  // launches of up to 4 rows on plain edges
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 16;                                        // choice of the plan
   static constexpr int kHeadParts = 1;                                           // choice of the plan
   static constexpr int kRowParts = 4;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
 };
-struct DecodeTo4 : Decode {  // launches of up to 4 rows
+struct DecodeTo4Programmatic : Decode {  // launches of up to 4 rows on programmatic edges
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 16;                                        // choice of the plan
   static constexpr int kHeadParts = 1;                                           // choice of the plan
@@ -207,11 +215,14 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 191) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::olmo_hybrid_7b
 
-GDN_CLUSTER_KERNEL(128, 4, 4) gdn_olmo_hybrid_7b_decode_sm_90a_to_1(const gdn::Args args) {
-  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo1>(args);
+GDN_CLUSTER_KERNEL(256, 1, 4) gdn_olmo_hybrid_7b_decode_sm_90a_to_1_programmatic(const gdn::Args args) {
+  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo1Programmatic>(args);
 }
-GDN_CLUSTER_KERNEL(256, 2, 2) gdn_olmo_hybrid_7b_decode_sm_90a_to_4(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(128, 1, 4) gdn_olmo_hybrid_7b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo4>(args);
+}
+GDN_CLUSTER_KERNEL(256, 2, 2) gdn_olmo_hybrid_7b_decode_sm_90a_to_4_programmatic(const gdn::Args args) {
+  gdn::decode<gdn::generated::olmo_hybrid_7b::DecodeTo4Programmatic>(args);
 }
 GDN_RESIDENT_KERNEL(128, 4) gdn_olmo_hybrid_7b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::olmo_hybrid_7b::Decode>(args);

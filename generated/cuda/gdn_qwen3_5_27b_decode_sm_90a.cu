@@ -173,13 +173,14 @@ struct Decode : gdn::NoParts {
   };
 };
 struct DecodeTo1 : Decode {  // launches of up to 1 rows
-  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
   static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 1;                                            // choice of the plan
-  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kAtOnce = 1;                                              // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
@@ -188,7 +189,8 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // choice of the plan
+  static constexpr int kInTurns = 1;                                             // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo8 : Decode {  // launches of up to 8 rows
   static constexpr int kThreads = 128;                                           // choice of the plan
@@ -197,7 +199,7 @@ struct DecodeTo8 : Decode {  // launches of up to 8 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
@@ -206,6 +208,16 @@ struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo64 : Decode {  // launches of up to 64 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -227,7 +239,7 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_27b
 
-GDN_CLUSTER_KERNEL(512, 1, 6) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 2, 6) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo1>(args);
 }
 GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_90a_to_4(const gdn::Args args) {
@@ -238,6 +250,9 @@ GDN_CLUSTER_KERNEL(128, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_8(const gdn::Args
 }
 GDN_RESIDENT_KERNEL(256, 2) gdn_qwen3_5_27b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo16>(args);
+}
+GDN_CLUSTER_KERNEL(256, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_64(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo64>(args);
 }
 GDN_RESIDENT_KERNEL(256, 3) gdn_qwen3_5_27b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::Decode>(args);

@@ -172,13 +172,23 @@ struct Decode : gdn::NoParts {
     static constexpr int kRun = 128, kInnerStride = 1, kOuterStride = 0, kTapStride = 0, kAlign = 256;
   };
 };
-struct DecodeTo1 : Decode {  // launches of up to 1 rows
+struct DecodeTo1 : Decode {  // launches of up to 1 rows on plain edges
   static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 4;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 0;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo1Programmatic : Decode {  // launches of up to 1 rows on programmatic edges
+  static constexpr int kThreads = 512;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 2;                                           // choice of the plan
   static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kThreads = 512;                                           // choice of the plan
@@ -187,6 +197,7 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
@@ -195,7 +206,8 @@ struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // choice of the plan
+  static constexpr int kInTurns = 1;                                             // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(15, 1920, 2047), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 2048, 2175) && gdn::spans<Decode::InputK>(1, 2176, 2303) && gdn::spans<Decode::InputK>(15, 3968, 4095), GDN_MAPS_DISAGREE);
@@ -217,8 +229,11 @@ static_assert(gdn::spans<Decode::Out>(0, 0, 127) && gdn::spans<Decode::Out>(1, 1
 
 }  // namespace gdn::generated::qwen3_5_35b_a3b
 
-GDN_CLUSTER_KERNEL(256, 2, 4) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo1>(args);
+}
+GDN_CLUSTER_KERNEL(512, 1, 4) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_1_programmatic(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo1Programmatic>(args);
 }
 GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_5_35b_a3b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_35b_a3b::DecodeTo4>(args);

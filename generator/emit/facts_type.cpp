@@ -155,6 +155,12 @@ std::string choice_name(const std::string& name) { return "k" + type_name(name);
 std::string form(const core::KernelPlan& plan, const core::LaunchRule& rule, const core::Choices& choices) {
   std::string text;
   for (const auto& [name, value] : choices) text += integer(choice_name(name), value, "choice of the plan");
+  // The facts of a form for few rows are made from those of the plan's own, whose choices would be its too.
+  for (const auto& choice : plan.choices) {
+    if (core::choice_of(choices, choice.first, -1) == -1) {
+      text += integer(choice_name(choice.first), 0, "left out by the plan");
+    }
+  }
   if (const int arrivals = core::arrivals_operand(plan); arrivals >= 0) {
     const bool meets = core::meets_in_memory(plan, rule, choices);
     text += integer("kArrivalsOperand", meets ? arrivals : -1,
@@ -181,8 +187,27 @@ std::string type_name(const std::string& operation) {
 }
 
 std::string variant_type(const core::KernelPlan& plan, const core::Variant& variant) {
-  return fmt::format("{}To{}", type_name(plan.operation), variant.max_rows);
+  std::string name = type_name(plan.operation);
+  if (variant.max_rows > 0) name += fmt::format("To{}", variant.max_rows);
+  if (variant.edges == core::Edges::kProgrammatic) name += "Programmatic";
+  return name;
 }
+
+namespace {
+
+// Which launches take an entry point, for people.
+std::string launches_of(const core::KernelPlan& plan, const std::string& symbol) {
+  std::string text;
+  for (const core::Variant& variant : plan.variants) {
+    if (variant.symbol != symbol) continue;
+    text += text.empty() ? "launches of " : ", of ";
+    text += variant.max_rows > 0 ? fmt::format("up to {} rows", variant.max_rows) : "any number of rows";
+    if (variant.edges != core::Edges::kBoth) text += fmt::format(" on {} edges", core::to_string(variant.edges));
+  }
+  return text;
+}
+
+}  // namespace
 
 std::string facts_type(const plan::Planned& planned) {
   const core::KernelPlan& plan = planned.kernel;
@@ -286,10 +311,10 @@ std::string facts_type(const plan::Planned& planned) {
 
   for (const core::NamedMap& named : core::kMaps) text += map_type(plan, named.name, f.*named.map);
   text += "};\n";
-  for (const core::Variant& variant : plan.variants) {
-    text += fmt::format("struct {} : {} {{  // launches of up to {} rows\n", variant_type(plan, variant), type,
-                        variant.max_rows);
-    text += form(plan, variant.launch, variant.choices);
+  for (const core::Variant* variant : core::distinct_forms(plan)) {
+    text += fmt::format("struct {} : {} {{  // {}\n", variant_type(plan, *variant), type,
+                        launches_of(plan, variant->symbol));
+    text += form(plan, variant->launch, variant->choices);
     text += "};\n";
   }
   return text + address_checks(planned, type);

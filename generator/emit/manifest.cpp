@@ -26,7 +26,9 @@ std::string manifest(std::vector<ManifestEntry> entries) {
     for (const core::Operand& operand : entry.plan.operands) operands[operand.name] = core::id_text(operand.layout.id);
     nlohmann::ordered_json variants = nlohmann::ordered_json::array();
     for (const core::Variant& variant : entry.plan.variants) {
-      variants.push_back({{"symbol", variant.symbol}, {"max_rows", variant.max_rows}});
+      variants.push_back({{"symbol", variant.symbol},
+                          {"max_rows", variant.max_rows},
+                          {"edges", std::string(core::to_string(variant.edges))}});
     }
     nlohmann::ordered_json stages = nlohmann::ordered_json::array();
     for (const core::Stage& stage : entry.plan.stages) stages.push_back(stage.symbol);

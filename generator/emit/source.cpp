@@ -48,8 +48,8 @@ std::string entry(const core::KernelPlan& plan, plan::Family family) {
                        plan.target);
   }
   std::string text;
-  for (const core::Variant& variant : plan.variants) {
-    text += gpu_entry(plan, variant_type(plan, variant), variant.symbol, variant.launch, variant.choices);
+  for (const core::Variant* variant : core::distinct_forms(plan)) {
+    text += gpu_entry(plan, variant_type(plan, *variant), variant->symbol, variant->launch, variant->choices);
   }
   text += gpu_entry(plan, type, plan.symbol, plan.launch, plan.choices);
   for (const core::Stage& stage : plan.stages) {

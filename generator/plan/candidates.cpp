@@ -114,6 +114,13 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
                 add(more);
               }
               if (by_rows) {
+                // A pass of a thread has as many rows of 16 bits as its registers hold, whatever is wished for.
+                const int rows_of_pass = threads * 8 / facts.key_dim * (threads > 256 ? 4 : pass);
+                if (heads == facts.group && rows_of_pass >= facts.value_dim / parts) {
+                  Choices at_once = choices;
+                  at_once.emplace_back("at_once", 1);
+                  add(at_once);
+                }
                 // Worth it where a block has more passes than one, which large ones of a split head have not.
                 if (parts > 1 || pass != 4) continue;
                 if (resident != most_resident) {

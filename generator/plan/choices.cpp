@@ -478,6 +478,14 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (choice_of(choices, "in_turns", 0) != 0 && !key_channel_innermost(facts)) {
     return "in_turns = 1: only for a state with the key channel innermost";
   }
+  const std::int64_t at_once = choice_of(choices, "at_once", 0);
+  if (at_once != 0 && (at_once != 1 || operation != "decode" || !key_channel_innermost(facts) ||
+                       core::size_of(facts.state.dtype) != 2 || works_hard(facts))) {
+    return fmt::format(
+        "at_once = {}: 0 or 1, of decode over a state of 16 bits with the key channel innermost that is "
+        "rounded to nearest",
+        at_once);
+  }
   const std::int64_t weights = choice_of(choices, "weights_ahead", 0);
   if (weights != 0 && (weights != 1 || operation != "decode")) {
     return fmt::format("weights_ahead = {}: 0 or 1, of decode", weights);

@@ -23,10 +23,11 @@ std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& fac
 using Choices = core::Choices;
 using core::choice_of;
 
-// Choices for launches of up to so many rows.
+// Choices for launches of up to so many rows on such edges.
 struct Band {
   int max_rows = 0;  // 0: any number
   Choices choices;
+  core::Edges edges = core::Edges::kBoth;
 };
 
 // Choices that the tuning table has no say in, for more and more rows; the last band is for any number. CPU: one band,
@@ -55,6 +56,8 @@ struct Band {
 //                  model leaves it out, which is 0
 //   in_turns       1: passes over a state with the key channel innermost take turns in two sets of registers, for
 //                  blocks that have equally many value heads; the model leaves it out, which is 0
+//   at_once        1: a block that has one pass over a state of 16 bits makes all of its sums at once, as those over
+//                  fp32 do; the model leaves it out, which is 0
 //   row_order      which row of a head's state with the key channel innermost is the r-th of R that a lane group t of T
 //                  has in pass p of P: 0: (p T + t) R + r; 1: (r P + p) T + t; 2: (t P + p) R + r; 3: (t R + r) P + p;
 //                  where the last pass would have fewer rows than the others 0. The model leaves it out, which is 0

@@ -249,19 +249,62 @@ void add_arrivals(core::KernelPlan& plan) {
   plan.operands.push_back(std::move(operand));
 }
 
-// Leaves of a plan's forms that of a launch of so many rows. Each computes the same of any number of rows. One whose
-// blocks meet in memory goes with the plan's own, for launches without that memory.
-void keep_form(core::KernelPlan& plan, int rows) {
-  const auto form = std::find_if(plan.variants.begin(), plan.variants.end(),
-                                 [&](const core::Variant& variant) { return rows <= variant.max_rows; });
-  if (form == plan.variants.end()) {
-    plan.variants.clear();
-  } else if (core::meets_in_memory(plan, form->launch, form->choices)) {
-    plan.variants = {*form};
-  } else {
-    plan.launch = form->launch;
-    plan.choices = form->choices;
-    plan.variants.clear();
+// Leaves of a plan's forms those for one kind of edges.
+void keep_edges(core::KernelPlan& plan, core::Edge edge) {
+  std::vector<core::Variant> kept;
+  for (core::Variant& variant : plan.variants) {
+    if (!core::has(variant.edges, edge)) continue;
+    variant.edges = core::Edges::kBoth;
+    if (variant.max_rows > 0) {
+      kept.push_back(std::move(variant));
+      continue;
+    }
+    plan.launch = variant.launch;
+    plan.choices = variant.choices;
+  }
+  plan.variants = std::move(kept);
+}
+
+// Leaves of a plan's forms that of a launch of so many rows, on plain and on programmatic edges. Each computes the same
+// of any number of rows. One whose blocks meet in memory goes with the plan's own, for launches without that memory.
+void keep_rows(core::KernelPlan& plan, int rows) {
+  const auto variant_at = [&](core::Edge edge) {
+    const std::size_t i = core::variant_of(plan, rows, edge);
+    if (i < plan.variants.size()) return plan.variants[i];
+    return core::Variant{0, "", plan.launch, plan.choices, core::Edges::kBoth};
+  };
+  const core::Variant plain = variant_at(core::Edge::kPlain), early = variant_at(core::Edge::kProgrammatic);
+  const bool one = early.choices == plain.choices;
+  std::vector<core::Variant> kept;
+  if (!core::meets_in_memory(plan, plain.launch, plain.choices)) {
+    plan.launch = plain.launch;
+    plan.choices = plain.choices;
+  } else if (plain.choices != plan.choices) {
+    kept.push_back(plain);
+    kept.back().edges = one ? core::Edges::kBoth : core::Edges::kPlain;
+  }
+  if (!one) {
+    kept.push_back(early);
+    kept.back().edges = core::Edges::kProgrammatic;
+    if (!core::meets_in_memory(plan, early.launch, early.choices)) kept.back().max_rows = 0;
+  }
+  plan.variants = std::move(kept);
+}
+
+// The names of a plan's entry points. Forms of equal choices are one.
+void name_forms(core::KernelPlan& plan) {
+  for (auto variant = plan.variants.begin(); variant != plan.variants.end(); ++variant) {
+    const auto same = std::find_if(plan.variants.begin(), variant,
+                                   [&](const core::Variant& other) { return other.choices == variant->choices; });
+    if (variant->choices == plan.choices) {
+      variant->symbol = plan.symbol;
+    } else if (same != variant) {
+      variant->symbol = same->symbol;
+    } else {
+      variant->symbol = plan.symbol;
+      if (variant->max_rows > 0) variant->symbol += fmt::format("_to_{}", variant->max_rows);
+      if (variant->edges == core::Edges::kProgrammatic) variant->symbol += "_programmatic";
+    }
   }
 }
 
@@ -429,7 +472,7 @@ std::string symbol(std::string_view spec, std::string_view operation, std::strin
 }
 
 Planned make(const layout::Layout& layout, std::string_view operation, const Target& target, const TuningTable& tuning,
-             int rows) {
+             int rows, core::Edges edges) {
   if (const std::string reason = unavailable(layout, operation, target); !reason.empty()) throw Unplannable(reason);
   Planned planned;
   core::KernelPlan& plan = planned.kernel;
@@ -489,15 +532,19 @@ Planned make(const layout::Layout& layout, std::string_view operation, const Tar
   }
   for (const Band& band : bands_of(tuning, target, operation, layout.spec, plan.facts)) {
     const core::LaunchRule rule = launch_rule(plan, target, band.choices);
-    if (band.max_rows == 0) {
+    if (band.max_rows == 0 && band.edges != core::Edges::kProgrammatic) {
       plan.launch = rule;
       plan.choices = band.choices;
     } else {
-      plan.variants.push_back({band.max_rows, fmt::format("{}_to_{}", plan.symbol, band.max_rows), rule, band.choices});
+      plan.variants.push_back({band.max_rows, "", rule, band.choices, band.edges});
     }
   }
   add_arrivals(plan);  // whatever forms are kept: a launch's operands are the same
-  if (rows > 0) keep_form(plan, rows);
+  for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+    if (edges == core::only(edge)) keep_edges(plan, edge);
+  }
+  if (rows > 0) keep_rows(plan, rows);
+  name_forms(plan);
   if (plan.operands.size() > static_cast<std::size_t>(kMaxOperands)) {
     throw Unplannable(fmt::format("{} takes {} operands, a kernel can take {}: pack some of the inputs", operation,
                                   plan.operands.size(), kMaxOperands));

@@ -35,9 +35,10 @@ struct Planned {
 
 // Throws Unplannable, or std::invalid_argument for an unknown operation. `rows`: of the forms for launches of few rows
 // and of many, that of a launch of so many alone, which then serves any other number too (beside the one for any number
-// where its own blocks meet in memory that the caller may leave out); 0: all.
+// where its own blocks meet in memory that the caller may leave out); 0: all. `edges`: of the forms for plain and for
+// programmatic edges those of such edges alone, which then serve the other kind too.
 Planned make(const layout::Layout& layout, std::string_view operation, const Target& target,
-             const TuningTable& tuning = TuningTable::built_in(), int rows = 0);
+             const TuningTable& tuning = TuningTable::built_in(), int rows = 0, core::Edges edges = core::Edges::kBoth);
 
 // The operations of a spec that a target has kernels for.
 std::vector<std::string_view> operations_on(const layout::Layout& layout, const Target& target);

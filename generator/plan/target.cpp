@@ -6,9 +6,9 @@ const std::vector<Target>& targets() {
   // Static shared memory: 48 KB is CUDA's limit for it on every architecture; 64 KB of LDS on AMD.
   static const std::vector<Target> table = {
       {"sm_80", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA A100", "", 108},
-      {"sm_90a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA H100, H200", "", 132, true},
-      {"sm_100a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA B200, GB200", "decode", 148, true},
-      {"sm_120a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA RTX 5090, RTX PRO 6000", "decode", 170},
+      {"sm_90a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA H100, H200", "", 132, true, true},
+      {"sm_100a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA B200, GB200", "decode", 148, true, true},
+      {"sm_120a", Family::kCuda, 32, 1024, 48 * 1024, "NVIDIA RTX 5090, RTX PRO 6000", "decode", 170, false, true},
       {"gfx90a", Family::kHip, 64, 1024, 64 * 1024, "AMD MI210, MI250", "", 104},
       {"gfx942", Family::kHip, 64, 1024, 64 * 1024, "AMD MI300, MI325", "", 304},
       {"gfx950", Family::kHip, 64, 1024, 64 * 1024, "AMD MI350, MI355", "", 256},

@@ -20,7 +20,8 @@ struct Target {
   std::string_view kept =
       {};              // the operation that generated/ keeps of it; empty: all. Each is emitted where it is asked for
   int processors = 0;  // multiprocessors of the usual device
-  bool clusters = false;  // whether neighbouring blocks can meet and reach each other's shared memory
+  bool clusters = false;      // whether neighbouring blocks can meet and reach each other's shared memory
+  bool programmatic = false;  // whether a launch may begin before the one ahead of it is through
 };
 
 const std::vector<Target>& targets();

@@ -14,7 +14,8 @@ extern const char* const kTuningText;  // tuning.txt, made into a source by the 
 
 namespace {
 
-constexpr std::string_view kHeader = "gdn-gen tuning 2";
+constexpr std::string_view kHeader = "gdn-gen tuning 3";
+constexpr std::string_view kOldHeader = "gdn-gen tuning 2";
 
 [[noreturn]] void fail(int line, const std::string& what) {
   throw std::runtime_error(fmt::format("tuning table, line {}: {}", line, what));
@@ -26,8 +27,52 @@ bool read_number(std::string_view text, Number& value) {
   return error == std::errc{} && end == text.data() + text.size();
 }
 
+bool read_edges(std::string_view word, core::Edges& edges) {
+  if (word == "*") return true;
+  for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+    if (word != core::to_string(edge)) continue;
+    edges = core::only(edge);
+    return true;
+  }
+  return false;
+}
+
 // Any number of rows comes last.
 int order_of(const Band& band) { return band.max_rows == 0 ? std::numeric_limits<int>::max() : band.max_rows; }
+bool in_order(const Band& a, const Band& b) { return order_of(a) < order_of(b); }
+
+bool same(const Band& a, const Band& b) { return a.max_rows == b.max_rows && a.choices == b.choices; }
+
+// Whether launches may be on programmatic edges.
+bool on_both_edges(const Target& target, std::string_view operation) {
+  return target.programmatic && core::waits_for_previous(operation);
+}
+
+// Bands for programmatic edges beside those for plain ones: those that are the same become one.
+std::vector<Band> joined(std::vector<Band> plain, std::vector<Band> programmatic) {
+  for (Band& band : plain) band.edges = core::Edges::kPlain;
+  for (Band& band : programmatic) {
+    band.edges = core::Edges::kProgrammatic;
+    const auto twin = std::find_if(plain.begin(), plain.end(), [&](const Band& other) { return same(band, other); });
+    if (twin == plain.end()) {
+      plain.push_back(std::move(band));
+    } else {
+      twin->edges = core::Edges::kBoth;
+    }
+  }
+  std::stable_sort(plain.begin(), plain.end(), in_order);
+  return plain;
+}
+
+// Neighbours of equal choices become one.
+std::vector<Band> merged(std::vector<Band> all) {
+  std::vector<Band> bands;
+  for (Band& band : all) {
+    if (!bands.empty() && bands.back().choices == band.choices) bands.pop_back();
+    bands.push_back(std::move(band));
+  }
+  return bands;
+}
 
 }  // namespace
 
@@ -44,6 +89,11 @@ TuningTable TuningTable::parse(std::string_view text) {
     Row row;
     if (!(words >> row.target)) continue;
     if (!header) {
+      if (std::string_view(line).substr(0, kOldHeader.size()) == kOldHeader) {
+        fail(number, fmt::format("a table of version 2, of which every row means the same in version 3: make the first "
+                                 "line \"{}\"",
+                                 kHeader));
+      }
       if (std::string_view(line).substr(0, kHeader.size()) != kHeader) {
         fail(number, fmt::format("the first line must be \"{}\"", kHeader));
       }
@@ -57,7 +107,12 @@ TuningTable TuningTable::parse(std::string_view text) {
     if (rows != "*" && (!read_number(rows, row.band.max_rows) || row.band.max_rows < 1)) {
       fail(number, fmt::format("\"{}\" is no number of rows: an integer from 1, or * for any number", rows));
     }
+    bool edges = false;
     for (std::string word; words >> word;) {
+      if (!edges && row.band.choices.empty() && read_edges(word, row.band.edges)) {
+        edges = true;
+        continue;
+      }
       const std::size_t equals = std::min(word.find('='), word.size());
       std::int64_t value = 0;
       if (equals == 0 || equals == word.size() || !read_number(std::string_view(word).substr(equals + 1), value)) {
@@ -66,6 +121,10 @@ TuningTable TuningTable::parse(std::string_view text) {
       row.band.choices.emplace_back(word.substr(0, equals), value);
     }
     if (row.band.choices.empty()) fail(number, "a row without choices says nothing: delete it");
+    const Target* const target = find_target(row.target);
+    if (row.band.edges == core::Edges::kProgrammatic && target != nullptr && !on_both_edges(*target, row.operation)) {
+      fail(number, fmt::format("no launch of {} on {} is on a programmatic edge", row.operation, row.target));
+    }
     table.rows_.push_back(std::move(row));
   }
   if (!header) fail(1, fmt::format("the first line must be \"{}\"", kHeader));
@@ -86,30 +145,55 @@ const TuningTable& TuningTable::none() {
   return table;
 }
 
-std::vector<Band> TuningTable::find(std::string_view target, std::string_view operation, std::string_view spec) const {
+std::vector<Band> TuningTable::find(std::string_view target, std::string_view operation, std::string_view spec,
+                                    core::Edge edge) const {
   std::vector<Band> bands;
-  for (const bool own : {true, false}) {
+  const auto add = [&](bool own, core::Edges edges) {
     for (const Row& row : rows_) {
       if (row.target != target || row.operation != operation || row.spec != (own ? spec : "*")) continue;
+      if (row.band.edges != edges) continue;
       const bool known =
           std::any_of(bands.begin(), bands.end(), [&](const Band& band) { return band.max_rows == row.band.max_rows; });
       if (!known) bands.push_back(row.band);
     }
+  };
+  for (const bool own : {true, false}) {
+    add(own, core::only(edge));
+    add(own, core::Edges::kBoth);
   }
-  std::sort(bands.begin(), bands.end(), [](const Band& a, const Band& b) { return order_of(a) < order_of(b); });
+  std::sort(bands.begin(), bands.end(), in_order);
+  if (edge == core::Edge::kPlain) return bands;
+  const int known = bands.empty() ? 0 : order_of(bands.back());
+  for (Band& band : find(target, operation, spec, core::Edge::kPlain)) {
+    if (order_of(band) > known) bands.push_back(std::move(band));
+  }
   return bands;
 }
 
 void TuningTable::set(std::string_view target, std::string_view operation, std::string_view spec,
                       const std::vector<Band>& bands) {
-  rows_.erase(std::remove_if(rows_.begin(), rows_.end(),
-                             [&](const Row& row) {
-                               return row.target == target && row.operation == operation && row.spec == spec;
-                             }),
-              rows_.end());
+  const auto mine = [&](const Row& row) {
+    return row.target == target && row.operation == operation && row.spec == spec;
+  };
+  // Where they stood.
+  auto at = rows_.begin() + (std::find_if(rows_.begin(), rows_.end(), mine) - rows_.begin());
+  const auto index = at - rows_.begin();
+  rows_.erase(std::remove_if(rows_.begin(), rows_.end(), mine), rows_.end());
+  at = rows_.begin() + index;
   for (const Band& band : bands) {
-    rows_.push_back({std::string(target), std::string(operation), std::string(spec), band});
+    at = rows_.insert(at, {std::string(target), std::string(operation), std::string(spec), band}) + 1;
   }
+}
+
+void TuningTable::set(std::string_view target, std::string_view operation, std::string_view spec,
+                      const std::vector<Band>& bands, core::Edge edge) {
+  const core::Edge other = edge == core::Edge::kPlain ? core::Edge::kProgrammatic : core::Edge::kPlain;
+  std::vector<Band> kept;
+  for (const Row& row : rows_) {
+    if (row.target != target || row.operation != operation || row.spec != spec) continue;
+    if (core::has(row.band.edges, other)) kept.push_back(row.band);
+  }
+  set(target, operation, spec, edge == core::Edge::kPlain ? joined(bands, kept) : joined(kept, bands));
 }
 
 std::string TuningTable::to_text() const {
@@ -117,6 +201,7 @@ std::string TuningTable::to_text() const {
   for (const Row& row : rows_) {
     const std::string rows = row.band.max_rows == 0 ? "*" : std::to_string(row.band.max_rows);
     text += fmt::format("{} {} {} {}", row.target, row.operation, row.spec, rows);
+    if (row.band.edges != core::Edges::kBoth) text += fmt::format(" {}", core::to_string(row.band.edges));
     for (const auto& [name, value] : row.band.choices) text += fmt::format(" {}={}", name, value);
     text += "\n";
   }
@@ -125,28 +210,32 @@ std::string TuningTable::to_text() const {
 
 std::vector<Band> bands_of(const TuningTable& tuning, const Target& target, std::string_view operation,
                            std::string_view spec, const core::Facts& facts) {
-  std::vector<Band> all = tuning.find(target.name, operation, spec);
-  const bool misfits = std::any_of(all.begin(), all.end(), [&](const Band& band) {
-    return !choices_fault(target, operation, facts, band.choices).empty();
-  });
-  if (misfits && tuning.passes_over_misfits()) all.clear();
-  const int known = all.empty() ? 0 : order_of(all.back());
   const std::vector<Band> model = model_bands(target, operation, facts);
-  for (const Band& band : model) {
-    if (order_of(band) > known) all.push_back(band);
+  std::vector<std::vector<Band>> of_edges;
+  bool misfits = false;
+  for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+    of_edges.push_back(tuning.find(target.name, operation, spec, edge));
+    misfits = misfits || std::any_of(of_edges.back().begin(), of_edges.back().end(), [&](const Band& band) {
+                return !choices_fault(target, operation, facts, band.choices).empty();
+              });
+    if (!on_both_edges(target, operation)) break;
   }
-  // A row of the table says what it was measured with; what it leaves out is the model's for any number of rows.
-  for (Band& band : all) {
-    for (const auto& [name, value] : model.back().choices) {
-      if (choice_of(band.choices, name, -1) == -1) band.choices.emplace_back(name, value);
+  for (std::vector<Band>& all : of_edges) {
+    if (misfits && tuning.passes_over_misfits()) all.clear();
+    const int known = all.empty() ? 0 : order_of(all.back());
+    for (const Band& band : model) {
+      if (order_of(band) > known) all.push_back(band);
     }
+    // A row of the table says what it was measured with; what it leaves out is the model's for any number of rows.
+    for (Band& band : all) {
+      for (const auto& [name, value] : model.back().choices) {
+        if (choice_of(band.choices, name, -1) == -1) band.choices.emplace_back(name, value);
+      }
+    }
+    all = merged(std::move(all));
   }
-  std::vector<Band> bands;
-  for (Band& band : all) {
-    if (!bands.empty() && bands.back().choices == band.choices) bands.pop_back();
-    bands.push_back(std::move(band));
-  }
-  return bands;
+  if (of_edges.size() == 1) of_edges.push_back(of_edges.front());
+  return joined(of_edges.front(), of_edges.back());
 }
 
 }  // namespace gdn::plan

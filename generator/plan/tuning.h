@@ -1,12 +1,14 @@
 // The tuning table: measured choices for a kernel on a target, kept in generator/plan/tuning.txt and written by
 // `gdn-gen tune`.
 //
-// Text format, version 2. The first line is "gdn-gen tuning 2"; '#' starts a comment; a row is
+// Text format, version 3. The first line is "gdn-gen tuning 3"; '#' starts a comment; a row is
 //
-//   <target> <operation> <spec or *> <most rows or *> <choice>=<integer> ...
+//   <target> <operation> <spec or *> <most rows or *> [plain, programmatic or *] <choice>=<integer> ...
 //
-// A launch takes the row with the smallest number of rows that it fits, '*' being any number; of two rows for as many
-// rows the one of the spec's own name wins over '*'. Where no row is left the written model of choices.h decides.
+// Rows that name a kind of edge are for launches on such edges, others for launches on both. A launch takes the row
+// with the smallest number of rows that it fits, '*' being any number; of two rows for as many rows the one of the
+// spec's own name wins over '*', then the one for its edge alone. A launch on a programmatic edge that fits none of the
+// rows for such edges takes those for plain ones. Where no row is left the written model of choices.h decides.
 #pragma once
 
 #include <string>
@@ -30,12 +32,17 @@ class TuningTable {
   // A table without rows: the model alone decides.
   static const TuningTable& none();
 
-  // By the number of rows, increasing, a band for any number (max_rows 0) last. Empty when neither the spec nor '*' has
-  // a row.
-  std::vector<Band> find(std::string_view target, std::string_view operation, std::string_view spec) const;
+  // For launches on such an edge, by the number of rows, increasing, a band for any number (max_rows 0) last. Empty
+  // when neither the spec nor '*' has a row.
+  std::vector<Band> find(std::string_view target, std::string_view operation, std::string_view spec,
+                         core::Edge edge) const;
 
   // Replaces the rows of a spec, or adds them.
   void set(std::string_view target, std::string_view operation, std::string_view spec, const std::vector<Band>& bands);
+
+  // The same for the rows of one kind of edge: launches on the other kind keep theirs. Equal ones become one row.
+  void set(std::string_view target, std::string_view operation, std::string_view spec, const std::vector<Band>& bands,
+           core::Edge edge);
 
   std::string to_text() const;
 
@@ -48,8 +55,10 @@ class TuningTable {
   bool passes_over_misfits_ = false;
 };
 
-// The bands of the table, and those of the model for launches of more rows than the table speaks of. Neighbours of
-// equal choices are one band; the last one is for any number of rows.
+// The bands of the table, and those of the model for launches of more rows than the table speaks of: by the number of
+// rows, increasing, of which a launch takes the first that it fits. Neighbours of equal choices are one band, and so
+// are those for as many rows on plain and on programmatic edges; the last one is for any number of rows, on plain edges
+// at least.
 std::vector<Band> bands_of(const TuningTable& tuning, const Target& target, std::string_view operation,
                            std::string_view spec, const core::Facts& facts);
 

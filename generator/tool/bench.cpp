@@ -169,9 +169,9 @@ void time_steps(const Options& options) {
     throw Failure(kBadUsage, fmt::format("{} can't begin before the launch ahead of it is through: --edges plain",
                                          options.operation));
   }
-  std::vector<verify::Edges> edges;
+  std::vector<core::Edge> edges;
   for (const std::string& name : options.edges) {
-    edges.push_back(name == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic);
+    edges.push_back(name == "plain" ? core::Edge::kPlain : core::Edge::kProgrammatic);
   }
   const plan::TuningTable tuning = load_tuning(options.tuning);
   const bool scales = options.on == "cpu";

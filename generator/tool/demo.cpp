@@ -124,7 +124,7 @@ Line run(verify::Executor& executor, const std::string& place, const Loaded& loa
     return line;
   }
   const verify::Bench bench = verify::bench_launch(loaded.spec, loaded.layout, "decode", place, {options.rows},
-                                                   {verify::Edges::kPlain}, [](const auto&) {});
+                                                   {core::Edge::kPlain}, [](const auto&) {});
   line.microseconds = bench.rows.front().time_us;
   line.gb_per_s = bench.rows.front().gb_per_s;
   return line;

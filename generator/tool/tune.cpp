@@ -26,6 +26,16 @@ std::string text_of(const plan::Choices& choices) {
   return text;
 }
 
+void print_trials(const std::string& spec, const plan::Band& band, const std::vector<verify::Trial>& trials, int most) {
+  fmt::print("{} up to {} rows on {} edges:{}\n", spec,
+             band.max_rows == 0 ? "any number of" : std::to_string(band.max_rows), core::to_string(band.edges),
+             text_of(band.choices));
+  const auto shown = std::min(trials.size(), static_cast<std::size_t>(most));
+  for (std::size_t i = 0; i < shown; ++i) {
+    fmt::print("  {:>9.2f} us {}\n", trials[i].time_us, text_of(trials[i].choices));
+  }
+}
+
 }  // namespace
 
 void add_tune(CLI::App& program, int&) {
@@ -44,8 +54,10 @@ void add_tune(CLI::App& program, int&) {
       ->delimiter(',')
       ->check(CLI::Range(1, 65535))
       ->capture_default_str();
-  command->add_option("--edges", options->edges, "how launches follow each other; see bench")
-      ->check(CLI::IsMember({"plain", "programmatic"}))
+  command
+      ->add_option("--edges", options->edges,
+                   "how launches follow each other, see bench; rows are written for launches on such edges")
+      ->check(CLI::IsMember({"plain", "programmatic", "both"}))
       ->capture_default_str();
   command->add_option("--out", options->out, "the table's file: rows of these specs are replaced; default: print them");
   command->add_option("--shown", options->shown, "candidates to print for each batch")->capture_default_str();
@@ -55,24 +67,25 @@ void add_tune(CLI::App& program, int&) {
     if (!options->out.empty() && std::filesystem::exists(options->out)) table = load_tuning(options->out);
     std::string device;
     const auto tell = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
-    const verify::Edges edges = options->edges == "plain" ? verify::Edges::kPlain : verify::Edges::kProgrammatic;
+    std::vector<core::Edge> edges;
+    for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+      if (options->edges == "both" || options->edges == core::to_string(edge)) edges.push_back(edge);
+    }
     try {
       for (const std::string& name : options->specs) {
         const Loaded loaded = load(name, options->ranks);
         const verify::Tuned tuned =
             verify::tune(loaded.spec, loaded.layout, options->operation, options->batches, edges, tell);
         device = tuned.device;
-        for (std::size_t i = 0; i < tuned.trials.size(); ++i) {
-          const int rows = tuned.bands[i].max_rows;
-          fmt::print("{} up to {} rows:{}\n", loaded.layout.spec, rows == 0 ? "any number of" : std::to_string(rows),
-                     text_of(tuned.bands[i].choices));
-          const auto shown = std::min(tuned.trials[i].size(), static_cast<std::size_t>(options->shown));
-          for (std::size_t j = 0; j < shown; ++j) {
-            fmt::print("  {:>9.2f} us {}\n", tuned.trials[i][j].time_us, text_of(tuned.trials[i][j].choices));
+        for (const verify::Tuned::OnEdges& on : tuned.edges) {
+          for (std::size_t i = 0; i < on.trials.size(); ++i) {
+            print_trials(loaded.layout.spec, on.bands[i], on.trials[i], options->shown);
           }
         }
         std::fflush(stdout);
-        table.set(tuned.target, options->operation, loaded.layout.spec, tuned.bands);
+        for (const verify::Tuned::OnEdges& on : tuned.edges) {
+          table.set(tuned.target, options->operation, loaded.layout.spec, on.bands, on.edge);
+        }
       }
     } catch (const runtime::Error& error) {
       throw Failure(kCannotJudge, error.what());
@@ -82,10 +95,10 @@ void add_tune(CLI::App& program, int&) {
     const std::string text = table.to_text();
     const std::size_t header = text.find('\n') + 1;
     const std::string commented = text.substr(0, header) +
-                                  "# <target> <operation> <spec or *> <most rows or *> <choice>=<integer> ...      "
-                                  "rows are added by measurement, "
-                                  "never by guess\n" +
-                                  fmt::format("# by gdn-gen tune on {}, {} edges\n", device, options->edges) +
+                                  "# <target> <operation> <spec or *> <most rows or *> [plain, programmatic or *] "
+                                  "<choice>=<integer> ...      rows are added by measurement, never by guess\n" +
+                                  fmt::format("# by gdn-gen tune on {}, {} edges\n", device,
+                                              options->edges == "both" ? "both kinds of" : options->edges) +
                                   text.substr(header);
     if (options->out.empty()) {
       fmt::print("{}", commented);

@@ -13,7 +13,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> specs, operations;
-  std::string on = "cpu", target, tuning;
+  std::string on = "cpu", target, tuning, edges = "plain";
   int ranks = 1;
   verify::Options run;
 };
@@ -59,10 +59,16 @@ void add_verify(CLI::App& program, int& exit_code) {
   command->add_option("--rows", options->run.rows, "rows of the batch, one of them padding where the spec has any")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  command
+      ->add_option("--edges", options->edges,
+                   "whose forms run where they differ by the edge of a launch; nothing is ahead of these launches")
+      ->check(CLI::IsMember({"plain", "programmatic"}))
+      ->capture_default_str();
   add_ranks(*command, options->ranks);
   add_tuning(*command, options->tuning);
   command->callback([options, &exit_code] {
     options->run.tuning = load_tuning(options->tuning);
+    if (options->edges == "programmatic") options->run.edge = core::Edge::kProgrammatic;
     const plan::Target* target = options->target.empty() ? nullptr : parse_targets({options->target}).front();
     try {
       const auto executor = verify::open_executor(options->on, target);

@@ -13,10 +13,10 @@
 namespace gdn::verify {
 namespace {
 
-BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch, Edges edges, double time_us,
+BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch, Edge edge, double time_us,
                 double copy_gb_per_s) {
   BenchRow row;
-  row.edges = to_string(edges);
+  row.edges = core::to_string(edge);
   row.spec = plan.spec;
   row.operation = plan.operation;
   row.target = plan.target;
@@ -57,8 +57,6 @@ std::int64_t window_bytes(const core::Facts& facts, const core::Map& map, std::i
 }
 
 }  // namespace
-
-std::string_view to_string(Edges edges) { return edges == Edges::kPlain ? "plain" : "programmatic"; }
 
 std::int64_t needed_elements(const core::KernelPlan& plan, std::size_t operand) {
   const core::Facts& facts = plan.facts;
@@ -103,7 +101,7 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows) {
 }
 
 Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
-                   std::string_view place, const std::vector<int>& batches, const std::vector<Edges>& edges,
+                   std::string_view place, const std::vector<int>& batches, const std::vector<Edge>& edges,
                    const std::function<void(const std::string&)>& tell, const plan::TuningTable& tuning) {
   Bench bench;
   if (place == "cuda") {
@@ -120,7 +118,7 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
     for (const int batch : batches) {
       tell(fmt::format("{} batch {}", layout.spec, batch));
       const CudaBench::Stage stage = cuda.stage(spec, layout, operation, planned.kernel, batch);
-      for (const Edges edge : edges) {
+      for (const Edge edge : edges) {
         const double us = cuda.launch_us(*kernel, stage, edge);
         bench.rows.push_back(row_of(planned.kernel, place, batch, edge, us, bench.copy_gb_per_s));
       }
@@ -135,7 +133,7 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
   for (const int batch : batches) {
     tell(fmt::format("{} batch {}", layout.spec, batch));
     const CpuTimes times = cpu_launch_times(spec, layout, operation, batch, tuning, plan);
-    bench.rows.push_back(row_of(plan, place, batch, Edges::kPlain, times.launch_us, bench.copy_gb_per_s));
+    bench.rows.push_back(row_of(plan, place, batch, Edge::kPlain, times.launch_us, bench.copy_gb_per_s));
     bench.rows.back().scaling_us = times.scaling_us;
   }
   return bench;

@@ -16,8 +16,7 @@ namespace gdn::verify {
 // How the launches of a graph stand to each other. Programmatic: each may begin before the one ahead of it is through;
 // it waits for that itself before it reads anything but parameters, slot indices and states, which the benchmark
 // promises to have stood before (Args::promises): no two launches of a graph share them.
-enum class Edges : std::uint8_t { kPlain, kProgrammatic };
-std::string_view to_string(Edges edges);
+using core::Edge;
 
 struct BenchRow {
   std::string spec, operation, target, on, edges, state_dtype;
@@ -55,7 +54,7 @@ std::int64_t needed_elements(const core::KernelPlan& plan, std::size_t operand);
 // other slots, in turn with scaling the states of such a batch in place; `edges` mean nothing there. `tell` hears what
 // is being measured. Throws runtime::Error where the place is not to be had.
 Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
-                   std::string_view place, const std::vector<int>& batches, const std::vector<Edges>& edges,
+                   std::string_view place, const std::vector<int>& batches, const std::vector<Edge>& edges,
                    const std::function<void(const std::string&)>& tell,
                    const plan::TuningTable& tuning = plan::TuningTable::built_in());
 
@@ -67,15 +66,22 @@ struct Trial {
 
 struct Tuned {
   std::string device, target;
-  std::vector<plan::Band> bands;           // one a batch size, the last for any number of rows
-  std::vector<std::vector<Trial>> trials;  // of each batch size, fastest first
+
+  // What launches on one kind of edges came to.
+  struct OnEdges {
+    Edge edge = Edge::kPlain;
+    std::vector<plan::Band> bands;           // one a batch size, the last for any number of rows
+    std::vector<std::vector<Trial>> trials;  // of each batch size, fastest first
+  };
+  std::vector<OnEdges> edges;
 };
 
-// Times sensible choices for decode or decode_spec at each batch size on the CUDA device, as bench_launch does, each
-// after the oracle has judged it. A band keeps the choices of the next larger batch where those are at most 1.5% behind
-// the best. Throws runtime::Error where there is no device, std::runtime_error for a candidate that computes wrong
-// results.
+// Times sensible choices for decode or decode_spec, and those that `known` has, at each batch size on the CUDA device,
+// as bench_launch does, each after the oracle has judged it; those within 5% of the best in a second turn too. A band
+// keeps the choices of the next larger batch where those are at most 1.5% behind the best. Throws runtime::Error where
+// there is no device, std::runtime_error for a candidate that computes wrong results.
 Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation, std::vector<int> batches,
-           Edges edges, const std::function<void(const std::string&)>& tell);
+           const std::vector<Edge>& edges, const std::function<void(const std::string&)>& tell,
+           const plan::TuningTable& known = plan::TuningTable::built_in());
 
 }  // namespace gdn::verify

@@ -154,7 +154,7 @@ double cuda_launch_us(CudaBench& cuda, const plan::Planned& planned, const layou
     runtime::check(planned.kernel, rows_of(lengths), slots_of(lengths), views);
     stage.launches.push_back(runtime::make_args(planned.kernel, rows_of(lengths), slots_of(lengths), views));
   }
-  return cuda.launch_us(*kernel, stage, Edges::kPlain);
+  return cuda.launch_us(*kernel, stage, Edge::kPlain);
 }
 
 template <class Work>

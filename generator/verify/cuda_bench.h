@@ -117,12 +117,11 @@ class CudaBench {
   }
 
   // The time of one launch.
-  double launch_us(const runtime::Kernel& kernel, const Stage& stage, Edges edges) {
-    const bool programmatic = edges == Edges::kProgrammatic;
+  double launch_us(const runtime::Kernel& kernel, const Stage& stage, Edge edge) {
     const runtime::Graph graph = device_.graph([&](runtime::Stream stream) {
       for (Args args : stage.launches) {
-        if (programmatic) args.promises = kPoolsAreReady;
-        kernel.launch_prepared(args, stream, programmatic ? runtime::Edge::kProgrammatic : runtime::Edge::kPlain);
+        if (edge == Edge::kProgrammatic) args.promises = kPoolsAreReady;
+        kernel.launch_prepared(args, stream, edge);
       }
     });
     const runtime::OwnedStream stream = device_.stream();

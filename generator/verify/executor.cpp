@@ -29,14 +29,16 @@ runtime::Source source_of(const plan::Planned& planned) {
   return source;
 }
 
+unsigned promises_on(core::Edge edge) { return edge == core::Edge::kPlain ? 0 : kPoolsAreReady; }
+
 // A kernel whose operands are the problem's own buffers.
 class HostKernel : public Loaded {
  public:
   HostKernel(std::unique_ptr<runtime::Kernel> kernel, double seconds) : kernel_(std::move(kernel)), seconds_(seconds) {}
-  void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+  void run_on(core::Edge edge, oracle::Problem& problem, const std::vector<runtime::View>& views) override {
     std::vector<runtime::View> all = views;
     const std::vector<std::byte> workspace = add_workspace(kernel_->plan(), problem.rows(), all);
-    kernel_->launch(problem.rows(), problem.slots(), all);
+    kernel_->launch(problem.rows(), problem.slots(), all, nullptr, edge, promises_on(edge));
   }
   void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
     std::vector<runtime::View> all = views;
@@ -103,9 +105,9 @@ class DeviceKernel : public Loaded {
   DeviceKernel(runtime::Device device, std::unique_ptr<runtime::Kernel> kernel, double seconds)
       : device_(std::move(device)), kernel_(std::move(kernel)), seconds_(seconds) {}
 
-  void run(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
+  void run_on(core::Edge edge, oracle::Problem& problem, const std::vector<runtime::View>& views) override {
     on_device(problem, views, [&](const std::vector<runtime::View>& there) {
-      kernel_->launch(problem.rows(), problem.slots(), there);
+      kernel_->launch(problem.rows(), problem.slots(), there, nullptr, edge, promises_on(edge));
     });
   }
   void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) override {
@@ -146,8 +148,7 @@ class CudaExecutor : public Executor {
   const plan::Target& target() const override { return target_; }
   std::string where() const override { return fmt::format("{}, {}", device_.info().name, compiler_->name()); }
   std::unique_ptr<Loaded> load(const plan::Planned& planned) override {
-    const runtime::Binary binary = compiler_->compile(source_of(planned), planned.kernel.target);
-    return std::make_unique<DeviceKernel>(device_, runtime::load_gpu(device_, planned.kernel, binary), binary.seconds);
+    return load_compiled(device_, planned, compiler_->compile(source_of(planned), planned.kernel.target));
   }
 
  private:
@@ -171,6 +172,11 @@ class CudaExecutor : public Executor {
 };
 
 }  // namespace
+
+std::unique_ptr<Loaded> load_compiled(const runtime::Device& device, const plan::Planned& planned,
+                                      const runtime::Binary& binary) {
+  return std::make_unique<DeviceKernel>(device, runtime::load_gpu(device, planned.kernel, binary), binary.seconds);
+}
 
 std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target) {
   if (place == "cpu") return std::make_unique<CpuExecutor>(target);

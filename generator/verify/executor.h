@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compile/compiler.h"
 #include "device/device.h"
 #include "layout/layout.h"
 #include "oracle/problem.h"
@@ -22,7 +23,11 @@ class Loaded {
 
   // Runs once over the problem's buffers, where its results stand afterwards. `views` state each operand's layout, as
   // views_of() makes them. Throws runtime::Error.
-  virtual void run(oracle::Problem& problem, const std::vector<runtime::View>& views) = 0;
+  void run(oracle::Problem& problem, const std::vector<runtime::View>& views) {
+    run_on(core::Edge::kPlain, problem, views);
+  }
+  // The same launch on such an edge; nothing is ahead of it, so that pools are promised to be ready.
+  virtual void run_on(core::Edge edge, oracle::Problem& problem, const std::vector<runtime::View>& views) = 0;
 
   // The same without comparing the views with the plan: for the tests that show what the comparison protects from.
   virtual void run_unchecked(oracle::Problem& problem, const std::vector<runtime::View>& views) = 0;
@@ -45,6 +50,10 @@ class Executor {
 // sm_90a), cpu a CPU target (null: the best one that runs here). Throws
 // runtime::Error with code kMissingLibrary, kUnsupported or kDeviceError when that cannot be had here.
 std::unique_ptr<Executor> open_executor(std::string_view place, const plan::Target* target = nullptr);
+
+// A kernel that somebody has compiled for the device already.
+std::unique_ptr<Loaded> load_compiled(const runtime::Device& device, const plan::Planned& planned,
+                                      const runtime::Binary& binary);
 
 // The problem's buffers as views; the layouts are those that `owner` (the layout of whoever made the buffers) states.
 std::vector<runtime::View> views_of(oracle::Problem& problem, const layout::Layout& owner);

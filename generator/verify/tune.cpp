@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "core/arrivals.h"
 #include "oracle/compare.h"
 #include "oracle/reference.h"
 #include "plan/candidates.h"
@@ -14,6 +15,7 @@ namespace gdn::verify {
 namespace {
 
 constexpr double kAsGood = 1.015;  // of the best time: choices that are as good keep the number of entry points small
+constexpr double kWithinReach = 1.05;
 
 std::string text_of(const plan::Choices& choices) {
   std::string text;
@@ -73,9 +75,9 @@ class Judge {
         expectation_(oracle::expect(problem_)) {}
 
   // Throws std::runtime_error with what is wrong.
-  void judge(CudaBench& cuda, const Candidate& candidate) const {
+  void judge(const CudaBench& cuda, const Candidate& candidate) const {
     oracle::Problem problem = problem_;
-    cuda.executor().load(candidate.planned)->run(problem, views_of(problem, layout_));
+    load_compiled(cuda.device(), candidate.planned, candidate.binary)->run(problem, views_of(problem, layout_));
     const std::vector<oracle::Deviation> deviations = oracle::compare(expectation_, problem);
     if (oracle::all_good(deviations)) return;
     throw std::runtime_error(fmt::format("{}: {} computes wrong results\n{}", layout_.spec, text_of(candidate.choices),
@@ -102,7 +104,8 @@ std::vector<plan::Band> bands_of_trials(const std::vector<int>& batches,
   std::vector<plan::Band> bands(batches.size());
   for (std::size_t i = batches.size(); i-- > 0;) {
     const std::vector<Trial>& mine = trials[i];
-    bands[i] = {i + 1 == batches.size() ? 0 : batches[i], mine.front().choices};
+    bands[i].max_rows = i + 1 == batches.size() ? 0 : batches[i];
+    bands[i].choices = mine.front().choices;
     if (i + 1 == batches.size()) continue;
     for (const Trial& trial : mine) {
       if (trial.choices == bands[i + 1].choices && trial.time_us <= kAsGood * mine.front().time_us) {
@@ -113,13 +116,36 @@ std::vector<plan::Band> bands_of_trials(const std::vector<int>& batches,
   return bands;
 }
 
+// What a plan takes for so many rows.
+const plan::Choices& choices_at(const core::KernelPlan& plan, int rows, Edge edge) {
+  const std::size_t variant = core::variant_of(plan, rows, edge);
+  return variant < plan.variants.size() ? plan.variants[variant].choices : plan.choices;
+}
+
+// Times each candidate, and those within reach of the best once more: the mean of both turns.
+std::vector<Trial> trials_of(CudaBench& cuda, const CudaBench::Stage& stage, const std::vector<Candidate>& all,
+                             const std::vector<std::size_t>& numbers, Edge edge) {
+  std::vector<std::pair<double, std::size_t>> timed;
+  for (const std::size_t number : numbers) timed.emplace_back(cuda.launch_us(*all[number].kernel, stage, edge), number);
+  const double best = std::min_element(timed.begin(), timed.end())->first;
+  for (auto& [us, number] : timed) {
+    if (us <= kWithinReach * best) us = 0.5 * (us + cuda.launch_us(*all[number].kernel, stage, edge));
+  }
+  std::sort(timed.begin(), timed.end());
+  std::vector<Trial> trials;
+  for (const auto& [us, number] : timed) trials.push_back({all[number].choices, us});
+  return trials;
+}
+
 }  // namespace
 
 Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation, std::vector<int> batches,
-           Edges edges, const std::function<void(const std::string&)>& tell) {
+           const std::vector<Edge>& edges, const std::function<void(const std::string&)>& tell,
+           const plan::TuningTable& known) {
   CudaBench cuda;
   const plan::Target& target = cuda.target();
-  const core::Facts facts = plan::make(layout, operation, target, plan::TuningTable::none()).kernel.facts;
+  const core::KernelPlan now = plan::make(layout, operation, target, known).kernel;
+  const core::Facts& facts = now.facts;
   std::sort(batches.begin(), batches.end());
   batches.erase(std::unique(batches.begin(), batches.end()), batches.end());
 
@@ -129,10 +155,14 @@ Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_vie
   std::vector<std::vector<std::size_t>> of_batch;  // numbers in `all`
   for (const int batch : batches) {
     of_batch.emplace_back();
-    for (const plan::Choices& choices : plan::candidates(target, operation, facts, batch * tokens)) {
-      const auto known = std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.choices == choices; });
-      of_batch.back().push_back(static_cast<std::size_t>(known - all.begin()));
-      if (known == all.end()) all.push_back(make_candidate(layout, operation, target, choices));
+    std::vector<plan::Choices> ways = plan::candidates(target, operation, facts, batch * tokens);
+    for (const Edge edge : edges) ways.push_back(choices_at(now, batch * tokens, edge));
+    for (const plan::Choices& choices : ways) {
+      const auto made = std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.choices == choices; });
+      const auto number = static_cast<std::size_t>(made - all.begin());
+      std::vector<std::size_t>& mine = of_batch.back();
+      if (std::find(mine.begin(), mine.end(), number) == mine.end()) mine.push_back(number);
+      if (made == all.end()) all.push_back(make_candidate(layout, operation, target, choices));
     }
   }
   tell(fmt::format("{}: compiling {} candidates", layout.spec, all.size()));
@@ -147,18 +177,21 @@ Tuned tune(const spec::Spec& spec, const layout::Layout& layout, std::string_vie
   Tuned tuned;
   tuned.device = cuda.name();
   tuned.target = target.name;
+  for (const Edge edge : edges) tuned.edges.push_back({edge, {}, {}});
   for (std::size_t i = 0; i < batches.size(); ++i) {
     tell(fmt::format("{}: batch {}, {} candidates", layout.spec, batches[i], of_batch[i].size()));
     const CudaBench::Stage stage = cuda.stage(spec, layout, operation, all.front().planned.kernel, batches[i]);
-    std::vector<Trial> trials;
-    for (const std::size_t number : of_batch[i]) {
-      trials.push_back({all[number].choices, cuda.launch_us(*all[number].kernel, stage, edges)});
+    for (Tuned::OnEdges& on : tuned.edges) {
+      on.trials.push_back(trials_of(cuda, stage, all, of_batch[i], on.edge));
     }
-    std::sort(trials.begin(), trials.end(), [](const Trial& a, const Trial& b) { return a.time_us < b.time_us; });
-    tuned.trials.push_back(std::move(trials));
   }
-  tuned.bands = bands_of_trials(batches, tuned.trials);
-  for (plan::Band& band : tuned.bands) band.max_rows *= tokens;
+  for (Tuned::OnEdges& on : tuned.edges) {
+    on.bands = bands_of_trials(batches, on.trials);
+    for (plan::Band& band : on.bands) {
+      band.max_rows *= tokens;
+      band.edges = core::only(on.edge);
+    }
+  }
   return tuned;
 }
 

@@ -57,7 +57,7 @@ Result verify(Executor& executor, const spec::Spec& spec, const layout::Layout& 
   for (int step = 0; step < options.steps; ++step) {
     if (step != 0) problem.next_step();
     const oracle::Expectation expectation = oracle::expect(problem);
-    kernel->run(problem, views_of(problem, layout));
+    kernel->run_on(options.edge, problem, views_of(problem, layout));
     keep_worst(oracle::compare(expectation, problem), result.deviations);
   }
   result.good = oracle::all_good(result.deviations);

@@ -19,7 +19,8 @@ struct Options {
   std::vector<int> lengths;  // of the sequences of prefill's operations; empty: a few of each kind
   int excess_rows = 2;       // of output buffers, beyond the launch's rows: to stay as they are
   plan::TuningTable tuning = plan::TuningTable::built_in();
-  std::int64_t extra_stride = 64;  // elements between rows that belong to nobody; 64 keeps every alignment
+  core::Edge edge = core::Edge::kPlain;  // of the launches, which nothing is ahead of
+  std::int64_t extra_stride = 64;        // elements between rows that belong to nobody; 64 keeps every alignment
 };
 
 struct Result {

@@ -97,6 +97,11 @@ runtime::SetSettings settings_of(const gdn_set_options* given) {
     throw Error(Code::kBadArgument,
                 fmt::format("gdn_set_options: rows = {}: the tokens of a launch, or 0", options->rows));
   }
+  if (options->edges < GDN_EDGES_BOTH || options->edges > GDN_EDGES_PROGRAMMATIC) {
+    throw Error(Code::kBadArgument, fmt::format("gdn_set_options: edges = {}: GDN_EDGES_BOTH, _PLAIN and _PROGRAMMATIC "
+                                                "are known",
+                                                static_cast<int>(options->edges)));
+  }
   settings.threading = threading_of(*options);
   if (options->compile_seconds > 0) settings.time_limit = std::chrono::seconds(options->compile_seconds);
   if (options->progress != nullptr) {

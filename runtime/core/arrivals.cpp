@@ -13,6 +13,17 @@ bool form_meets_in_memory(const KernelPlan& plan, std::size_t variant) {
   return meets_in_memory(plan, plan.variants[variant].launch, plan.variants[variant].choices);
 }
 
+// Of the variants that such a launch fits. `meets`: whether its blocks can meet in memory.
+std::size_t first_variant(const KernelPlan& plan, int rows, Edge edge, bool meets) {
+  std::size_t i = 0;
+  for (; i < plan.variants.size(); ++i) {
+    const Variant& variant = plan.variants[i];
+    const bool fits = (variant.max_rows == 0 || rows <= variant.max_rows) && has(variant.edges, edge);
+    if (fits && (meets || !form_meets_in_memory(plan, i))) break;
+  }
+  return i;
+}
+
 std::int64_t whole_lines(std::int64_t bytes) { return (bytes + kArrivalsAlign - 1) / kArrivalsAlign * kArrivalsAlign; }
 
 }  // namespace
@@ -31,28 +42,28 @@ std::int64_t arrivals_row_bytes(const Facts& facts) {
 
 std::int64_t arrivals_bytes(const KernelPlan& plan, int rows) {
   if (arrivals_operand(plan) < 0) return 0;
-  std::size_t variant = 0;
-  while (variant < plan.variants.size() && rows > plan.variants[variant].max_rows) ++variant;
-  return form_meets_in_memory(plan, variant) ? rows * arrivals_row_bytes(plan.facts) : 0;
+  for (const Edge edge : {Edge::kPlain, Edge::kProgrammatic}) {
+    if (form_meets_in_memory(plan, variant_of(plan, rows, edge))) return rows * arrivals_row_bytes(plan.facts);
+  }
+  return 0;
 }
 
 std::int64_t most_arrivals_bytes(const KernelPlan& plan, int rows) {
   std::int64_t most = arrivals_bytes(plan, rows);
   for (const Variant& variant : plan.variants) {
-    if (variant.max_rows < rows) most = std::max(most, arrivals_bytes(plan, variant.max_rows));
+    if (variant.max_rows > 0 && variant.max_rows < rows) {
+      most = std::max(most, arrivals_bytes(plan, variant.max_rows));
+    }
   }
   return most;
 }
 
-std::size_t variant_of(const KernelPlan& plan, const Args& args) {
+std::size_t variant_of(const KernelPlan& plan, const Args& args, Edge edge) {
   const int arrivals = arrivals_operand(plan);
   const bool meets = arrivals >= 0 && args.operand[arrivals] != nullptr;
-  std::size_t i = 0;
-  while (i < plan.variants.size() &&
-         (args.rows > plan.variants[i].max_rows || (!meets && form_meets_in_memory(plan, i)))) {
-    ++i;
-  }
-  return i;
+  return first_variant(plan, args.rows, edge, meets);
 }
+
+std::size_t variant_of(const KernelPlan& plan, int rows, Edge edge) { return first_variant(plan, rows, edge, true); }
 
 }  // namespace gdn::core

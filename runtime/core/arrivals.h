@@ -24,14 +24,19 @@ int arrivals_operand(const KernelPlan& plan);
 // Bytes of the record of one row.
 std::int64_t arrivals_row_bytes(const Facts& facts);
 
-// Bytes that a launch of so many rows needs.
+// Bytes that a launch of so many rows needs, whatever edge it is on.
 std::int64_t arrivals_bytes(const KernelPlan& plan, int rows);
 
 // The most that a launch of up to so many rows needs.
 std::int64_t most_arrivals_bytes(const KernelPlan& plan, int rows);
 
 // Which entry point a launch takes: an index of plan.variants, or their number for the plan's own. A form whose blocks
-// meet in memory is passed over by a launch without the operand.
-std::size_t variant_of(const KernelPlan& plan, const Args& args);
+// meet in memory is passed over by a launch without the operand. A launch on a programmatic edge takes the forms for
+// such edges with and without the promise that pools are ready: they are measured with it, and without it they are the
+// better ones at one row and the worse ones at some more (tests/bench/NOTES.md), so that the edge alone may decide.
+std::size_t variant_of(const KernelPlan& plan, const Args& args, Edge edge = Edge::kPlain);
+
+// The same for a launch of so many rows that has the operand.
+std::size_t variant_of(const KernelPlan& plan, int rows, Edge edge);
 
 }  // namespace gdn::core

@@ -98,6 +98,9 @@ constexpr std::array<Word<Leading>, 6> words(Leading) {
 constexpr std::array<Word<Grid>, 2> words(Grid) {
   return {{{Grid::kTokens, "tokens"}, {Grid::kSequences, "sequences"}}};
 }
+constexpr std::array<Word<Edges>, 3> words(Edges) {
+  return {{{Edges::kBoth, "both"}, {Edges::kPlain, "plain"}, {Edges::kProgrammatic, "programmatic"}}};
+}
 constexpr std::array<Word<HeadKind>, 3> words(HeadKind) {
   return {{{HeadKind::kNone, "none"}, {HeadKind::kKey, "key"}, {HeadKind::kValue, "value"}}};
 }
@@ -529,6 +532,7 @@ void visit_plan(Visitor& visitor, Value& plan) {
     visitor.field("variant", variant.symbol);
     visitor.nest();
     visitor.field("max_rows", variant.max_rows);
+    visitor.field("edges", variant.edges);
     visit_launch(visitor, variant.launch);
     visit_choices(visitor, variant.choices);
     visitor.close();
@@ -551,6 +555,30 @@ std::string_view to_string(Leading leading) {
     if (word.value == leading) return word.text;
   }
   return "?";
+}
+
+std::string_view to_string(Edge edge) { return to_string(only(edge)); }
+
+std::string_view to_string(Edges edges) {
+  for (const auto& word : words(edges)) {
+    if (word.value == edges) return word.text;
+  }
+  return "?";
+}
+
+Edges only(Edge edge) { return edge == Edge::kPlain ? Edges::kPlain : Edges::kProgrammatic; }
+
+bool has(Edges edges, Edge edge) { return edges == Edges::kBoth || edges == only(edge); }
+
+std::vector<const Variant*> distinct_forms(const KernelPlan& plan) {
+  std::vector<const Variant*> forms;
+  for (const Variant& variant : plan.variants) {
+    const bool known =
+        variant.symbol == plan.symbol ||
+        std::any_of(forms.begin(), forms.end(), [&](const Variant* form) { return form->symbol == variant.symbol; });
+    if (!known) forms.push_back(&variant);
+  }
+  return forms;
 }
 
 std::string to_text(const KernelPlan& plan) {

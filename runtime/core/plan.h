@@ -17,7 +17,7 @@
 
 namespace gdn::core {
 
-constexpr int kPlanFormat = 5;   // of to_text
+constexpr int kPlanFormat = 6;   // of to_text
 constexpr int kTemplateAbi = 5;  // must equal gdn::kTemplateAbi of templates/gdn/element.h
 
 enum class Access : std::uint8_t { kRead, kWrite, kReadWrite };
@@ -84,13 +84,28 @@ using Choices = std::vector<std::pair<std::string, std::int64_t>>;
 // The value of a choice, or `missing` without it.
 std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64_t missing);
 
-// The same kernel made for launches of few rows: its own entry point, launch rule and choices, everything else the
-// plan's.
+// How a launch stands to what is ahead of it in its stream.
+enum class Edge : std::uint8_t {
+  kPlain,         // it begins when that is through
+  kProgrammatic,  // it may begin before, and waits for it itself; Args::promises says what it may read until then
+};
+std::string_view to_string(Edge edge);  // "plain", "programmatic"
+
+// The edges that something is for.
+enum class Edges : std::uint8_t { kBoth, kPlain, kProgrammatic };
+std::string_view to_string(Edges edges);  // "both", "plain", "programmatic"
+Edges only(Edge edge);
+bool has(Edges edges, Edge edge);
+
+// The same kernel made for launches of few rows, or for those on one kind of edge: its own entry point, launch rule and
+// choices, everything else the plan's. Variants of equal choices are one form: they share an entry point, which may be
+// the plan's.
 struct Variant {
-  int max_rows = 0;
+  int max_rows = 0;  // 0: any number
   std::string symbol;
   LaunchRule launch;
   Choices choices;
+  Edges edges = Edges::kBoth;
 };
 
 // grid.x of a launch. Rows of the output that are to be zeroed beyond those of the launch have blocks as if they were
@@ -122,8 +137,8 @@ struct KernelPlan {
   std::vector<Operand> operands;
   LaunchRule launch;
   Choices choices;                // tuning: ("threads", 256), ...; in the emitted facts too
-  std::vector<Variant> variants;  // by max_rows, increasing; a launch takes the first that it fits, or the plan's own
-                                  // (variant_of in arrivals.h)
+  std::vector<Variant> variants;  // by max_rows, increasing, those for any number last; a launch takes the first that
+                                  // it fits, or the plan's own (variant_of in arrivals.h)
   std::vector<Stage> stages;      // run behind the kernel of `symbol`, in this order
   Facts facts;
 };
@@ -133,6 +148,9 @@ std::string to_text(const KernelPlan& plan);
 
 // The inverse. Throws std::runtime_error naming the line for text that is not a plan of this format.
 KernelPlan parse_plan(std::string_view text);
+
+// The variants with an entry point of their own: of each form but the plan's the first.
+std::vector<const Variant*> distinct_forms(const KernelPlan& plan);
 
 // Whether an operation's kernel waits by itself for the launch ahead of it (wait_for_previous in templates/gdn/decode.h
 // and decode_spec.h), so that it may stand on a programmatic edge.

@@ -143,18 +143,27 @@ struct Texts {
   }
 };
 
-// Of options that are checked with the set.
-int rows_of(const gdn_set_options* options) {
+// The launches that matter, of options that are checked with the set.
+struct Wanted {
+  int rows = 0;
+  core::Edges edges = core::Edges::kBoth;
+};
+
+Wanted wanted_by(const gdn_set_options* options) {
   const std::optional<gdn_set_options> known = capi::known_options(options);
-  return known ? known->rows : 0;
+  if (!known) return {};
+  const bool plain = known->edges == GDN_EDGES_PLAIN, programmatic = known->edges == GDN_EDGES_PROGRAMMATIC;
+  return {known->rows, plain ? core::Edges::kPlain : programmatic ? core::Edges::kProgrammatic : core::Edges::kBoth};
 }
 
-Texts texts_of(const layout::Layout& layout, std::string_view operation, const plan::Target& target, int rows) {
+Texts texts_of(const layout::Layout& layout, std::string_view operation, const plan::Target& target,
+               const Wanted& wanted) {
   Texts texts;
   texts.operation = operation;
   texts.target = target.name;
   try {
-    const plan::Planned planned = plan::make(layout, operation, target, plan::TuningTable::built_in(), rows);
+    const plan::Planned planned =
+        plan::make(layout, operation, target, plan::TuningTable::built_in(), wanted.rows, wanted.edges);
     texts.plan = core::to_text(planned.kernel);
     if (target.family != plan::Family::kCpu) {
       emit::EmittedFile file = emit::source(planned);
@@ -218,7 +227,7 @@ gdn_status gdn_jit_open(const char* spec_path, const char* targets, int32_t rank
     std::vector<Texts> texts;
     for (const plan::Target* target : targets_of(targets)) {
       for (const std::string_view operation : plan::operations()) {
-        texts.push_back(texts_of(layout, operation, *target, rows_of(options)));
+        texts.push_back(texts_of(layout, operation, *target, wanted_by(options)));
       }
     }
     std::vector<gdn_kernel_source> kernels;

@@ -5,8 +5,9 @@
 
 namespace gdn {
 
-// Whether a block has one pass over a state of fp32 with the key channel innermost: of launches of few rows, where what
-// counts is how long one takes. Those of 16 bits were slower in the same way (tests/bench/NOTES.md).
+// Whether a block has one pass over a state with the key channel innermost, and its sums are made at once: of launches
+// of few rows, where what counts is how long one takes. States of fp32 always have them so, those of 16 bits where the
+// plan wants it (at_once): of some rows they are the slower ones on plain edges (tests/bench/NOTES.md).
 template <class F>
 GDN_HD constexpr bool one_pass();
 
@@ -273,8 +274,9 @@ class DeltaRows {
     wave_barrier();
   }
 
-  // The only pass of a block over a state of fp32. The sums of all rows at once, of which a few of the team's lanes are
-  // left with those of a row and make u and o of them for all: more registers, and fewer steps one after the other.
+  // The only pass of a block over a state without scales and rounding by chance. The sums of all rows at once, of which
+  // a few of the team's lanes are left with those of a row and make u and o of them for all: more registers, and fewer
+  // steps one after the other.
   GDN_DEVICE void update_once(DeltaShared<F>& shared, const float (&q)[kPieces][kWidth],
                               const float (&k)[kPieces][kWidth], float product) {
     constexpr int kMine = dealt_count<kLanes, kRows>();
@@ -347,7 +349,8 @@ class DeltaRows {
 template <class F>
 GDN_HD constexpr bool one_pass() {
   using State = typename F::State;
-  return State::kInnerStride == 1 && same_type<typename State::Element, float>() && DeltaRows<F>::kOnePass;
+  return State::kInnerStride == 1 && DeltaRows<F>::kOnePass &&
+         (same_type<typename State::Element, float>() || F::kAtOnce != 0);
 }
 
 // The heads of a turn, as a constant where the plan wants it and where a block has one pass and so one head: what comes

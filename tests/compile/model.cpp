@@ -64,7 +64,8 @@ TEST_CASE("NVRTC: one form of decode in less than half a second") {
   options.no_cache = true;
   const auto spent = [&](const layout::Layout& layout, int rows) {
     const plan::Planned planned =
-        plan::make(layout, "decode", *plan::find_target("sm_90a"), plan::TuningTable::built_in(), rows);
+        plan::make(layout, "decode", *plan::find_target("sm_90a"), plan::TuningTable::built_in(), rows,
+                   rows > 0 ? core::Edges::kPlain : core::Edges::kBoth);
     CHECK(planned.kernel.variants.empty() == (rows > 0));
     emit::EmittedFile file = emit::source(planned);
     const double before = processor_seconds();

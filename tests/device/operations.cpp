@@ -57,19 +57,27 @@ TEST_CASE("decode for few rows and for many agrees with the oracle on the GPU: e
   for (const std::string& file : test::released_specs()) {
     const spec::Spec spec = test::load_spec(file);
     const layout::Layout layout = layout::resolve(spec);
-    std::vector<int> rows;
-    for (const core::Variant& variant : plan::make(layout, "decode", executor->target()).kernel.variants) {
-      rows.push_back(variant.max_rows);
-    }
-    rows.push_back(rows.empty() ? 3 : rows.back() + 1);
-    for (const int count : rows) {
-      verify::Options options;
-      options.rows = count;
-      options.steps = 1;
-      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-      INFO(*spec.name << ", " << count << " rows\n" << oracle::describe(result.deviations));
-      CHECK(!result.deviations.empty());
-      CHECK(result.good);
+    const core::KernelPlan plan = plan::make(layout, "decode", executor->target()).kernel;
+    for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+      int most = 2;
+      std::vector<int> rows;
+      for (const core::Variant& variant : plan.variants) {
+        if (variant.max_rows == 0 || !core::has(variant.edges, edge)) continue;
+        if (edge == core::Edge::kPlain || variant.edges != core::Edges::kBoth) rows.push_back(variant.max_rows);
+        most = std::max(most, variant.max_rows);
+      }
+      rows.push_back(most + 1);
+      for (const int count : rows) {
+        verify::Options options;
+        options.rows = count;
+        options.steps = 1;
+        options.edge = edge;
+        const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+        INFO(*spec.name << ", " << count << " rows on " << core::to_string(edge) << " edges\n"
+                        << oracle::describe(result.deviations));
+        CHECK(!result.deviations.empty());
+        CHECK(result.good);
+      }
     }
   }
 }
@@ -85,7 +93,7 @@ TEST_CASE("decode's blocks that meet in memory agree with the oracle on the GPU"
       verify::Options options;
       options.rows = 9;
       options.steps = 3;
-      options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + target +
+      options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + target +
                                                 " decode * * threads=128 rows_per_pass=4 arrivals=1 " + parts + "\n");
       REQUIRE(core::arrivals_operand(plan::make(layout, "decode", executor->target(), options.tuning).kernel) >= 0);
       const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);

@@ -103,15 +103,22 @@ TEST_CASE("every operation, opened from a spec and launched through C, is right"
 
 TEST_CASE("a set for launches of one token has their form alone, which computes the same of more") {
   const std::string spec = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
-  const auto plan = [&](std::int32_t rows) {
+  const auto plan = [&](std::int32_t rows, gdn_edges edges = GDN_EDGES_BOTH) {
     gdn::SetOptions options;
     options->rows = rows;
+    options->edges = edges;
     return gdn::open_spec(spec, "sm_90a", 1, options.get()).plan("decode", "sm_90a");
   };
   CHECK_THAT(plan(0), Catch::Contains("decode_sm_90a_to_1"));
   CHECK_THAT(plan(1), !Catch::Contains("decode_sm_90a_to_"));
   CHECK(plan(1) != plan(1000));
   CHECK_THROWS_WITH(plan(-1), Catch::Contains("rows = -1"));
+  CHECK_THAT(plan(16), Catch::Contains("decode_sm_90a_programmatic"));
+  for (const gdn_edges edges : {GDN_EDGES_PLAIN, GDN_EDGES_PROGRAMMATIC}) {
+    CHECK_THAT(plan(16, edges), !Catch::Contains("decode_sm_90a_programmatic"));
+  }
+  CHECK(plan(16, GDN_EDGES_PLAIN) != plan(16, GDN_EDGES_PROGRAMMATIC));
+  CHECK_THROWS_WITH(plan(1, static_cast<gdn_edges>(3)), Catch::Contains("edges = 3"));
 
   gdn::SetOptions options;
   options->rows = 1;

@@ -28,7 +28,7 @@ const plan::Target& target() { return *plan::find_target(GDN_TEST_TARGET); }
 std::string row(const std::string& rows, const std::string& choices) {
   return std::string(target().name) + " decode * " + rows + " " + choices + "\n";
 }
-plan::TuningTable table(const std::string& rows) { return plan::TuningTable::parse("gdn-gen tuning 2\n" + rows); }
+plan::TuningTable table(const std::string& rows) { return plan::TuningTable::parse("gdn-gen tuning 3\n" + rows); }
 
 // Launches of up to 4 rows in such blocks, all others with one for a key head.
 plan::TuningTable for_few_rows(const std::string& choices) {
@@ -83,7 +83,8 @@ TEST_CASE("decodes whose blocks meet in memory agree with the oracle") {
       verify::Options options;
       options.rows = 4;
       options.tuning = table(row("*", choices));
-      const plan::Choices made = options.tuning.find(target().name, "decode", layout.spec).front().choices;
+      const plan::Choices made =
+          options.tuning.find(target().name, "decode", layout.spec, core::Edge::kPlain).front().choices;
       if (!plan::choices_fault(target(), "decode", layout.numbers, made).empty()) continue;  // a smaller group
       ++held;
       const core::KernelPlan plan = plan::make(layout, "decode", target(), options.tuning).kernel;

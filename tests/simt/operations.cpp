@@ -55,6 +55,34 @@ TEST_CASE("every way to launch decode agrees with the oracle, whatever the numbe
   }
 }
 
+TEST_CASE("a launch takes the form for its edge, and each agrees with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  if (!target.programmatic) return;  // one form for all launches
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_gdn");
+  const layout::Layout layout = layout::resolve(spec);
+  const std::string row = "\n" + std::string(target.name) + " decode * * ";
+  verify::Options options;
+  options.rows = 4;
+  options.tuning = plan::TuningTable::parse("gdn-gen tuning 3" + row + "plain threads=64 head_parts=3" + row +
+                                            "programmatic threads=32 head_parts=1 row_parts=2\n");
+  plan::Planned planned = plan::make(layout, "decode", target, options.tuning);
+  REQUIRE(planned.kernel.variants.size() == 1);
+  planned.kernel.variants[0].launch.blocks_per_row = planned.kernel.variants[0].launch.cluster;  // one key head
+  const auto crippled = executor->load(planned);
+  for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+    options.edge = edge;
+    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+    INFO(core::to_string(edge) << "\n" << oracle::describe(result.deviations));
+    CHECK(!result.deviations.empty());
+    CHECK(result.good);
+    oracle::Problem problem = oracle::make_problem(spec, "decode", {});
+    const oracle::Expectation expectation = oracle::expect(problem);
+    crippled->run_on(edge, problem, verify::views_of(problem, layout));
+    CHECK(oracle::all_good(oracle::compare(expectation, problem)) == (edge == core::Edge::kPlain));
+  }
+}
+
 // A block of one wave takes half of the value channels of a state (K, V) at a time.
 TEST_CASE("blocks that begin with different slabs of a state agree with the oracle") {
   const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
@@ -64,12 +92,30 @@ TEST_CASE("blocks that begin with different slabs of a state agree with the orac
   for (const char* operation : {"decode", "delta_update"}) {
     verify::Options options;
     options.rows = 4;
-    options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) + " " + operation +
+    options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) + " " + operation +
                                               " * * threads=" + std::to_string(target.wave) + " skew=1\n");
     const plan::Planned planned = plan::make(layout, operation, target, options.tuning);
     CHECK(plan::choice_of(planned.kernel.choices, "skew", 0) == 1);
     const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
     INFO(operation << "\n" << oracle::describe(result.deviations));
+    CHECK(!result.deviations.empty());
+    CHECK(result.good);
+  }
+}
+
+TEST_CASE("sums of a 16-bit state that are made at once agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_separate_tiled_vk_bf16_bf16");
+  const layout::Layout layout = layout::resolve(spec);
+  for (const char* parts : {"1", "2"}) {
+    verify::Options options;
+    options.rows = 4;
+    options.tuning = plan::TuningTable::parse(
+        "gdn-gen tuning 3\n" + std::string(target.name) +
+        " decode * * threads=64 rows_per_pass=4 head_parts=1 at_once=1 row_parts=" + parts + "\n");
+    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+    INFO(parts << " parts\n" << oracle::describe(result.deviations));
     CHECK(!result.deviations.empty());
     CHECK(result.good);
   }
@@ -85,7 +131,7 @@ TEST_CASE("blocks that ask for their next passes agree with the oracle") {
     verify::Options options;
     options.rows = 4;
     options.tuning =
-        plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) + " " + operation +
+        plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) + " " + operation +
                                  " * * threads=" + std::to_string(target.wave) + " rows_per_pass=1 ahead=3\n");
     CHECK(plan::choice_of(plan::make(layout, operation, target, options.tuning).kernel.choices, "ahead", 0) == 3);
     const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
@@ -104,7 +150,7 @@ TEST_CASE("passes that have a head's rows in other orders agree with the oracle"
   for (const int order : {1, 2, 3}) {
     verify::Options options;
     options.rows = 4;
-    options.tuning = plan::TuningTable::parse("gdn-gen tuning 2\n" + std::string(target.name) +
+    options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) +
                                               " decode * * threads=" + std::to_string(target.wave) +
                                               " rows_per_pass=2 row_order=" + std::to_string(order) + "\n");
     const plan::Planned planned = plan::make(layout, "decode", target, options.tuning);

@@ -24,9 +24,10 @@ TEST_CASE("every way to launch decode_spec is plain decoding to the bit") {
       };
       // A block of state_commit goes over a head's state in several turns.
       const auto tuning = plan::TuningTable::parse(
-          "gdn-gen tuning 2\n" + row("decode_spec", std::string(choices) + rows) +
+          "gdn-gen tuning 3\n" + row("decode_spec", std::string(choices) + rows) +
           row("state_commit", "threads=64 head_parts=1 row_parts=" + std::to_string(1 + held % 2)));
-      const plan::Choices made = tuning.find(executor->target().name, "decode_spec", *spec.name).front().choices;
+      const plan::Choices made =
+          tuning.find(executor->target().name, "decode_spec", *spec.name, core::Edge::kPlain).front().choices;
       if (!plan::choices_fault(executor->target(), "decode_spec", facts, made).empty()) continue;
       ++held;
       INFO(name << " " << choices);

@@ -37,8 +37,14 @@ KernelPlan full_plan() {
   plan.stages = {{"norm", "gdn_a_norm", {64, 2, 0, Grid::kTokens, true, 1, 4}, 3},
                  {"last", "gdn_a_last", {128, 3, 16, Grid::kSequences, false, 2, 1}}};
   plan.choices = {{"threads", 256}, {"rows_per_pass", -4}};
-  plan.variants = {{3, "gdn_small_decode_sm_90a_to_3", {64, 32, 128, Grid::kTokens, false, 2}, {{"threads", 64}}},
-                   {9, "gdn_small_decode_sm_90a_to_9", {128, 8, 0, Grid::kSequences, true, 1}, {}}};
+  plan.variants = {
+      {3, "gdn_small_decode_sm_90a_to_3", {64, 32, 128, Grid::kTokens, false, 2}, {{"threads", 64}}, Edges::kPlain},
+      {3,
+       "gdn_small_decode_sm_90a_to_3_programmatic",
+       {32, 32, 128, Grid::kTokens, false, 4},
+       {},
+       Edges::kProgrammatic},
+      {9, "gdn_small_decode_sm_90a_to_9", {128, 8, 0, Grid::kSequences, true, 1}, {}}};
   for (int i = 0; i < 3; ++i) {
     Operand operand;
     operand.name = "operand " + std::to_string(i);
@@ -168,6 +174,7 @@ TEST_CASE("a plan comes back from its text with every field") {
     const Variant &a = plan.variants[i], &b = back.variants[i];
     CHECK(a.max_rows == b.max_rows);
     CHECK(a.symbol == b.symbol);
+    CHECK(a.edges == b.edges);
     CHECK(a.choices == b.choices);
     CHECK(a.launch.threads == b.launch.threads);
     CHECK(a.launch.blocks_per_row == b.launch.blocks_per_row);
@@ -275,7 +282,7 @@ TEST_CASE("what is no plan is refused with its line") {
     return refusal(text.replace(at, old_text.size(), new_text));
   };
   CHECK_THAT(refusal(""), Catch::Contains("line 1"));
-  CHECK_THAT(with("plan: 5", "plan: 1"), Catch::Contains("line 1: format 1"));
+  CHECK_THAT(with("plan: 6", "plan: 1"), Catch::Contains("line 1: format 1"));
   CHECK_THAT(with("symbol:", "simbol:"), Catch::Contains("line 2"));
   CHECK_THAT(with("threads: 256", "threads: 256x"), Catch::Contains("no number"));
   CHECK_THAT(with("threads: 256", "threads: 99999999999"), Catch::Contains("no number"));
@@ -296,16 +303,19 @@ TEST_CASE("what is no plan is refused with its line") {
 
 TEST_CASE("a launch takes the first variant that its rows fit, and the plan's own entry point beyond them") {
   const KernelPlan plan = full_plan();
-  const auto variant = [&](int rows) {
+  const auto variant = [&](int rows, Edge edge = Edge::kPlain) {
     gdn::Args args{};
     args.rows = rows;
-    return variant_of(plan, args);
+    return variant_of(plan, args, edge);
   };
   CHECK(variant(1) == 0);
   CHECK(variant(3) == 0);
-  CHECK(variant(4) == 1);
-  CHECK(variant(9) == 1);
-  CHECK(variant(10) == 2);
+  CHECK(variant(4) == 2);
+  CHECK(variant(9) == 2);
+  CHECK(variant(10) == 3);
+  CHECK(variant(3, Edge::kProgrammatic) == 1);
+  CHECK(variant(4, Edge::kProgrammatic) == 2);
+  CHECK(distinct_forms(plan).size() == 3);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The tuning table: its format, and how its rows and the written model reach a plan.
 #include "core/arrivals.h"
+#include "emit/source.h"
 #include "layout/resolve.h"
 #include "plan/candidates.h"
 #include "plan/plan.h"
@@ -11,27 +12,31 @@ using namespace gdn;
 
 namespace {
 
-plan::TuningTable table(const std::string& rows) { return plan::TuningTable::parse("gdn-gen tuning 2\n" + rows); }
+plan::TuningTable table(const std::string& rows) { return plan::TuningTable::parse("gdn-gen tuning 3\n" + rows); }
 
 core::KernelPlan decode_plan(const char* target, const plan::TuningTable& tuning) {
   static const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
   return plan::make(layout, "decode", *plan::find_target(target), tuning).kernel;
 }
 
-// Threads of the launch for so many rows.
-int threads(const core::KernelPlan& plan, int rows) {
+// Threads of the launch for so many rows on such an edge.
+int threads(const core::KernelPlan& plan, int rows, core::Edge edge = core::Edge::kPlain) {
   Args args{};
   args.rows = rows;
-  const std::size_t i = core::variant_of(plan, args);
+  const std::size_t i = core::variant_of(plan, args, edge);
   return (i < plan.variants.size() ? plan.variants[i].launch : plan.launch).threads;
 }
+
+constexpr core::Edge kEarly = core::Edge::kProgrammatic;
 
 }  // namespace
 
 TEST_CASE("a tuning table reads back as it was written") {
   const std::string text =
-      "gdn-gen tuning 2\nsm_90a decode * 4 threads=128 rows_per_pass=8\nsm_80 decode fuzz_gdn * threads=64\n";
+      "gdn-gen tuning 3\nsm_90a decode * 4 threads=128 rows_per_pass=8\nsm_90a decode fuzz_gdn 4 plain threads=64\n"
+      "sm_90a decode fuzz_gdn * programmatic threads=32\nsm_80 decode fuzz_gdn * threads=64\n";
   CHECK(plan::TuningTable::parse(text).to_text() == text);
+  CHECK(table("sm_90a decode * 4 * threads=128\n").to_text() == table("sm_90a decode * 4 threads=128\n").to_text());
 }
 
 TEST_CASE("a malformed tuning table names the line") {
@@ -41,12 +46,19 @@ TEST_CASE("a malformed tuning table names the line") {
   const Case cases[] = {
       {"", "line 1: the first line must be"},
       {"gdn-gen tuning 1\n", "line 1: the first line must be"},
-      {"gdn-gen tuning 2\nsm_90a decode *\n", "line 2: a row is"},
-      {"gdn-gen tuning 2\nsm_90a decode * 0 threads=1\n", "line 2: \"0\" is no number of rows"},
-      {"gdn-gen tuning 2\nsm_90a decode * threads=128\n", "line 2: \"threads=128\" is no number of rows"},
-      {"gdn-gen tuning 2\nsm_90a decode * * threads\n", "line 2: \"threads\" is not choice=integer"},
-      {"gdn-gen tuning 2\nsm_90a decode * * threads=12x\n", "line 2: \"threads=12x\" is not"},
-      {"gdn-gen tuning 2\nsm_90a decode * 7\n", "line 2: a row without choices"}};
+      {"gdn-gen tuning 2\nsm_90a decode * * threads=128\n", "line 1: a table of version 2"},
+      {"gdn-gen tuning 3\nsm_90a decode * * programatic threads=1\n", "line 2: \"programatic\" is not choice=integer"},
+      {"gdn-gen tuning 3\nsm_90a decode * * plain plain threads=1\n", "line 2: \"plain\" is not choice=integer"},
+      {"gdn-gen tuning 3\nsm_90a decode * * threads=1 plain\n", "line 2: \"plain\" is not choice=integer"},
+      {"gdn-gen tuning 3\nsm_90a decode * * plain\n", "line 2: a row without choices"},
+      {"gdn-gen tuning 3\nsm_80 decode * * programmatic threads=128\n", "line 2: no launch of decode on sm_80"},
+      {"gdn-gen tuning 3\nsm_90a prefill * * programmatic threads=128\n", "line 2: no launch of prefill on sm_90a"},
+      {"gdn-gen tuning 3\nsm_90a decode *\n", "line 2: a row is"},
+      {"gdn-gen tuning 3\nsm_90a decode * 0 threads=1\n", "line 2: \"0\" is no number of rows"},
+      {"gdn-gen tuning 3\nsm_90a decode * threads=128\n", "line 2: \"threads=128\" is no number of rows"},
+      {"gdn-gen tuning 3\nsm_90a decode * * threads\n", "line 2: \"threads\" is not choice=integer"},
+      {"gdn-gen tuning 3\nsm_90a decode * * threads=12x\n", "line 2: \"threads=12x\" is not"},
+      {"gdn-gen tuning 3\nsm_90a decode * 7\n", "line 2: a row without choices"}};
   for (const Case& c : cases) {
     INFO(c.text);
     CHECK_THROWS_WITH(plan::TuningTable::parse(c.text), Catch::Contains(c.expected));
@@ -70,9 +82,89 @@ TEST_CASE("rows of the table serve launches of up to their number of rows, the m
   CHECK(threads(plan, 100000) == 512);
   for (const core::Variant& variant : plan.variants) {
     CHECK(variant.symbol == plan.symbol + "_to_" + std::to_string(variant.max_rows));
+    CHECK(variant.edges == core::Edges::kBoth);
     // What a row leaves out is the model's.
     CHECK(plan::choice_of(variant.choices, "head_parts", 0) >= 1);
   }
+}
+
+TEST_CASE("a row for one kind of edge serves launches on such edges, and a plain one those that have none") {
+  const core::KernelPlan plan = decode_plan("sm_90a", table("sm_90a decode fuzz_gdn 4 plain threads=32\n"
+                                                            "sm_90a decode fuzz_gdn 8 threads=64\n"
+                                                            "sm_90a decode fuzz_gdn 4 programmatic threads=96\n"
+                                                            "sm_90a decode fuzz_gdn 16 plain threads=128\n"
+                                                            "sm_90a decode * 16 programmatic threads=160\n"
+                                                            "sm_90a decode fuzz_gdn * plain threads=192\n"));
+  CHECK(threads(plan, 4) == 32);
+  CHECK(threads(plan, 4, kEarly) == 96);
+  CHECK(threads(plan, 5) == 64);
+  CHECK(threads(plan, 5, kEarly) == 64);
+  CHECK(threads(plan, 9) == 128);
+  CHECK(threads(plan, 9, kEarly) == 160);  // a row for any spec, but for such edges
+  CHECK(threads(plan, 17, kEarly) == 192);
+  CHECK(plan.variants.size() == 5);
+}
+
+TEST_CASE("a target or an operation without programmatic edges has one form for launches of as many rows") {
+  plan::TuningTable tuning = table("sm_80 decode fuzz_gdn 4 plain threads=32\n");
+  for (const core::Variant& variant : decode_plan("sm_80", tuning).variants) {
+    CHECK(variant.edges == core::Edges::kBoth);
+  }
+}
+
+TEST_CASE("equal choices are one form, whatever rows and edges they are for") {
+  const char* rows =
+      "sm_90a decode fuzz_gdn 4 plain threads=32\nsm_90a decode fuzz_gdn 8 plain threads=64\n"
+      "sm_90a decode fuzz_gdn * plain threads=128\nsm_90a decode fuzz_gdn 2 programmatic threads=64\n"
+      "sm_90a decode fuzz_gdn 4 programmatic threads=96\n"
+      "sm_90a decode fuzz_gdn 16 programmatic threads=128\n"
+      "sm_90a decode fuzz_gdn * programmatic threads=160\n";
+  const core::KernelPlan plan = decode_plan("sm_90a", table(rows));
+  std::vector<std::string> symbols;
+  for (const core::Variant& variant : plan.variants) symbols.push_back(variant.symbol.substr(plan.symbol.size()));
+  CHECK(symbols == std::vector<std::string>{"_to_2_programmatic", "_to_4", "_to_4_programmatic", "_to_2_programmatic",
+                                            "", "_programmatic"});
+  CHECK(core::distinct_forms(plan).size() == 4);
+  for (const int count : {1, 4, 8, 16, 100}) {
+    for (const core::Edge edge : {core::Edge::kPlain, kEarly}) {
+      INFO(count << " rows on " << core::to_string(edge) << " edges");
+      // A plan for such launches alone has what they take, and nothing else.
+      static const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
+      const core::KernelPlan narrow =
+          plan::make(layout, "decode", *plan::find_target("sm_90a"), table(rows), count, core::only(edge)).kernel;
+      CHECK(narrow.variants.empty());
+      CHECK(narrow.launch.threads == threads(plan, count, edge));
+      const core::KernelPlan of_rows =
+          plan::make(layout, "decode", *plan::find_target("sm_90a"), table(rows), count).kernel;
+      CHECK(threads(of_rows, 1, edge) == threads(plan, count, edge));
+      CHECK(core::distinct_forms(of_rows).size() <= 1);
+      const core::KernelPlan of_edges =
+          plan::make(layout, "decode", *plan::find_target("sm_90a"), table(rows), 0, core::only(edge)).kernel;
+      CHECK(threads(of_edges, count, core::Edge::kPlain) == threads(plan, count, edge));
+      CHECK(threads(of_edges, count, kEarly) == threads(plan, count, edge));
+    }
+  }
+}
+
+TEST_CASE("rows of one kind of edge are replaced without a change for the other") {
+  const std::vector<plan::Band> narrow = {{4, {{"threads", 64}}}, {0, {{"threads", 128}}}};
+  plan::TuningTable tuning = table(
+      "sm_80 decode * * threads=32\nsm_90a decode a 4 threads=64\n"
+      "sm_90a decode a * threads=256\nsm_90a decode b * threads=32\n");
+  tuning.set("sm_90a", "decode", "a", narrow, kEarly);
+  CHECK(tuning.to_text() ==
+        "gdn-gen tuning 3\nsm_80 decode * * threads=32\nsm_90a decode a 4 threads=64\n"
+        "sm_90a decode a * plain threads=256\nsm_90a decode a * programmatic threads=128\n"
+        "sm_90a decode b * threads=32\n");
+  tuning.set("sm_90a", "decode", "a", {{2, {{"threads", 32}}}, {0, {{"threads", 128}}}}, core::Edge::kPlain);
+  CHECK(tuning.to_text() ==
+        "gdn-gen tuning 3\nsm_80 decode * * threads=32\nsm_90a decode a 2 plain threads=32\n"
+        "sm_90a decode a 4 programmatic threads=64\nsm_90a decode a * threads=128\n"
+        "sm_90a decode b * threads=32\n");
+  tuning.set("sm_90a", "decode", "a", narrow);
+  CHECK(tuning.to_text() ==
+        "gdn-gen tuning 3\nsm_80 decode * * threads=32\nsm_90a decode a 4 threads=64\n"
+        "sm_90a decode a * threads=128\nsm_90a decode b * threads=32\n");
 }
 
 TEST_CASE("the model splits a key head over a cluster only where few rows leave multiprocessors idle") {
@@ -136,10 +228,8 @@ TEST_CASE("without clusters the model splits a key head over blocks that meet in
 
 TEST_CASE("a plan for launches of so many rows has their form alone, over the same operands") {
   const auto form = [](const core::KernelPlan& plan, int rows) {
-    for (const core::Variant& variant : plan.variants) {
-      if (rows <= variant.max_rows) return variant.choices;
-    }
-    return plan.choices;
+    const std::size_t i = core::variant_of(plan, rows, core::Edge::kPlain);
+    return i < plan.variants.size() ? plan.variants[i].choices : plan.choices;
   };
   int narrowed = 0;
   for (const char* name : {"sm_80", "sm_90a", "gfx942", "avx512bf16"}) {
@@ -148,7 +238,8 @@ TEST_CASE("a plan for launches of so many rows has their form alone, over the sa
     const core::KernelPlan all = plan::make(layout, "decode", target).kernel;
     for (const int rows : {1, 2, 5, 1000}) {
       INFO(name << " " << rows);
-      const core::KernelPlan plan = plan::make(layout, "decode", target, plan::TuningTable::built_in(), rows).kernel;
+      const core::KernelPlan plan =
+          plan::make(layout, "decode", target, plan::TuningTable::built_in(), rows, core::Edges::kPlain).kernel;
       CHECK(plan.identity == all.identity);
       REQUIRE(plan.operands.size() == all.operands.size());
       CHECK(plan.symbol == all.symbol);
@@ -210,6 +301,32 @@ TEST_CASE("constant value heads and passes in turns are for blocks that have equ
     CHECK(fault(2, 1).rfind(name + " = 1", 0) == 0);
     CHECK(fault(1, 2).rfind(name + " = 2", 0) == 0);
   }
+}
+
+TEST_CASE("sums are made at once where the plan says so of 16-bit states alone") {
+  const plan::Target& target = *plan::find_target("sm_90a");
+  const plan::Choices choices = {{"threads", 128}, {"at_once", 1}};
+  const auto fault = [&](const char* name, const char* operation) {
+    const layout::Layout layout = layout::resolve(test::fuzz(name));
+    const core::Facts facts = plan::make(layout, operation, target, plan::TuningTable::none()).kernel.facts;
+    return plan::choices_fault(target, operation, facts, choices);
+  };
+  CHECK(fault("fuzz_separate_tiled_vk_bf16_bf16", "decode").empty());
+  CHECK(fault("fuzz_separate_tiled_vk_bf16_bf16", "delta_update").rfind("at_once = 1", 0) == 0);
+  CHECK(fault("fuzz_separate_tiled_kv_fp32_fp32", "decode").rfind("at_once = 1", 0) == 0);
+  CHECK(fault("fuzz_gdn", "decode").rfind("at_once = 1", 0) == 0);
+}
+
+TEST_CASE("a form for few rows has no choice that only the plan's own makes") {
+  static const layout::Layout layout = layout::resolve(test::fuzz("fuzz_gdn"));
+  const std::string text =
+      emit::source(plan::make(layout, "decode", *plan::find_target("sm_90a"),
+                              table("sm_90a decode * 4 threads=64\nsm_90a decode * * threads=128 fixed_heads=1\n")))
+          .text;
+  const std::size_t few = text.find("struct DecodeTo4");
+  REQUIRE(few != std::string::npos);
+  CHECK(text.find("kFixedHeads = 0", few) != std::string::npos);
+  CHECK(text.find("kFixedHeads = 1", few) == std::string::npos);
 }
 
 TEST_CASE("other orders of a head's rows are for decode over a state with the key channel innermost") {

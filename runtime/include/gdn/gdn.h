@@ -126,6 +126,9 @@ GDN_ENUM(gdn_threading){
  * after the other, and returns when all have returned. No part waits for another one. The body never fails. */
 typedef void (*gdn_parallel_for)(void* user, int32_t parts, void (*body)(void* context, int32_t part), void* context);
 
+/* Edges that launches stand on: gdn_edge. */
+GDN_ENUM(gdn_edges){GDN_EDGES_BOTH = 0, GDN_EDGES_PLAIN = 1, GDN_EDGES_PROGRAMMATIC = 2};
+
 /* How a set compiles and runs. Null wherever an options pointer is taken: every field's zero. */
 typedef struct {
   size_t struct_size;      /* sizeof(gdn_set_options) */
@@ -144,6 +147,9 @@ typedef struct {
   int32_t rows; /* of gdn_jit_open: how many tokens the launches that matter have. Where a kernel has forms for launches
                  * of few and of many tokens, the form of such a launch alone is compiled, in a part of the time; it
                  * serves any other number too, at another speed. 0: all forms */
+  int32_t reserved; /* not looked at */
+  gdn_edges edges;  /* of gdn_jit_open: the edges that the launches that matter are on. Where a kernel has one form for
+                     * plain and another for programmatic ones, that one alone is compiled and serves both */
 } gdn_set_options;
 
 /* One kernel of a set, or the reason why there is none. */
@@ -393,7 +399,8 @@ typedef struct {
  * block; with GDN_PROMISE_POOLS_READY also what that promises. It writes nothing before. So the result is that of a
  * plain edge as long as the promise holds. What the kernel itself writes is seen by a following launch that waits as
  * CUDA says (griddepcontrol.wait, cudaGridDependencySynchronize), or that follows on a plain edge. Other
- * operations, and places other than CUDA's (sm_90a and newer), take every edge as plain. GDN_BAD_ARGUMENT for an edge
+ * operations, and places other than CUDA's (sm_90a and newer), take every edge as plain. A kernel may have forms that
+ * are the faster ones on programmatic edges; launches on such edges take them. GDN_BAD_ARGUMENT for an edge
  * or a promise that this version does not know. */
 GDN_API gdn_status gdn_launch_with(const gdn_kernel* kernel, int32_t rows, int32_t slots, const gdn_view* const* views,
                                    size_t count, void* stream, const gdn_launch_options* options);

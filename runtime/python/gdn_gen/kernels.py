@@ -364,12 +364,15 @@ class Threads:
         self.kind, self.count, self.spin_us, self.parallel_for = kind, count, spin_us, parallel_for
 
 
-def _options(threads, compile_seconds, progress, rows=0):
+def _options(threads, compile_seconds, progress, rows=0, edges="both"):
+    known = ("both",) + library.EDGES
+    if edges not in known:
+        raise Error("bad_argument", f"unknown edges {edges}: {', '.join(known)}")
     if not isinstance(threads, Threads):
         threads = Threads(count=threads)
     options = library.SetOptions(struct_size=ctypes.sizeof(library.SetOptions), threads=threads.count,
                                  compile_seconds=compile_seconds, threading=library.THREADING.index(threads.kind),
-                                 spin_us=threads.spin_us, rows=rows)
+                                 spin_us=threads.spin_us, rows=rows, edges=known.index(edges))
     if progress is not None:
         options.progress = library.Progress(
             lambda _user, symbol, compiler, seconds: progress(symbol.decode(), compiler.decode(), seconds))
@@ -379,11 +382,13 @@ def _options(threads, compile_seconds, progress, rows=0):
     return options
 
 
-def open_spec(path, targets="", ranks=1, threads=0, compile_seconds=0, progress=None, rows=0):
+def open_spec(path, targets="", ranks=1, threads=0, compile_seconds=0, progress=None, rows=0,
+              edges="both"):
     """Every operation of a spec, compiled when it is opened. `threads`: a number for the library's own (0: as many as
     this process may use), or Threads. `progress(symbol, compiler, seconds)`: seconds is negative before a
-    compilation. `rows`: how many tokens the launches that matter have, to compile the form for them alone (0: all)."""
-    options = _options(threads, compile_seconds, progress, rows)
+    compilation. `rows`: how many tokens the launches that matter have, to compile the form for them alone (0: all);
+    `edges`: "plain" or "programmatic", where all of them are on such."""
+    options = _options(threads, compile_seconds, progress, rows, edges)
     return KernelSet(_made(library.jit().gdn_jit_open, os.fsencode(path), targets.encode(), ranks,
                            ctypes.byref(options)), options)
 

@@ -77,7 +77,7 @@ THREADING = ("pool", "caller", "openmp")
 class SetOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("threads", c_int32), ("compile_seconds", c_int32), ("progress", Progress),
                 ("user", c_void_p), ("threading", c_int32), ("spin_us", c_int32), ("parallel_for", ParallelFor),
-                ("parallel_user", c_void_p), ("rows", c_int32)]
+                ("parallel_user", c_void_p), ("rows", c_int32), ("reserved", c_int32), ("edges", c_int32)]
 
 
 _OUT = POINTER(c_void_p)
