@@ -248,8 +248,9 @@ GDN_DEVICE void decode_spec(const Args& args) {
       late_copies_sent();
     }
     if constexpr (F::kRollback == Rollback::kSlots) {
-      if (first_turn && thread_id() < draft.tokens) {
-        shared.own_slot[thread_id()] = slot_of_step<F>(args, sequence, thread_id());
+      GDN_UNROLL
+      for (int step = 0; step < F::kTokens; ++step) {
+        if (first_turn && thread_id() == step) shared.own_slot[step] = draft.own[step];
       }
     }
     Deal<F::kThreads> deal;

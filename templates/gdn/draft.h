@@ -18,6 +18,7 @@ struct Draft {
   int accepted;       // tokens, the guaranteed one included; 0 to F::kTokens
   long long slot;     // of the window, and of the state unless each token has its own
   RowFate fate;
+  long long own[F::kRollback == Rollback::kSlots ? F::kTokens : 1];  // slots of the tokens' states, where each has one
 
   // Inputs between the front of the window and those that the first token looks back at.
   GDN_DEVICE int window_offset() const {
@@ -57,7 +58,12 @@ GDN_DEVICE bool in_pools(const Args& args, long long slot) { return slot >= 0 &&
 template <class F>
 GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
   Draft<F> draft;
-  draft.slot = slot_of_step<F>(args, sequence, 0);
+  // All slots ahead of the first question, so that they and what follows are one wait.
+  GDN_UNROLL
+  for (int step = 0; step < (F::kRollback == Rollback::kSlots ? F::kTokens : 1); ++step) {
+    draft.own[step] = slot_of_step<F>(args, sequence, step);
+  }
+  draft.slot = draft.own[0];
   draft.fate = row_fate<F>(args, draft.slot);
   bool mistaken = false;
   draft.first = sequence;
@@ -77,9 +83,10 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
   if constexpr (F::kRollback == Rollback::kSlots) {
     GDN_UNROLL
     for (int step = 1; step < F::kTokens; ++step) {
+      // Asked without conditions: a load is put behind one where all that it is for is.
       const bool used = step < draft.tokens || step + 1 == draft.accepted;
-      const long long slot = slot_of_step<F>(args, sequence, step);
-      mistaken = mistaken || (used && !in_pools(args, slot));
+      const bool outside = !in_pools(args, draft.own[step]);
+      mistaken = mistaken | (used & outside);
     }
   }
   if (mistaken && draft.fate.computed) draft.fate = {false, true, float_of(0x7fc00000u)};
@@ -88,12 +95,13 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
 
 // The slot of the state that a sequence starts from.
 template <class F>
-GDN_DEVICE long long initial_slot(const Args& args, int sequence, const Draft<F>& draft) {
+GDN_DEVICE long long initial_slot(const Draft<F>& draft) {
+  long long slot = draft.slot;
   if constexpr (F::kRollback == Rollback::kSlots) {
-    return slot_of_step<F>(args, sequence, draft.accepted > 0 ? draft.accepted - 1 : 0);
-  } else {
-    return draft.slot;
+    GDN_UNROLL
+    for (int step = 1; step < F::kTokens; ++step) slot = step + 1 == draft.accepted ? draft.own[step] : slot;
   }
+  return slot;
 }
 
 // A number of each of the first `tokens` tokens, kTapStride apart in M, to `to`, kStride apart. The loads go out
