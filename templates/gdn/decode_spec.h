@@ -181,6 +181,16 @@ GDN_DEVICE void fill_tokens(const Args& args, const Draft<F>& draft, const Seque
   }
 }
 
+// Whether the state's first loads are in one place, see TokenProducts.
+template <class F>
+GDN_HD constexpr bool begins_once() {
+  if constexpr (F::kProducts != 0) {
+    return DeltaTokens<F>::kBeginsOnce;
+  } else {
+    return false;
+  }
+}
+
 // The state's first loads, some of them to shared memory.
 template <class F>
 GDN_DEVICE void begin(DeltaTokens<F>& delta, TokensShared<F>& shared) {
@@ -228,7 +238,11 @@ GDN_DEVICE void decode_spec(const Args& args) {
     DeltaTokens<F> delta(args, sequence, draft, turn);
     const bool begins_early = first_turn && reads_early;
     if (begins_early) {
-      begin<F>(delta, shared);
+      if constexpr (begins_once<F>()) {
+        delta.bring_near();
+      } else {
+        begin<F>(delta, shared);
+      }
       wait_for_previous();
     }
     // Nothing may be written where the last accepted token has no record: looked at when windows are written, so that
@@ -287,7 +301,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     });
     // Here, not in front of what the block waits for first: else that stands behind the state in memory's queues, and
     // the first rows arrive long before anybody asks for them. A block that waits for the launch before has the time.
-    if (!begins_early) begin<F>(delta, shared);
+    if (begins_once<F>() || !begins_early) begin<F>(delta, shared);
     if constexpr (replays<F>()) late_copies_arrived();
     barrier();
     if constexpr (replays<F>()) {

@@ -76,9 +76,23 @@ class TokenProducts {
         place_(lane_id() % 4),
         state_(part<State>(args, draft.slot) + (group_ * State::kOuterStride + place_ * kWidth)) {}
 
+  // Whether begin() is called in one place: the L2 may have been asked for its rows before. Where rows were asked for
+  // in either of two places, copies made one of the two sets of registers, right behind the loads, and waited for them:
+  // in front of all that run() prepares. Parts of a key head have no registers left for it.
+  static constexpr bool kBeginsOnce = F::kHeadParts == 1;
+
+  // Asks the L2 for what begin() loads.
+  GDN_DEVICE void bring_near() const {
+    constexpr int kRows = smaller(kWaves * 16, kValueDim);
+    constexpr int kBytes = ((kRows - 1) * State::kOuterStride + kKeyDim) * static_cast<int>(sizeof(Element));
+    if (thread_id() == F::kThreads - kWaveSize) {  // one that has nothing to convolve
+      bring_run_near(part<State>(args_, draft_.slot) + State::base(head_of(0)), kBytes);
+    }
+  }
+
   // Issues the loads of the first rows; all waves, before run().
   GDN_DEVICE void begin() {
-    read(wave_id(), ahead_);
+    read<kBeginsOnce && kWaves <= kTiles>(wave_id(), ahead_);
     bring_passes_near<F>(part<State>(args_, draft_.slot), turn_, kWaves * 16);
   }
 
@@ -88,6 +102,19 @@ class TokenProducts {
     barrier();
     prepare_factors(shared);
     barrier();
+    // A zero that nobody knows before: the products take the rows' words in another order of registers, and a compiler
+    // puts these copies, which wait for the rows, as far ahead as it can.
+    if constexpr (kBeginsOnce) {
+      const unsigned zero = shared.factors[0].zero;
+      GDN_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        GDN_UNROLL
+        for (int a = 0; a < kAccesses; ++a) {
+          GDN_UNROLL
+          for (int i = 0; i < kWidth / 2; ++i) ahead_.piece[r][a].raw.word[i] ^= zero;
+        }
+      }
+    }
     const int tiles = turn_.heads * kTiles;
     for (int tile = wave_id(); tile < tiles; tile += kWaves) {
       const Tile s = ahead_;
@@ -99,9 +126,11 @@ class TokenProducts {
  private:
   GDN_DEVICE int head_of(int head) const { return value_head<F>(turn_.key_head, turn_.first_head + head); }
 
+  // kFirstHead: the tile is one of the first head, and so there is one.
+  template <bool kFirstHead = false>
   GDN_DEVICE void read(int number, Tile& tile) const {
-    const int head = number / kTiles, first = number % kTiles * 16;
-    if (head >= turn_.heads) return;
+    const int head = kFirstHead ? 0 : number / kTiles, first = number % kTiles * 16;
+    if (!kFirstHead && head >= turn_.heads) return;
     const auto from = state_ + (State::base(head_of(head)) + first * State::kOuterStride);
     GDN_UNROLL
     for (int r = 0; r < 2; ++r) {
@@ -189,7 +218,7 @@ class TokenProducts {
       to.new_y[s][t] = s < t ? between * new_q : s == t ? product : 0.0f;
       if (s == 0) to.x[t] = beta * (upto * all), to.y[t] = upto * all, to.beta[t] = beta;
       if (t == 0) to.weight[s] = record ? weight : 0.0f;
-      if (s == 0 && t == 0) to.all = all;
+      if (s == 0 && t == 0) to.all = all, to.zero = 0;
     }
   }
 

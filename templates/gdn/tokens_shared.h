@@ -17,7 +17,8 @@ GDN_HD constexpr bool replays() {
 struct TokenFactors {
   alignas(16) float x[4], y[4], beta[4], weight[4];
   float old_x[4][4], old_y[4][4], new_x[4][4], new_y[4][4];
-  float all, unused[3];
+  float all;
+  unsigned zero, unused[2];
 };
 constexpr int kOperandsOfProducts = 16;  // words of each key channel; the generator's choices.cpp has the same
 
