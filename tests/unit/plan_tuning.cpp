@@ -377,7 +377,8 @@ TEST_CASE("few replays are committed by parts of a value head, many by whole one
   }
 }
 
-TEST_CASE("the states of all tokens are written by one block a multiprocessor, which has room for what it reads") {
+TEST_CASE(
+    "the states of all tokens are written by a large block a multiprocessor, or two with room for what they read") {
   const plan::Target& target = *plan::find_target("sm_90a");
   spec::Spec spec = test::drafting_models().front();
   const auto planned = [&] {
@@ -395,12 +396,18 @@ TEST_CASE("the states of all tokens are written by one block a multiprocessor, w
     CHECK(plan::choice_of(plan.choices, "inbox", 0) == 1);
     CHECK(plan.launch.shared_bytes == plan.facts.group * plan.facts.key_dim * plan.facts.value_dim *
                                           static_cast<int>(core::size_of(plan.facts.state.dtype)));
-    CHECK(plan.variants.back().launch.shared_bytes == 0);
+    REQUIRE(!plan.variants.empty());
+    const core::Variant& few = plan.variants.back();
+    CHECK(few.max_rows / plan.facts.tokens * few.launch.blocks_per_row <= 2 * target.processors);
   }
-  REQUIRE(!half.variants.empty());
-  CHECK(plan::choice_of(half.variants.back().choices, "threads", 0) == 512);
-  const int blocks = half.variants.back().max_rows / half.facts.tokens * half.variants.back().launch.blocks_per_row;
-  CHECK(blocks <= 2 * target.processors);
+  const core::Variant& as_wide = wide.variants.back();
+  CHECK(plan::choice_of(as_wide.choices, "threads", 0) == 512);
+  CHECK(as_wide.launch.shared_bytes == 0);
+  // Two blocks, with all their states, of 16-bit ones.
+  const core::Variant& as_half = half.variants.back();
+  CHECK(plan::choice_of(as_half.choices, "threads", 0) == 256);
+  CHECK(plan::choice_of(as_half.choices, "resident", 0) == 2);
+  CHECK(as_half.launch.shared_bytes == half.launch.shared_bytes);
 }
 
 TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
