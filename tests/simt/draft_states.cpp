@@ -76,7 +76,8 @@ TEST_CASE("replay of bf16 states by products of warps agrees with the oracle, wh
         options.steps = 4;
         options.tuning = plan::TuningTable::parse(
             fmt::format("gdn-gen tuning 3\n{} decode_spec * * {} row_parts=1 products=1\n", target, choices));
-        const plan::Choices made = options.tuning.find(target, "decode_spec", *spec.name).front().choices;
+        const plan::Choices made =
+            options.tuning.find(target, "decode_spec", *spec.name, core::Edge::kPlain).front().choices;
         if (!executor->target().clusters && plan::choice_of(made, "head_parts", 1) > 1) continue;
         REQUIRE(plan::choice_of(plan::make(layout, "decode_spec", executor->target(), options.tuning).kernel.choices,
                                 "products", 0) == 1);

@@ -63,7 +63,8 @@ TEST_CASE("every way to launch decode with an output of 8 bits, value heads and 
       options.rows = 3;
       options.tuning =
           plan::TuningTable::parse(fmt::format("gdn-gen tuning 3\n{} decode * * {}\n", target.name, choices));
-      const plan::Choices made = options.tuning.find(target.name, "decode", *spec.name).front().choices;
+      const plan::Choices made =
+          options.tuning.find(target.name, "decode", *spec.name, core::Edge::kPlain).front().choices;
       const core::Facts facts = plan::make(layout, "decode", target).kernel.facts;
       if (!plan::choices_fault(target, "decode", facts, made).empty()) continue;
       ++held;
