@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -26,8 +25,6 @@ namespace gdn::verify {
 // More than twice the largest L2 of a current GPU: a layer's state is gone before the graph reaches it again.
 constexpr std::size_t kColdBytes = 400'000'000;
 constexpr int kReplays = 21;
-// A GPU that has idled, while kernels were compiled for instance, takes milliseconds to raise its clocks.
-constexpr std::chrono::milliseconds kWarmUp{50};
 
 class CudaBench {
  public:
@@ -183,11 +180,8 @@ class CudaBench {
 
   template <class Work>
   double time_us(const runtime::OwnedStream& stream, Work work) {
-    const auto warm = std::chrono::steady_clock::now() + kWarmUp;
-    do {
-      for (int i = 0; i < 3; ++i) work();
-      device_.synchronize(stream.get());
-    } while (std::chrono::steady_clock::now() < warm);
+    for (int i = 0; i < 3; ++i) work();
+    device_.synchronize(stream.get());
     std::vector<double> times;
     for (int i = 0; i < kReplays; ++i) {
       runtime::Event before = device_.event();

@@ -11,13 +11,11 @@ import pathlib
 import re
 import statistics
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BYTES = {"fp32": 4, "int32": 4, "int64": 8, "bf16": 2, "fp16": 2, "uint8": 1, "e4m3fn": 1, "e4m3fnuz": 1}
 TARGET = "sm_90a"
 REPLAYS = 20
-WARM_UP_SECONDS = 0.05  # a GPU that has idled takes milliseconds to raise its clocks
 
 
 class CannotJudge(Exception):
@@ -99,19 +97,15 @@ def replay_us(launches, torch):
     with torch.cuda.graph(graph):
         for launch in launches:
             launch()
-    warm = time.monotonic() + WARM_UP_SECONDS
-    while time.monotonic() < warm:
-        for _ in range(3):
-            graph.replay()
-        torch.cuda.synchronize()
     times = []
-    for _ in range(REPLAYS):
+    for i in range(REPLAYS + 2):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         graph.replay()
         end.record()
         torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / len(launches))
+        if i >= 2:
+            times.append(start.elapsed_time(end) * 1e3 / len(launches))
     return statistics.median(times)
 
 
