@@ -188,7 +188,7 @@ fuzz_kda unpack conv_update gating delta_update norm_quant decode conv_prefill c
 fuzz_orders decode
 fuzz_split decode
 fuzz_quant_head norm_quant decode
-fuzz_quant_token norm_quant decode
+fuzz_quant_token norm_quant
 fuzz_quant_straddle norm_quant
 fuzz_state_fp8 decode
 fuzz_state_chance_bf16 decode
