@@ -61,9 +61,8 @@ struct Band {
 //   row_order      which row of a head's state with the key channel innermost is the r-th of R that a lane group t of T
 //                  has in pass p of P: 0: (p T + t) R + r; 1: (r P + p) T + t; 2: (t P + p) R + r; 3: (t R + r) P + p;
 //                  where the last pass would have fewer rows than the others 0. The model leaves it out, which is 0
-//   weights_ahead  1: on a programmatic edge the convolution's weights are asked for before the launch ahead is
-//   through;
-//                  of decode, and the model leaves it out, which is 0
+//   weights_ahead  1: on a programmatic edge decode asks for the convolution's weights before the launch ahead is
+//                  through; the model leaves it out, which is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do
