@@ -1,30 +1,19 @@
 #include "plan/choices.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <numeric>
 
 #include "core/prefill.h"
+#include "plan/block_limits.h"
 
 namespace gdn::plan {
 namespace {
-
-constexpr int kMostOfCluster = 8;  // blocks of a cluster that every device of a target with clusters can place
-constexpr int kConvChannels = 4;   // channels that a thread may convolve at once: a part has whole groups of them
-constexpr int kStaticShared = 48 * 1024;
-constexpr int kReservedShared = 2048;  // what alignment and mailboxes take at most
-constexpr int kTurnNumbers = 6144;     // of templates/gdn/delta.h: what a turn keeps in shared memory
 
 // Without clusters: what a block that has a multiprocessor to itself reads and writes of the state, and what it costs
 // to hand o over in memory: 0.5 us until the state's stores are acknowledged (measured on an H200,
 // tests/bench/NOTES.md), and some 0.7 us for the counter and for o to come back from the L2.
 constexpr double kBlockBytesPerUs = 64e3;
 constexpr double kHandOverUs = 1.2;
-
-// Whether the state's memory has the key channel innermost: (V, K). The body deals such a state out by rows; any other
-// one by columns or element by element.
-bool key_channel_innermost(const core::Facts& facts) { return facts.state.inner_stride == 1; }
 
 struct Shape {
   int threads = 256;
@@ -40,59 +29,8 @@ Choices choices_of(const Shape& shape) {
           {"row_parts", shape.row_parts}, {"heads_first", shape.heads_first ? 1 : 0}, {"resident", shape.resident}};
 }
 
-// Whether `parts` blocks can share `group` value heads so that none is without.
-bool divides(int group, int parts) { return (parts - 1) * ((group + parts - 1) / parts) < group; }
-
-// Whether a part takes its heads in one turn, as parts of a key head have to.
-bool takes_one_turn(const core::Facts& facts, int parts) {
-  const int numbers = 3 * facts.value_dim + (facts.rule == core::Rule::kKda ? facts.key_dim : 0);
-  return (facts.group + parts - 1) / parts * numbers <= std::max(kTurnNumbers, numbers);
-}
-
-// The same of decode_spec, whose parts keep all tokens' numbers.
-bool tokens_take_one_turn(const core::Facts& facts, int parts, bool products) {
-  return shared_bytes_of_tokens(facts, (facts.group + parts - 1) / parts, products) <= kStaticShared;
-}
-
-// Why decode_spec can't take products of warps; empty: it can.
-std::string products_fault(const Target& target, const core::Facts& facts) {
-  const core::Map& state = facts.state;
-  if (target.family != Family::kCuda) return "only NVIDIA's warps multiply matrices here";
-  if (facts.rollback != core::Rollback::kReplay || facts.rule != core::Rule::kGdn) return "only gdn's replay";
-  if (facts.tokens > 4) return "a launch has more than 4 tokens";
-  if (state.dtype != core::DType::kBf16) return "the state is not in bf16";
-  if (state.inner_stride != 1 || facts.key_dim % 32 != 0) return "rows of the state are no runs of 32 key channels";
-  if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
-  if (state.align % 8 != 0 || state.outer_stride % 8 != 0) return "rows of the state do not begin at 16 bytes";
-  if (shared_bytes_of_tokens(facts, 1, true) > kStaticShared) return "the operands need more shared memory than it has";
-  return "";
-}
-
-// Why a block of decode_spec can't have its states come to shared memory at once; empty: it can.
-std::string inbox_fault(const Target& target, const core::Facts& facts, const Choices& choices) {
-  const core::Map& state = facts.state;
-  const auto bytes = static_cast<std::int64_t>(core::size_of(state.dtype));
-  const auto parts = static_cast<int>(choice_of(choices, "head_parts", 1));
-  const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
-  if (!target.clusters || machine == nullptr) {
-    return fmt::format("{} has no requests for whole runs of memory", target.name);
-  }
-  if (choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
-  if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
-  if (!key_channel_innermost(facts) || state.outer_stride != facts.key_dim || state.align * bytes % 16 != 0 ||
-      facts.key_dim * bytes % 16 != 0) {
-    return "a head's state is no run of rows of key channels in pieces of 16 bytes";
-  }
-  if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
-  const int heads = (facts.group + parts - 1) / parts;
-  const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
-  if (all <= machine->shared_bytes) return "";
-  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all,
-                     machine->shared_bytes);
-}
-
-// Whether two such blocks have room on a multiprocessor: it takes 1 KB of each, and has 1 KB more than a block may
-// have.
+// Whether two blocks with inboxes have room on a multiprocessor: it takes 1 KB of each, and has 1 KB more than a block
+// may have.
 bool two_inboxes_fit(const Target& target, const core::Facts& facts) {
   constexpr int kSystem = 1024, kMailboxes = 256;
   const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
@@ -107,12 +45,6 @@ int head_parts(const core::Facts& facts, int most) {
   int parts = std::min(facts.group, most);
   while (!divides(facts.group, parts)) --parts;
   return parts;
-}
-
-// States of 8 bits have scales to make, states rounded by chance a random word for each number: more registers for the
-// same part of a state.
-bool works_hard(const core::Facts& facts) {
-  return core::size_of(facts.state.dtype) == 1 || (facts.stochastic_state && facts.seed_operand >= 0);
 }
 
 // Whether a thread has the registers it needs where a wish for resident blocks bounds them: for Blackwell's 16-bit
@@ -344,31 +276,6 @@ Choices chunk_choices(const core::Facts& facts) {
   return choices;
 }
 
-}  // namespace
-
-std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products) {
-  const bool replays = facts.rollback == core::Rollback::kReplay;
-  const int decays = facts.rule == core::Rule::kKda ? facts.key_dim : 1;
-  const int of_keys = facts.key_dim * (replays ? 3 : 2) + 1;
-  const int of_values = facts.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
-  // Operands and factors of products (tokens_shared.h).
-  const std::int64_t of_products = products ? 16 * facts.key_dim + heads * 84 : 0;
-  return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + of_products + 64);
-}
-
-std::int64_t inbox_bytes(const core::Facts& facts, const Choices& choices) {
-  if (choice_of(choices, "inbox", 0) == 0) return 0;
-  const std::int64_t parts = choice_of(choices, "head_parts", 1);
-  const auto bytes = static_cast<std::int64_t>(core::size_of(facts.state.dtype));
-  return (facts.group + parts - 1) / parts * facts.key_dim * facts.value_dim * bytes;
-}
-
-std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
-  const int piece = std::gcd(facts.quant_group, facts.value_dim);
-  const std::int64_t channels = std::int64_t{norm_heads(target, facts, kNormThreads)} * facts.value_dim;
-  return 4 * (channels / piece + channels / facts.quant_group);
-}
-
 // Parts of a value head's state that blocks of state_commit take: some 4096 numbers each for few sequences, for they
 // need not meet, and one sequence can have as many as fill a GPU. Many sequences have enough blocks of whole heads, and
 // where a block waits for records before its first number is there larger ones wait less often.
@@ -398,6 +305,14 @@ std::vector<Band> commit_bands(const Target& target, const core::Facts& facts) {
   return bands;
 }
 
+}  // namespace
+
+std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts) {
+  const int piece = std::gcd(facts.quant_group, facts.value_dim);
+  const std::int64_t channels = std::int64_t{norm_heads(target, facts, kNormThreads)} * facts.value_dim;
+  return 4 * (channels / piece + channels / facts.quant_group);
+}
+
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts) {
   if (target.family == Family::kCpu) {
     if (operation == "chunk_delta" || operation == "prefill") return {{0, chunk_choices(facts)}};
@@ -420,119 +335,6 @@ std::vector<Band> model_bands(const Target& target, std::string_view operation, 
   const int channels = 2 * facts.key_dim + facts.group * facts.value_dim;
   const std::int64_t threads = operation == "gating" ? gating_threads(target, facts) : channels <= 128 ? 128 : 256;
   return {{0, {{"threads", std::min<std::int64_t>(threads, target.max_threads)}, {"rows_per_pass", 4}}}};
-}
-
-std::string choices_fault(const Target& target, std::string_view operation, const core::Facts& facts,
-                          const Choices& choices) {
-  if (target.family == Family::kCpu) return "";
-  const std::int64_t threads = choice_of(choices, "threads", 0);
-  // Larger blocks leave a thread too few registers to hold its part of the state.
-  const bool streams = facts.state.present() && facts.chunk == 0;
-  const int most_streaming = key_channel_innermost(facts) ? 512 : 256;
-  const std::int64_t most = streams ? std::min(target.max_threads, most_streaming) : target.max_threads;
-  if (threads < target.wave || threads > most || threads % target.wave != 0) {
-    return fmt::format("threads = {} must be a multiple of {} and at most {}", threads, target.wave, most);
-  }
-  if (choice_of(choices, "rows_per_pass", 1) < 1) return "rows_per_pass must be at least 1";
-  const std::int64_t heads = choice_of(choices, "head_parts", 1);
-  const std::int64_t rows = choice_of(choices, "row_parts", 1);
-  if (heads < 1 || heads > facts.group || !divides(facts.group, static_cast<int>(heads))) {
-    return fmt::format("head_parts = {} leaves a block without one of the {} value heads of a key head", heads,
-                       facts.group);
-  }
-  if (rows < 1 || facts.value_dim % (rows * (rows > 1 ? kConvChannels : 1)) != 0) {
-    return fmt::format("row_parts = {} must divide dims.value = {} into multiples of {}", rows, facts.value_dim,
-                       kConvChannels);
-  }
-  if (rows > 1 && operation != "decode" && operation != "state_commit")
-    return fmt::format("row_parts = {}: only decode gathers its output", rows);
-  if (operation == "decode_spec") {
-    const std::int64_t lanes = choice_of(choices, "row_lanes", 0);
-    if (lanes < 0 || lanes > 32 || (lanes & (lanes - 1)) != 0) {
-      return fmt::format("row_lanes = {} must be a power of two up to 32, or 0", lanes);
-    }
-    if (heads > 1 && !target.clusters) {
-      return fmt::format("head_parts = {}: {} has no clusters, so one block must serve a key head", heads, target.name);
-    }
-    if (heads > kMostOfCluster) {
-      return fmt::format("head_parts = {}: a cluster has at most {} blocks", heads, kMostOfCluster);
-    }
-    const std::int64_t products = choice_of(choices, "products", 0);
-    if (products != 0 && products != 1) return fmt::format("products = {} must be 0 or 1", products);
-    if (const std::string fault = products_fault(target, facts); products != 0 && !fault.empty()) {
-      return fmt::format("products = 1: {}", fault);
-    }
-    if (heads > 1 && !tokens_take_one_turn(facts, static_cast<int>(heads), products != 0)) {
-      return fmt::format("head_parts = {}: the tokens of a block's value heads need more shared memory than it has",
-                         heads);
-    }
-  }
-  const std::int64_t arrivals = choice_of(choices, "arrivals", 0);
-  if (arrivals != 0 && (arrivals != 1 || operation != "decode")) {
-    return fmt::format("arrivals = {}: 0 or 1, and only parts of decode can meet in memory", arrivals);
-  }
-  if (operation == "decode" && heads * rows > 1) {
-    if (target.clusters && arrivals == 0 && heads * rows > kMostOfCluster) {
-      return fmt::format(
-          "head_parts * row_parts = {}: a cluster has at most {} blocks; with arrivals = 1 they are none", heads * rows,
-          kMostOfCluster);
-    }
-    if (!takes_one_turn(facts, static_cast<int>(heads))) {
-      return fmt::format("head_parts = {}: a block's value heads need more shared memory than it has", heads);
-    }
-  }
-  if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
-    return fmt::format("skew = {} must be 0 or 1", skew);
-  }
-  for (const char* const name : {"fixed_heads", "in_turns"}) {
-    const std::int64_t chosen = choice_of(choices, name, 0);
-    if (chosen != 0 && (chosen != 1 || operation != "decode" || facts.group % heads != 0 ||
-                        !takes_one_turn(facts, static_cast<int>(heads)))) {
-      return fmt::format("{} = {}: 0 or 1, and only where decode's blocks take as many value heads in one turn", name,
-                         chosen);
-    }
-  }
-  if (choice_of(choices, "in_turns", 0) != 0 && !key_channel_innermost(facts)) {
-    return "in_turns = 1: only for a state with the key channel innermost";
-  }
-  const std::int64_t at_once = choice_of(choices, "at_once", 0);
-  if (at_once != 0 && (at_once != 1 || operation != "decode" || !key_channel_innermost(facts) ||
-                       core::size_of(facts.state.dtype) != 2 || works_hard(facts))) {
-    return fmt::format(
-        "at_once = {}: 0 or 1, of decode over a state of 16 bits with the key channel innermost that is "
-        "rounded to nearest",
-        at_once);
-  }
-  const std::int64_t weights = choice_of(choices, "weights_ahead", 0);
-  if (weights != 0 && (weights != 1 || operation != "decode")) {
-    return fmt::format("weights_ahead = {}: 0 or 1, of decode", weights);
-  }
-  const std::int64_t order = choice_of(choices, "row_order", 0);
-  if (order < 0 || order > 3 || (order > 0 && (operation != "decode" || !key_channel_innermost(facts)))) {
-    return fmt::format("row_order = {}: 0 to 3, and only of decode over a state with the key channel innermost", order);
-  }
-  const std::int64_t ahead = choice_of(choices, "ahead", 0);
-  if (ahead < 0 || ahead > 64 || (ahead > 0 && (!streams || !key_channel_innermost(facts)))) {
-    return fmt::format("ahead = {}: 0 to 64, and only for a state with the key channel innermost", ahead);
-  }
-  if (ahead > 0 && order > 0) return "ahead is of passes that are runs of rows, which those of row_order are not";
-  const std::int64_t interleave = choice_of(choices, "interleave", 0);
-  if (interleave != 0 && (interleave != 1 || operation != "decode_spec" || !key_channel_innermost(facts))) {
-    return fmt::format("interleave = {}: 0 or 1, and only of decode_spec over a state with the key channel innermost",
-                       interleave);
-  }
-  if (const std::int64_t inbox = choice_of(choices, "inbox", 0); inbox != 0) {
-    if (inbox != 1 || operation != "decode_spec") return fmt::format("inbox = {}: 0 or 1, of decode_spec", inbox);
-    if (const std::string fault = inbox_fault(target, facts, choices); !fault.empty()) {
-      return fmt::format("inbox = 1: {}", fault);
-    }
-  }
-  const std::int64_t resident = choice_of(choices, "resident", 0);
-  if (resident < 0 || resident * threads > 2048) {
-    return fmt::format("resident = {}: a multiprocessor holds at most 2048 threads, and a block has {}", resident,
-                       threads);
-  }
-  return "";
 }
 
 }  // namespace gdn::plan

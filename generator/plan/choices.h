@@ -10,13 +10,6 @@
 
 namespace gdn::plan {
 
-// What a block of decode_spec has in shared memory for so many value heads of all tokens (TokensShared of
-// delta_tokens.h).
-std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products = false);
-
-// Its dynamic shared memory: the states of its value heads where they come there at once (choice inbox), else none.
-std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices);
-
 // Shared memory of a block of norm_quant whose groups of channels do not each lie in one head.
 std::int64_t shared_bytes_of_groups(const Target& target, const core::Facts& facts);
 

@@ -10,6 +10,7 @@
 #include "core/prefill.h"
 #include "gdn/args.h"
 #include "layout/map.h"
+#include "plan/block_limits.h"
 #include "plan/choices.h"
 #include "plan/operation.h"
 

@@ -10,7 +10,7 @@ namespace gdn {
 
 // The value heads that a block works on at a time: shared memory bounds them (any group is allowed), and only groups
 // beyond 8 heads of 256 channels, 6 of them with decays by channel, need more than one turn.
-constexpr int kTurnNumbers = 6144;  // the generator's choices.cpp has the same
+constexpr int kTurnNumbers = 6144;  // the generator's block_limits.cpp has the same
 template <class F>
 GDN_HD constexpr int heads_at_once() {
   const int numbers = 3 * F::kValueDim + (decays_by_channel<F>() ? F::kKeyDim : 0);  // of a head: v, o, gates, decays

@@ -20,7 +20,7 @@ struct TokenFactors {
   float all;
   unsigned zero, unused[2];
 };
-constexpr int kOperandsOfProducts = 16;  // words of each key channel; the generator's choices.cpp has the same
+constexpr int kOperandsOfProducts = 16;  // words of each key channel; the generator's block_limits.cpp has the same
 
 // And the operands of those products, as lanes take them.
 template <class F, int kHeads, bool kProducts = F::kProducts != 0>

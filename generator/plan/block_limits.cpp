@@ -1,0 +1,87 @@
+#include "plan/block_limits.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/prefill.h"
+
+namespace gdn::plan {
+namespace {
+
+constexpr int kStaticShared = 48 * 1024;
+constexpr int kReservedShared = 2048;  // what alignment and mailboxes take at most
+constexpr int kTurnNumbers = 6144;     // of templates/gdn/delta.h: what a turn keeps in shared memory
+
+}  // namespace
+
+bool key_channel_innermost(const core::Facts& facts) { return facts.state.inner_stride == 1; }
+
+bool divides(int group, int parts) { return (parts - 1) * ((group + parts - 1) / parts) < group; }
+
+bool takes_one_turn(const core::Facts& facts, int parts) {
+  const int numbers = 3 * facts.value_dim + (facts.rule == core::Rule::kKda ? facts.key_dim : 0);
+  return (facts.group + parts - 1) / parts * numbers <= std::max(kTurnNumbers, numbers);
+}
+
+bool tokens_take_one_turn(const core::Facts& facts, int parts, bool products) {
+  return shared_bytes_of_tokens(facts, (facts.group + parts - 1) / parts, products) <= kStaticShared;
+}
+
+std::string products_fault(const Target& target, const core::Facts& facts) {
+  const core::Map& state = facts.state;
+  if (target.family != Family::kCuda) return "only NVIDIA's warps multiply matrices here";
+  if (facts.rollback != core::Rollback::kReplay || facts.rule != core::Rule::kGdn) return "only gdn's replay";
+  if (facts.tokens > 4) return "a launch has more than 4 tokens";
+  if (state.dtype != core::DType::kBf16) return "the state is not in bf16";
+  if (state.inner_stride != 1 || facts.key_dim % 32 != 0) return "rows of the state are no runs of 32 key channels";
+  if (facts.value_dim % 16 != 0) return "dims.value is no multiple of a product's 16 rows";
+  if (state.align % 8 != 0 || state.outer_stride % 8 != 0) return "rows of the state do not begin at 16 bytes";
+  if (shared_bytes_of_tokens(facts, 1, true) > kStaticShared) return "the operands need more shared memory than it has";
+  return "";
+}
+
+std::string inbox_fault(const Target& target, const core::Facts& facts, const core::Choices& choices) {
+  const core::Map& state = facts.state;
+  const auto bytes = static_cast<std::int64_t>(core::size_of(state.dtype));
+  const auto parts = static_cast<int>(core::choice_of(choices, "head_parts", 1));
+  const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
+  if (!target.clusters || machine == nullptr) {
+    return fmt::format("{} has no requests for whole runs of memory", target.name);
+  }
+  if (core::choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
+  if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
+  if (!key_channel_innermost(facts) || state.outer_stride != facts.key_dim || state.align * bytes % 16 != 0 ||
+      facts.key_dim * bytes % 16 != 0) {
+    return "a head's state is no run of rows of key channels in pieces of 16 bytes";
+  }
+  if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
+  const int heads = (facts.group + parts - 1) / parts;
+  const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
+  if (all <= machine->shared_bytes) return "";
+  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all,
+                     machine->shared_bytes);
+}
+
+bool works_hard(const core::Facts& facts) {
+  return core::size_of(facts.state.dtype) == 1 || (facts.stochastic_state && facts.seed_operand >= 0);
+}
+
+std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products) {
+  const bool replays = facts.rollback == core::Rollback::kReplay;
+  const int decays = facts.rule == core::Rule::kKda ? facts.key_dim : 1;
+  const int of_keys = facts.key_dim * (replays ? 3 : 2) + 1;
+  const int of_values = facts.value_dim * (replays ? 3 : 2) + decays * (replays ? 2 : 1) + 1;
+  // Operands and factors of products (tokens_shared.h).
+  const std::int64_t of_products = products ? 16 * facts.key_dim + heads * 84 : 0;
+  return 4 * (std::int64_t{facts.tokens} * (of_keys + heads * of_values) + of_products + 64);
+}
+
+std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices) {
+  if (core::choice_of(choices, "inbox", 0) == 0) return 0;
+  const std::int64_t parts = core::choice_of(choices, "head_parts", 1);
+  const auto bytes = static_cast<std::int64_t>(core::size_of(facts.state.dtype));
+  return (facts.group + parts - 1) / parts * facts.key_dim * facts.value_dim * bytes;
+}
+
+}  // namespace gdn::plan
