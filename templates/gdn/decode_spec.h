@@ -261,10 +261,14 @@ GDN_DEVICE void decode_spec(const Args& args) {
       fetch_records(args, draft, turn, first_turn, shared);
       late_copies_sent();
     }
-    if constexpr (F::kRollback == Rollback::kSlots) {
+    if constexpr (slots_at_once<F>()) {
       GDN_UNROLL
       for (int step = 0; step < F::kTokens; ++step) {
         if (first_turn && thread_id() == step) shared.own_slot[step] = draft.own[step];
+      }
+    } else if constexpr (F::kRollback == Rollback::kSlots) {
+      if (first_turn && thread_id() < draft.tokens) {
+        shared.own_slot[thread_id()] = slot_of_step<F>(args, sequence, thread_id());
       }
     }
     Deal<F::kThreads> deal;

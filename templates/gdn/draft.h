@@ -12,13 +12,20 @@
 
 namespace gdn {
 
+// Whether a block asks for the slots of all tokens of a sequence together. Parts of a key head have no registers left
+// for them.
+template <class F>
+GDN_HD constexpr bool slots_at_once() {
+  return F::kRollback == Rollback::kSlots && F::kHeadParts == 1;
+}
+
 template <class F>
 struct Draft {
   int first, tokens;  // rows [first, first + tokens)
   int accepted;       // tokens, the guaranteed one included; 0 to F::kTokens
   long long slot;     // of the window, and of the state unless each token has its own
   RowFate fate;
-  long long own[F::kRollback == Rollback::kSlots ? F::kTokens : 1];  // slots of the tokens' states, where each has one
+  long long own[slots_at_once<F>() ? F::kTokens : 1];  // slots of the tokens' states, or of the first
 
   // Inputs between the front of the window and those that the first token looks back at.
   GDN_DEVICE int window_offset() const {
@@ -60,7 +67,7 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
   Draft<F> draft;
   // All slots ahead of the first question, so that they and what follows are one wait.
   GDN_UNROLL
-  for (int step = 0; step < (F::kRollback == Rollback::kSlots ? F::kTokens : 1); ++step) {
+  for (int step = 0; step < (slots_at_once<F>() ? F::kTokens : 1); ++step) {
     draft.own[step] = slot_of_step<F>(args, sequence, step);
   }
   draft.slot = draft.own[0];
@@ -85,8 +92,12 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
     for (int step = 1; step < F::kTokens; ++step) {
       // Asked without conditions: a load is put behind one where all that it is for is.
       const bool used = step < draft.tokens || step + 1 == draft.accepted;
-      const bool outside = !in_pools(args, draft.own[step]);
-      mistaken = mistaken | (used & outside);
+      if constexpr (slots_at_once<F>()) {
+        const bool outside = !in_pools(args, draft.own[step]);
+        mistaken = mistaken | (used & outside);
+      } else {
+        mistaken = mistaken || (used && !in_pools(args, slot_of_step<F>(args, sequence, step)));
+      }
     }
   }
   if (mistaken && draft.fate.computed) draft.fate = {false, true, float_of(0x7fc00000u)};
@@ -95,13 +106,17 @@ GDN_DEVICE Draft<F> draft_of(const Args& args, int sequence) {
 
 // The slot of the state that a sequence starts from.
 template <class F>
-GDN_DEVICE long long initial_slot(const Draft<F>& draft) {
-  long long slot = draft.slot;
-  if constexpr (F::kRollback == Rollback::kSlots) {
+GDN_DEVICE long long initial_slot(const Args& args, int sequence, const Draft<F>& draft) {
+  if constexpr (slots_at_once<F>()) {
+    long long slot = draft.slot;
     GDN_UNROLL
     for (int step = 1; step < F::kTokens; ++step) slot = step + 1 == draft.accepted ? draft.own[step] : slot;
+    return slot;
+  } else if constexpr (F::kRollback == Rollback::kSlots) {
+    return slot_of_step<F>(args, sequence, draft.accepted > 0 ? draft.accepted - 1 : 0);
+  } else {
+    return draft.slot;
   }
-  return slot;
 }
 
 // A number of each of the first `tokens` tokens, kTapStride apart in M, to `to`, kStride apart. The loads go out

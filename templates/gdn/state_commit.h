@@ -287,7 +287,7 @@ GDN_DEVICE void state_commit(const Args& args) {
     } else if constexpr (F::kRollback == Rollback::kReplay && scaled_state<F>()) {
       good = commit_scaled<F, State>(args, draft, key_head, head, part<State>(args, draft.slot), values, shared);
     } else {
-      const long long from = initial_slot<F>(draft);
+      const long long from = initial_slot<F>(args, sequence, draft);
       good = commit_state<F, State>(args, draft, key_head, head, part<State>(args, from), row_part, shared);
       if constexpr (scaled_state<F>()) move_scales(args, draft, from, head, values);
     }

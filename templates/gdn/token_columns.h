@@ -28,7 +28,7 @@ class TokenColumns {
         draft_(draft),
         sequence_(sequence),
         turn_(turn),
-        slot_(initial_slot<F>(draft)),
+        slot_(initial_slot<F>(args, sequence, draft)),
         initial_(part<State>(args, slot_)),
         lane_(lane_id() % kLanes),
         team_(lane_id() / kLanes) {

@@ -65,7 +65,7 @@ class TokenRows {
         turn_(turn),
         lane_(lane_id() / kLaneStride % kLanes),
         team_(wave_id() * kTeamsOfWave + (F::kInterleave != 0 ? lane_id() % kTeamsOfWave : lane_id() / kLanes)),
-        slot_(initial_slot<F>(draft)),
+        slot_(initial_slot<F>(args, sequence, draft)),
         initial_(part<State>(args, slot_) + place<State>()) {}
 
   // Issues the loads of the first rows, or the requests for all of them; all waves, before run().
