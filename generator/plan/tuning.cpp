@@ -176,10 +176,9 @@ void TuningTable::set(std::string_view target, std::string_view operation, std::
     return row.target == target && row.operation == operation && row.spec == spec;
   };
   // Where they stood.
-  auto at = rows_.begin() + (std::find_if(rows_.begin(), rows_.end(), mine) - rows_.begin());
-  const auto index = at - rows_.begin();
+  const auto first = std::find_if(rows_.begin(), rows_.end(), mine) - rows_.begin();
   rows_.erase(std::remove_if(rows_.begin(), rows_.end(), mine), rows_.end());
-  at = rows_.begin() + index;
+  auto at = rows_.begin() + first;
   for (const Band& band : bands) {
     at = rows_.insert(at, {std::string(target), std::string(operation), std::string(spec), band}) + 1;
   }
