@@ -37,26 +37,27 @@ class AmxMachine {
   // c += a * b of tiles that are configured and whose shapes agree: for each element two chains of fused
   // multiply-adds, over the even and over the odd halves of the pairs, whose sum is added to c. Subnormal numbers
   // count as zero on both sides; the rounding is to nearest even whatever MXCSR says.
-  __attribute__((target("avx512f,avx512bw"))) void multiply(int c, int a, int b) {
+  __attribute__((target("avx2,fma"))) void multiply(int c, int a, int b) {
     const unsigned mode = _mm_getcsr();
     _mm_setcsr(kTileMxcsr);
     const int pairs = bytes_[a] / 4;
-    const auto columns = static_cast<__mmask16>((1u << (bytes_[c] / 4)) - 1);
-    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
     for (int row = 0; row < rows_[c]; ++row) {
-      __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
-      for (int k = 0; k < pairs; ++k) {
-        const __m512i right = _mm512_loadu_si512(tiles_[b][k]);
-        std::uint32_t pair = 0;
-        std::memcpy(&pair, tiles_[a][row] + 4 * k, sizeof(pair));
-        const __m512i low = _mm512_set1_epi32(static_cast<int>(pair << 16));
-        const __m512i high = _mm512_set1_epi32(static_cast<int>(pair & 0xffff0000u));
-        even = _mm512_fmadd_ps(_mm512_castsi512_ps(low),
-                               _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, right, 16)), even);
-        odd = _mm512_fmadd_ps(_mm512_castsi512_ps(high), _mm512_castsi512_ps(_mm512_and_si512(right, upper)), odd);
+      for (int half = 0; half < 2; ++half) {
+        __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+        for (int k = 0; k < pairs; ++k) {
+          const __m256i right = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tiles_[b][k] + 32 * half));
+          std::uint32_t pair = 0;
+          std::memcpy(&pair, tiles_[a][row] + 4 * k, sizeof(pair));
+          const __m256i low = _mm256_set1_epi32(static_cast<int>(pair << 16));
+          const __m256i high = _mm256_set1_epi32(static_cast<int>(pair & 0xffff0000u));
+          even = _mm256_fmadd_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(_mm256_slli_epi32(right, 16)), even);
+          odd = _mm256_fmadd_ps(_mm256_castsi256_ps(high), _mm256_castsi256_ps(_mm256_and_si256(right, upper)), odd);
+        }
+        float* const to = reinterpret_cast<float*>(tiles_[c][row] + 32 * half);
+        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), _mm256_add_ps(even, odd)));
       }
-      const __m512 old = _mm512_loadu_ps(tiles_[c][row]);
-      _mm512_storeu_ps(tiles_[c][row], _mm512_maskz_add_ps(columns, old, _mm512_add_ps(even, odd)));
+      std::memset(tiles_[c][row] + bytes_[c], 0, sizeof(tiles_[c][row]) - bytes_[c]);
     }
     _mm_setcsr(mode);
   }
