@@ -17,6 +17,7 @@
 #include "plan/plan.h"
 #include "plan/target.h"
 #include "support/catch.h"
+#include "support/pace.h"
 #include "support/specs.h"
 
 using namespace gdn;
@@ -257,6 +258,7 @@ TEST_CASE("a decode kernel compiles within half a second") {
   REQUIRE(kernels >= 1);
   runtime::Options options;
   options.no_cache = true;
+  const test::Pace pace;
   double best = 1e9;
   for (int i = 0; i < 3; ++i) {
     const std::clock_t begin = std::clock();
@@ -264,7 +266,7 @@ TEST_CASE("a decode kernel compiles within half a second") {
     best = std::min(best, static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC);
   }
   fmt::print("NVRTC, decode of Qwen3-Next for sm_90a, no cache: {} kernels in {:.2f} s\n", kernels, best);
-  CHECK(best / kernels < 0.5);
+  CHECK(best / kernels < pace.allow(0.5));
 }
 #elif defined(GDN_TEST_HIP)
 TEST_CASE("every emitted HIP file compiles with clang") { compile_all(plan::Family::kHip, *runtime::make_clang()); }

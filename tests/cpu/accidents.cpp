@@ -12,6 +12,7 @@
 #include "oracle/parts.h"
 #include "support/amx_emulator.h"
 #include "support/catch.h"
+#include "support/pace.h"
 #include "support/thrown.h"
 #include "verify/executor.h"
 
@@ -329,6 +330,7 @@ TEST_CASE("all kernels of one model are generated in 20 ms") {
     }
     REQUIRE(plans.size() >= 9);
     // Time of this thread, and the best of several: what else runs on the machine says nothing about the generators.
+    const test::Pace pace;
     double best_ms = std::numeric_limits<double>::infinity();
     for (int i = 0; i < 10; ++i) {
       timespec begin{}, end{};
@@ -345,6 +347,6 @@ TEST_CASE("all kernels of one model are generated in 20 ms") {
                                       1e-6 * static_cast<double>(end.tv_nsec - begin.tv_nsec));
     }
     std::printf("%s: %zu kernels generated in %.2f ms\n", target, plans.size(), best_ms);
-    CHECK(best_ms < 20);
+    CHECK(best_ms < pace.allow(20));
   }
 }

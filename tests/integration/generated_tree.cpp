@@ -10,6 +10,7 @@
 
 #include "support/catch.h"
 #include "support/command_line.h"
+#include "support/pace.h"
 
 using gdn::test::CommandLine;
 
@@ -21,6 +22,7 @@ TEST_CASE("the generated tree is current") {
 
 TEST_CASE("all specs for all targets are emitted within a second") {
   // The best of three: what else runs on the machine says nothing about the generator.
+  const gdn::test::Pace pace;
   double best_s = std::numeric_limits<double>::infinity();
   for (int i = 0; i < 3; ++i) {
     const gdn::test::TemporaryFolder folder;
@@ -32,7 +34,7 @@ TEST_CASE("all specs for all targets are emitted within a second") {
     best_s = std::min(best_s, spent.count());
   }
   std::printf("emit of all specs for all targets: %.2f s\n", best_s);
-  CHECK(best_s < 1.0);
+  CHECK(best_s < pace.allow(1.0));
 }
 
 TEST_CASE("emitting one spec into a whole tree leaves the tree current") {

@@ -6,6 +6,11 @@ import subprocess
 import tempfile
 
 
+def allow(limit):
+    """`limit` of processor time, as one for this machine now: see tests/support/pace.h."""
+    return limit * float(subprocess.run([os.environ["GDN_PACE"]], stdout=subprocess.PIPE, check=True, text=True).stdout)
+
+
 class Run:
     """`seconds` of processor time, user and system, whatever else the machine does; `mebibytes` of memory at the peak."""
 

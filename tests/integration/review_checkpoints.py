@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import unittest
 
-from measure import Run
+from measure import Run, allow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GDN_GEN = os.environ["GDN_GEN"]
@@ -367,7 +367,7 @@ class BadFiles(Checkpoints):
             run = Run([GDN_GEN, *command, "--config", self.config, "--safetensors", self.file], cwd=ROOT, limit=512)
             self.assertEqual(run.returncode, 4, run.stdout + run.stderr)
             self.assertIn(words, run.stderr)
-            self.assertLess(run.seconds, 1)
+            self.assertLess(run.seconds, allow(1))
             self.assertLess(run.mebibytes, 400)
             self.assertLess(len(run.stderr), 2000)
             self.assertEqual([c for c in run.stderr if ord(c) < 32 and c != "\n"], [])
@@ -471,7 +471,7 @@ class BadFiles(Checkpoints):
         self.assertEqual(run.returncode, 1)
         self.assertLess(len(run.stdout), 4000)
         self.assertLess(run.mebibytes, 800)
-        self.assertLess(run.seconds, 5)
+        self.assertLess(run.seconds, allow(5))
 
     def test_a_tensor_in_two_files(self):
         self.write(gdn_config("qwen3_next", 16, 32), interleaved(NEXT, 16, 32))

@@ -1,7 +1,7 @@
 """How long the tools take: lint of one spec under 10 ms, of all under 200 ms; explain, diff and match under 100 ms each.
 
-Counted is the processor time of the whole process, the best of some runs: other tests run beside this one. The table is
-printed, wall-clock time included.
+Counted is the processor time of the whole process, the best of some runs: other tests run beside this one. A machine
+that is slower than the figures' has more. The table is printed, wall-clock time included.
 """
 
 import json
@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from measure import Run
+from measure import Run, allow
 from review_checkpoints import NEXT, gdn_config, interleaved, safetensors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -43,8 +43,9 @@ class Figures(unittest.TestCase):
             wall.append(time.monotonic() - started)
             self.assertEqual(run.returncode, code, run.stderr)
             seconds.append(run.seconds)
-        print(f"{what:<40} {min(seconds) * 1000:6.1f} ms, by the clock {min(wall) * 1000:6.1f} ms, at most {milliseconds} ms")
-        self.assertLess(min(seconds) * 1000, milliseconds, what)
+        allowed = allow(milliseconds)
+        print(f"{what:<40} {min(seconds) * 1000:6.1f} ms, by the clock {min(wall) * 1000:6.1f} ms, at most {milliseconds} ms, here {allowed:.0f} ms")
+        self.assertLess(min(seconds) * 1000, allowed, what)
 
     def test_lint(self):
         for model in models():
