@@ -6,6 +6,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "specs/TUTORIAL.md", "tests/bench/RESULTS.md", "tests/bench/NOTES.md"]
+PAGES += [str(page.relative_to(ROOT)) for page in sorted((ROOT / "tests/bench/notes").glob("*.md"))]
 
 
 def squeezed(text):
