@@ -150,8 +150,7 @@ std::vector<Band> TuningTable::find(std::string_view target, std::string_view op
   std::vector<Band> bands;
   const auto add = [&](bool own, core::Edges edges) {
     for (const Row& row : rows_) {
-      if (row.target != target || row.operation != operation || row.spec != (own ? spec : "*")) continue;
-      if (row.band.edges != edges) continue;
+      if (!row.is_of(target, operation, own ? spec : "*") || row.band.edges != edges) continue;
       const bool known =
           std::any_of(bands.begin(), bands.end(), [&](const Band& band) { return band.max_rows == row.band.max_rows; });
       if (!known) bands.push_back(row.band);
@@ -172,9 +171,7 @@ std::vector<Band> TuningTable::find(std::string_view target, std::string_view op
 
 void TuningTable::set(std::string_view target, std::string_view operation, std::string_view spec,
                       const std::vector<Band>& bands) {
-  const auto mine = [&](const Row& row) {
-    return row.target == target && row.operation == operation && row.spec == spec;
-  };
+  const auto mine = [&](const Row& row) { return row.is_of(target, operation, spec); };
   // Where they stood.
   const auto first = std::find_if(rows_.begin(), rows_.end(), mine) - rows_.begin();
   rows_.erase(std::remove_if(rows_.begin(), rows_.end(), mine), rows_.end());
@@ -189,8 +186,7 @@ void TuningTable::set(std::string_view target, std::string_view operation, std::
   const core::Edge other = edge == core::Edge::kPlain ? core::Edge::kProgrammatic : core::Edge::kPlain;
   std::vector<Band> kept;
   for (const Row& row : rows_) {
-    if (row.target != target || row.operation != operation || row.spec != spec) continue;
-    if (core::has(row.band.edges, other)) kept.push_back(row.band);
+    if (row.is_of(target, operation, spec) && core::has(row.band.edges, other)) kept.push_back(row.band);
   }
   set(target, operation, spec, edge == core::Edge::kPlain ? joined(bands, kept) : joined(kept, bands));
 }

@@ -50,6 +50,9 @@ class TuningTable {
   struct Row {
     std::string target, operation, spec;
     Band band;
+    bool is_of(std::string_view a_target, std::string_view an_operation, std::string_view a_spec) const {
+      return target == a_target && operation == an_operation && spec == a_spec;
+    }
   };
   std::vector<Row> rows_;
   bool passes_over_misfits_ = false;
