@@ -5,9 +5,9 @@
 #include <string>
 #include <utility>
 
-#include "spec/keys.h"
 #include "spec/rules.h"
 #include "spec/scalars.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 namespace {

@@ -1,5 +1,6 @@
-// The spec language as data: one table of keys, one of tensors, one of dimension names. The parser reads by them, the
-// printer writes by them, and documentation and schemas are made from them, so that none can say what another does not.
+// The spec language as data: a table of keys here, one of tensors and one of dimension names in tensor_keys.h. The
+// parser reads by them, the printer writes by them, and documentation and schemas are made from them, so that none can
+// say what another does not.
 #pragma once
 
 #include <cstdint>
@@ -66,66 +67,6 @@ struct Key {
 
 // All keys but the tensors', in the order in which a spec is written.
 const std::vector<Key>& keys();
-
-// Which dtypes a tensor may have.
-enum class DtypeSet : std::uint8_t { kActivation, kWeight, kState, kWideState, kExact, kOutput };
-std::vector<core::DType> dtypes(DtypeSet set);
-
-// What a tensor holds, and so which dimensions it must have beside the leading one and `tap`.
-enum class Holds : std::uint8_t {
-  kInputParts,     // one part that it is named after, or a packed dimension of parts q k v z b a
-  kConvParts,      // a packed dimension of exactly q, k, v
-  kKeyChannels,    // key_head, key_dim
-  kValueChannels,  // value heads, value_dim
-  kValueHeads,     // value heads: value_head, or key_head and group
-  kDecays,         // value heads, and key_dim where the rule is kda: a decay for each key channel
-  kValueDim,       // value_dim
-  kState,          // value heads, key_dim, value_dim
-  kStateRows,      // value heads, value_dim
-  kScaleGroups,    // scale_group; token may stand behind it
-};
-
-enum class Leads : std::uint8_t { kNone, kToken, kSlot, kSequence };
-
-struct TensorKey {
-  std::string_view section;  // "inputs", ...
-  std::string_view name;     // "conv_weight"; "*" for an input, which may have any name
-  Leads leads = Leads::kNone;
-  Holds holds = Holds::kInputParts;
-  bool tap = false;
-  DtypeSet dtypes = DtypeSet::kActivation;
-  bool later = false;  // the language has a place for it, this version refuses it by name
-  std::string_view help;
-  bool step = false;                              // it has the dimension step
-  core::Rollback scheme = core::Rollback::kNone;  // given exactly where speculative.scheme is this
-};
-
-const std::vector<TensorKey>& tensor_keys();
-
-// The row of a tensor; null for an unknown name.
-const TensorKey* tensor_key(std::string_view section, std::string_view name);
-
-// What one part of a packed dimension holds: q, k: kKeyChannels; v, z: kValueChannels; b: kValueHeads; a: kDecays. Null
-// for anything else.
-const Holds* part_holds(std::string_view part);
-
-struct SectionKey {
-  std::string_view name;
-  std::vector<Tensor> Spec::* tensors;
-  Place SectionPlaces::* place;
-  std::string_view help;
-};
-
-// inputs, parameters, pools, handover, outputs.
-const std::vector<SectionKey>& tensor_sections();
-
-struct DimName {
-  std::string_view name;
-  std::string_view help;
-};
-
-// token, slot, key_head, ...; `channel` is a shorthand and not among them.
-const std::vector<DimName>& dim_names();
 
 // Sections that a spec writes as `none` or as a map of their keys, which apply only there.
 struct OptionalSection {

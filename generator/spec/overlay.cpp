@@ -7,6 +7,7 @@
 
 #include "spec/keys.h"
 #include "spec/rules.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 namespace {

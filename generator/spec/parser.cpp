@@ -23,6 +23,7 @@
 #include "spec/overlay.h"
 #include "spec/rules.h"
 #include "spec/scalars.h"
+#include "spec/tensor_keys.h"
 #include "spec/validator.h"
 #include "spec/validator_norm.h"
 

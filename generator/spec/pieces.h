@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "spec/keys.h"
 #include "spec/spec.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 

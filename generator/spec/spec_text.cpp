@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "spec/keys.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "spec/pieces.h"
 #include "spec/rules.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 namespace {

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "core/dtype.h"
-#include "spec/keys.h"
 #include "spec/rules.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "spec/keys.h"
 #include "spec/pieces.h"
 #include "spec/rules.h"
+#include "spec/tensor_keys.h"
 
 namespace gdn::spec {
 namespace {

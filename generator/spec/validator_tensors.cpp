@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "spec/keys.h"
 #include "spec/pieces.h"
 #include "spec/rules.h"
 #include "spec/scalars.h"
+#include "spec/tensor_keys.h"
 #include "spec/validator_norm.h"
 
 namespace gdn::spec {

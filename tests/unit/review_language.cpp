@@ -8,6 +8,7 @@
 
 #include "spec/keys.h"
 #include "spec/parser.h"
+#include "spec/tensor_keys.h"
 #include "support/catch.h"
 #include "support/specs.h"
 

@@ -8,6 +8,7 @@
 #include "spec/parser.h"
 #include "spec/rules.h"
 #include "spec/spec_text.h"
+#include "spec/tensor_keys.h"
 #include "support/catch.h"
 #include "support/specs.h"
 
