@@ -7,9 +7,8 @@
 // same.
 //
 // Stricter than hardware:
-//   - a barrier is initialised once, and used by another thread only behind a barrier of the block (of the cluster,
-//   from
-//     another block)
+//   - a barrier is initialised once, and used by another thread only behind a barrier of the block (by one of another
+//     block: of the cluster)
 //   - addresses and sizes of transfers are multiples of what they have to be, and lie in shared memory
 //   - shared memory that ordinary stores wrote is fenced before a transfer or a product reads it
 //   - a thread that returns has waited for its stores and copies, and no transfer is left when the last one returns
