@@ -112,6 +112,17 @@ TEST_CASE("dump prints each stage") {
             .has("gdn_qwen3_next_80b_decode_sm_90a"));
 }
 
+TEST_CASE("bench times decode on the CPU, beside the floor and scaling, whatever target the CPU runs") {
+  const CommandLine bench = gdn_gen({"bench", "qwen3_5_27b", "--on", "cpu", "--batch", "1"});
+  INFO(bench.output);
+  if (bench.status == 4) return;  // this processor runs no CPU target
+  CHECK(bench.status == 0);
+  for (const char* text : {"qwen3_5_27b", "floor us", "ratio", "scaling us"}) {
+    INFO(text);
+    CHECK(bench.has(text));
+  }
+}
+
 TEST_CASE("bench times whole sequences on the CPU, beside the floor") {
   const CommandLine bench =
       gdn_gen({"bench", "qwen3_5_27b", "--on", "cpu", "--operation", "prefill", "--lengths", "70,8x3"});
