@@ -23,8 +23,8 @@ namespace gdn::test {
 
 class Pace {
  public:
-  // Milliseconds of the yardstick where the figures hold. Estimated, not measured there: 21 ms where the whole suite took
-  // 1.9 times as long as on the machines on which the limits were kept, and a little less than that allowed for.
+  // Milliseconds of the yardstick where the figures hold. Estimated, not measured there: 21 ms where the whole suite
+  // took 1.9 times as long as on the machines on which the limits were kept, and a little less than that allowed for.
   static constexpr double kReferenceMs = 12.0;
 
   Pace() : before_ms_(yardstick_ms()) {}
