@@ -13,21 +13,11 @@ std::int64_t choice_of(const Choices& choices, std::string_view name, std::int64
   return missing;
 }
 
-std::string_view to_string(Leading leading) {
-  for (const auto& word : words(leading)) {
-    if (word.value == leading) return word.text;
-  }
-  return "?";
-}
+std::string_view to_string(Leading leading) { return word_of(leading, "?"); }
 
 std::string_view to_string(Edge edge) { return to_string(only(edge)); }
 
-std::string_view to_string(Edges edges) {
-  for (const auto& word : words(edges)) {
-    if (word.value == edges) return word.text;
-  }
-  return "?";
-}
+std::string_view to_string(Edges edges) { return word_of(edges, "?"); }
 
 Edges only(Edge edge) { return edge == Edge::kPlain ? Edges::kPlain : Edges::kProgrammatic; }
 

@@ -108,6 +108,15 @@ constexpr std::array<Word<HeadKind>, 3> words(HeadKind) {
   return {{{HeadKind::kNone, "none"}, {HeadKind::kKey, "key"}, {HeadKind::kValue, "value"}}};
 }
 
+// `missing` for a value that has no name.
+template <class T>
+constexpr std::string_view word_of(T value, std::string_view missing) {
+  for (const auto& word : words(value)) {
+    if (word.value == value) return word.text;
+  }
+  return missing;
+}
+
 template <class T>
 constexpr bool kWordy = std::is_enum_v<T> || std::is_same_v<T, bool>;
 
@@ -161,10 +170,9 @@ class Writer {
     if constexpr (std::is_same_v<T, DType>) {
       return std::string(to_string(value));
     } else if constexpr (kWordy<T>) {
-      for (const auto& word : words(value)) {
-        if (word.value == value) return std::string(word.text);
-      }
-      throw std::runtime_error("plan: an enum holds a value that has no name");
+      const std::string_view word = word_of(value, "");
+      if (word.empty()) throw std::runtime_error("plan: an enum holds a value that has no name");
+      return std::string(word);
     } else {  // integers, and reals in the shortest form that reads back as the same bits
       char buffer[64];
       const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value);

@@ -2,7 +2,6 @@
 #include <cmath>
 #include <functional>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 #include "harness.h"
@@ -165,51 +164,18 @@ TEST_CASE("the emulator's products are two chains of fused multiply-adds, and su
         for (const int columns : {1, 8, 9, 16}) {
           Operands x = random_operands(random, numbers);
           const Operands before = x;
-          alignas(64) std::uint8_t block[64] = {1};
-          const std::pair<int, std::pair<int, int>> shapes[] = {
-              {2, {rows, columns}}, {5, {rows, pairs}}, {7, {pairs, columns}}};
-          for (const auto& [tile, shape] : shapes) {
-            block[16 + 2 * tile] = static_cast<std::uint8_t>(4 * shape.second);
-            block[48 + tile] = static_cast<std::uint8_t>(shape.first);
-          }
-          test::AmxMachine machine;
-          std::uint64_t registers[16] = {};
-          const auto step = [&](std::vector<std::uint8_t> code) {
-            code.resize(16);
-            const auto done = machine.step(code.data(), registers);
-            INFO((done.fault == nullptr ? "" : done.fault));
-            CHECK(done.fault == nullptr);
-            CHECK(done.length > 0);
-          };
-          registers[7] = reinterpret_cast<std::uintptr_t>(block);
-          step({0xc4, 0xe2, 0x78, 0x49, 0x07});  // ldtilecfg [rdi]
-          registers[0] = 64;
-          registers[2] = reinterpret_cast<std::uintptr_t>(x.c);
-          registers[6] = reinterpret_cast<std::uintptr_t>(x.b);
-          registers[7] = reinterpret_cast<std::uintptr_t>(x.a);
-          step({0xc4, 0xe2, 0x7b, 0x4b, 0x14, 0x02});  // tileloadd tmm2, [rdx + rax]
-          step({0xc4, 0xe2, 0x7b, 0x4b, 0x2c, 0x07});  // tileloadd tmm5, [rdi + rax]
-          step({0xc4, 0xe2, 0x7b, 0x4b, 0x3c, 0x06});  // tileloadd tmm7, [rsi + rax]
-          step({0xc4, 0xe2, 0x42, 0x5c, 0xd5});        // tdpbf16ps tmm2, tmm5, tmm7
-          step({0xc4, 0xe2, 0x7a, 0x4b, 0x14, 0x02});  // tilestored [rdx + rax], tmm2
-          for (std::size_t i = 0; i < 16; ++i) {
-            for (std::size_t j = 0; j < 16; ++j) {
-              const std::uint32_t got = x.c[16 * i + j], old = before.c[16 * i + j];
-              if (static_cast<int>(i) >= rows || static_cast<int>(j) >= columns) {
-                CHECK(got == old);
-                continue;
-              }
-              float chain[2] = {0, 0};
-              for (std::size_t k = 0; k < static_cast<std::size_t>(2 * pairs); ++k) {
-                const float a = flushed(std::uint32_t{before.a[32 * i + k]} << 16);
-                const float b = flushed(std::uint32_t{before.b[32 * (k / 2) + 2 * j + k % 2]} << 16);
-                chain[k % 2] = result(std::fma(a, b, chain[k % 2]));
-              }
-              const float expected = result(flushed(old) + result(chain[0] + chain[1]));
-              CHECK(number(got) == expected);
-              subnormal += old != 0 && (old & 0x7f800000u) == 0 ? 1 : 0;
-            }
-          }
+          emulated_product(rows, pairs, columns, x);
+          check_product(before, x, rows, columns,
+                        [&](std::size_t i, std::size_t j, std::uint32_t old, std::uint32_t got) {
+                          float chain[2] = {0, 0};
+                          for (std::size_t k = 0; k < static_cast<std::size_t>(2 * pairs); ++k) {
+                            const float a = flushed(std::uint32_t{before.a[32 * i + k]} << 16);
+                            const float b = flushed(std::uint32_t{before.b[32 * (k / 2) + 2 * j + k % 2]} << 16);
+                            chain[k % 2] = result(std::fma(a, b, chain[k % 2]));
+                          }
+                          CHECK(number(got) == result(flushed(old) + result(chain[0] + chain[1])));
+                          subnormal += old != 0 && (old & 0x7f800000u) == 0 ? 1 : 0;
+                        });
         }
       }
     }
@@ -218,7 +184,6 @@ TEST_CASE("the emulator's products are two chains of fused multiply-adds, and su
 }
 
 TEST_CASE("a product of tiles of every shape, emulated, against plain arithmetic, and the counts of it") {
-  if (!test::runs_here()) return;
   if (cpu::cpu_supports("amx")) return;  // nothing traps: the next test compares with the processor
   test::AmxEmulator emulator;
   std::mt19937 random(3);
@@ -230,24 +195,18 @@ TEST_CASE("a product of tiles of every shape, emulated, against plain arithmetic
         const Function function = product(rows, pairs, columns);
         emulator.reset_counts();
         emulator.run([&] { function(x.a, x.b, x.c); });
-        for (std::size_t i = 0; i < 16; ++i) {
-          for (std::size_t j = 0; j < 16; ++j) {
-            const std::uint32_t got = x.c[16 * i + j], old = before.c[16 * i + j];
-            if (static_cast<int>(i) >= rows || static_cast<int>(j) >= columns) {
-              CHECK(got == old);
-              continue;
-            }
-            double sum = static_cast<double>(number(old)), size = std::fabs(sum);
-            for (std::size_t k = 0; k < static_cast<std::size_t>(2 * pairs); ++k) {
-              const double term =
-                  static_cast<double>(number(std::uint32_t{before.a[32 * i + k]} << 16)) *
-                  static_cast<double>(number(std::uint32_t{before.b[32 * (k / 2) + 2 * j + k % 2]} << 16));
-              sum += term;
-              size += std::fabs(term);
-            }
-            CHECK(std::fabs(static_cast<double>(number(got)) - sum) <= 2e-6 * size);
-          }
-        }
+        check_product(before, x, rows, columns,
+                      [&](std::size_t i, std::size_t j, std::uint32_t old, std::uint32_t got) {
+                        double sum = static_cast<double>(number(old)), size = std::fabs(sum);
+                        for (std::size_t k = 0; k < static_cast<std::size_t>(2 * pairs); ++k) {
+                          const double term =
+                              static_cast<double>(number(std::uint32_t{before.a[32 * i + k]} << 16)) *
+                              static_cast<double>(number(std::uint32_t{before.b[32 * (k / 2) + 2 * j + k % 2]} << 16));
+                          sum += term;
+                          size += std::fabs(term);
+                        }
+                        CHECK(std::fabs(static_cast<double>(number(got)) - sum) <= 2e-6 * size);
+                      });
         CHECK(emulator.counts().configure == 1);
         CHECK(emulator.counts().load == 3);
         CHECK(emulator.counts().multiply == 1);
@@ -260,7 +219,6 @@ TEST_CASE("a product of tiles of every shape, emulated, against plain arithmetic
 }
 
 TEST_CASE("a fault in a running kernel is an exception, and the next kernel runs") {
-  if (!test::runs_here()) return;
   if (cpu::cpu_supports("amx")) return;
   test::AmxEmulator emulator;
   const Function good = product(16, 16, 16);

@@ -1,14 +1,17 @@
-// One product of tiles as a function of generated code, and operands for it.
+// One product of tiles as a function of generated code and by the emulator's instructions, and operands for it.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "cpu/context.h"
 #include "cpu/kernel.h"
 #include "cpu/tiles.h"
+#include "support/amx_machine.h"
+#include "support/catch.h"
 
 namespace gdn::test {
 
@@ -101,6 +104,47 @@ inline float number(std::uint32_t bits) {
   float value = 0;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
+}
+
+// The steps of product() by hand on the emulator's machine, on a processor of any kind.
+inline void emulated_product(int rows, int pairs, int columns, Operands& x) {
+  alignas(64) std::uint8_t block[64] = {1};
+  const int shapes[3][3] = {{2, rows, 4 * columns}, {5, rows, 4 * pairs}, {7, pairs, 4 * columns}};
+  for (const auto& [tile, of_tile, bytes] : shapes) {
+    block[16 + 2 * tile] = static_cast<std::uint8_t>(bytes);
+    block[48 + tile] = static_cast<std::uint8_t>(of_tile);
+  }
+  AmxMachine machine;
+  std::uint64_t registers[16] = {};
+  registers[0] = 64;
+  const auto step = [&](std::vector<std::uint8_t> code, const void* at) {
+    registers[7] = reinterpret_cast<std::uintptr_t>(at);
+    code.resize(16);
+    const AmxMachine::Step done = machine.step(code.data(), registers);
+    REQUIRE(done.fault == nullptr);
+    REQUIRE(done.length > 0);
+  };
+  step({0xc4, 0xe2, 0x78, 0x49, 0x07}, block);      // ldtilecfg [rdi]
+  step({0xc4, 0xe2, 0x7b, 0x4b, 0x14, 0x07}, x.c);  // tileloadd tmm2, [rdi + rax]
+  step({0xc4, 0xe2, 0x7b, 0x4b, 0x2c, 0x07}, x.a);  // tileloadd tmm5, [rdi + rax]
+  step({0xc4, 0xe2, 0x7b, 0x4b, 0x3c, 0x07}, x.b);  // tileloadd tmm7, [rdi + rax]
+  step({0xc4, 0xe2, 0x42, 0x5c, 0xd5}, nullptr);    // tdpbf16ps tmm2, tmm5, tmm7
+  step({0xc4, 0xe2, 0x7a, 0x4b, 0x14, 0x07}, x.c);  // tilestored [rdi + rax], tmm2
+}
+
+// Elements of c outside of a product's shape are as they were; check(i, j, old, got) has the bits of those inside.
+template <class Check>
+void check_product(const Operands& before, const Operands& after, int rows, int columns, const Check& check) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    for (std::size_t j = 0; j < 16; ++j) {
+      const std::uint32_t got = after.c[16 * i + j], old = before.c[16 * i + j];
+      if (static_cast<int>(i) >= rows || static_cast<int>(j) >= columns) {
+        CHECK(got == old);
+      } else {
+        check(i, j, old, got);
+      }
+    }
+  }
 }
 
 }  // namespace gdn::test

@@ -26,6 +26,17 @@ CommandLine gdn_gen(std::vector<std::string> arguments) {
   return CommandLine::run(arguments);
 }
 
+void check_bench(const std::vector<std::string>& arguments, const std::vector<std::string>& texts) {
+  const CommandLine bench = gdn_gen(arguments);
+  INFO(bench.output);
+  if (bench.status == 4) return;  // this processor runs no CPU target
+  CHECK(bench.status == 0);
+  for (const std::string& text : texts) {
+    INFO(text);
+    CHECK(bench.has(text));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("every command explains itself and refuses unknown options") {
@@ -113,26 +124,13 @@ TEST_CASE("dump prints each stage") {
 }
 
 TEST_CASE("bench times decode on the CPU, beside the floor and scaling, whatever target the CPU runs") {
-  const CommandLine bench = gdn_gen({"bench", "qwen3_5_27b", "--on", "cpu", "--batch", "1"});
-  INFO(bench.output);
-  if (bench.status == 4) return;  // this processor runs no CPU target
-  CHECK(bench.status == 0);
-  for (const char* text : {"qwen3_5_27b", "floor us", "ratio", "scaling us"}) {
-    INFO(text);
-    CHECK(bench.has(text));
-  }
+  check_bench({"bench", "qwen3_5_27b", "--on", "cpu", "--batch", "1"},
+              {"qwen3_5_27b", "floor us", "ratio", "scaling us"});
 }
 
 TEST_CASE("bench times whole sequences on the CPU, beside the floor") {
-  const CommandLine bench =
-      gdn_gen({"bench", "qwen3_5_27b", "--on", "cpu", "--operation", "prefill", "--lengths", "70,8x3"});
-  INFO(bench.output);
-  if (bench.status == 4) return;  // this processor runs no CPU target
-  CHECK(bench.status == 0);
-  for (const char* text : {"prefill", "floor us", "ratio", "8x3"}) {
-    INFO(text);
-    CHECK(bench.has(text));
-  }
+  check_bench({"bench", "qwen3_5_27b", "--on", "cpu", "--operation", "prefill", "--lengths", "70,8x3"},
+              {"prefill", "floor us", "ratio", "8x3"});
 }
 
 TEST_CASE("list names specs, operations and targets") {

@@ -21,6 +21,13 @@
 
 namespace gdn::test {
 
+// Processor time of this thread since some moment.
+inline double thread_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return 1e3 * static_cast<double>(now.tv_sec) + 1e-6 * static_cast<double>(now.tv_nsec);
+}
+
 class Pace {
  public:
   // Milliseconds of the yardstick where the figures hold. Estimated, not measured there: 21 ms where the whole suite
@@ -38,12 +45,9 @@ class Pace {
   static double yardstick_ms() {
     std::vector<double> runs;
     for (int i = 0; i < 3; ++i) {
-      timespec begin{}, end{};
-      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+      const double begin = thread_ms();
       sink() = sink() + work();
-      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-      runs.push_back(1e3 * static_cast<double>(end.tv_sec - begin.tv_sec) +
-                     1e-6 * static_cast<double>(end.tv_nsec - begin.tv_nsec));
+      runs.push_back(thread_ms() - begin);
     }
     std::nth_element(runs.begin(), runs.begin() + 1, runs.end());
     return runs[1];

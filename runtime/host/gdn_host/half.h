@@ -14,7 +14,6 @@ To bit_cast(const From& from) {
   return to;
 }
 
-enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kCluster, kMailbox, kPhase, kReturned };
 inline float half_to_float(unsigned short half) {
   const unsigned sign = (half & 0x8000u) << 16;
   const unsigned exponent = (half >> 10) & 0x1fu;

@@ -40,6 +40,7 @@ constexpr int kMaxThreads = 1024;
 constexpr std::size_t kSharedBytes = kWave == 64 ? 64 * 1024 : 48 * 1024;  // what a block may declare statically
 static_assert(kWave == 32 || kWave == 64, "GDN_HOST_WAVE is 32 or 64");
 
+enum class Wait : unsigned char { kNone, kBarrier, kShuffle, kCluster, kMailbox, kPhase, kReturned };
 constexpr int kWaits = 7;
 
 struct Block;
