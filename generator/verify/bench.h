@@ -48,11 +48,12 @@ std::int64_t floor_bytes(const core::KernelPlan& plan, int rows);
 // reads, which without an output norm are all but z.
 std::int64_t needed_elements(const core::KernelPlan& plan, std::size_t operand);
 
-// `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over so many layers that no state is
-// still in the L2 cache when its layer comes round again; random slots, the same for all layers, as an engine has them;
-// the median over replays. CPU: calls over a pool of about 1 GiB (or four batches, if those are larger), each batch on
-// other slots, in turn with scaling the states of such a batch in place; `edges` mean nothing there. `tell` hears what
-// is being measured. Throws runtime::Error where the place is not to be had.
+// `place` is cuda or cpu. CUDA: launches recorded in a graph, one for each layer, over as many layers as a model has
+// and so many that no state is still in the L2 cache when its layer comes round again (graph_layers in bench_parts.h);
+// random slots, the same for all layers, as an engine has them; the median over replays, divided by the layers. CPU:
+// calls over a pool of about 1 GiB (or four batches, if those are larger), each batch on other slots, in turn with
+// scaling the states of such a batch in place; `edges` mean nothing there. `tell` hears what is being measured. Throws
+// runtime::Error where the place is not to be had.
 Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::string_view operation,
                    std::string_view place, const std::vector<int>& batches, const std::vector<Edge>& edges,
                    const std::function<void(const std::string&)>& tell,

@@ -87,6 +87,18 @@ inline std::size_t slot_bytes_of(const oracle::Problem& problem) {
   return bytes;
 }
 
+// More than twice the largest L2 of a current GPU: a layer's state is gone before the graph reaches it again.
+constexpr std::size_t kColdBytes = 400'000'000;
+
+// Launches in a graph whose layers have so large states each. A graph takes some 3 us to begin, which its launches
+// share: here as many as Qwen3-Next has layers of this kind, fewer where those took more than a quarter of the device's
+// memory, never fewer than it takes for no state to be in the L2 when its turn comes again.
+constexpr int graph_layers(std::size_t state_bytes, std::size_t memory_bytes) {
+  constexpr std::size_t kModelLayers = 36;
+  const std::size_t cold = (kColdBytes + state_bytes - 1) / state_bytes;
+  return static_cast<int>(std::max(cold, std::min(kModelLayers, memory_bytes / 4 / state_bytes)));
+}
+
 // A pool's slot 0 can be padding by the spec, so batches use slots from 1 on.
 constexpr int kFirstSlot = 1;
 

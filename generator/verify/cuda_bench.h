@@ -1,4 +1,4 @@
-// A CUDA device with the operands of enough layers that no state is in a cache when it is read.
+// A CUDA device with the operands of a graph's launches, enough that no state is in a cache when it is read.
 #pragma once
 
 #include <fmt/format.h>
@@ -22,8 +22,6 @@
 
 namespace gdn::verify {
 
-// More than twice the largest L2 of a current GPU: a layer's state is gone before the graph reaches it again.
-constexpr std::size_t kColdBytes = 400'000'000;
 constexpr int kReplays = 21;
 
 class CudaBench {
@@ -54,7 +52,7 @@ class CudaBench {
     return runtime::load_gpu(device_, planned.kernel, binary);
   }
 
-  // The operands of one batch size in so many layers that none of them is still in the L2 when its turn comes again.
+  // The operands of one batch size in the layers of one graph.
   struct Stage {
     std::vector<runtime::Buffer> memory;
     std::vector<Args> launches;
@@ -68,7 +66,7 @@ class CudaBench {
     const std::vector<runtime::View> views = views_of(tile.problem, layout);
     const int each = slots_of_row(spec, operation), tokens = tokens_of_row(spec, operation);
     const std::size_t state = slot_bytes_of(tile.problem) * static_cast<std::size_t>(batch * each);
-    const int layers = static_cast<int>(std::clamp<std::size_t>((kColdBytes + state - 1) / state, 4, 48));
+    const auto layers = graph_layers(state, device_.info().memory_bytes);
 
     std::vector<std::int64_t> slots(static_cast<std::size_t>(batch * each));
     std::iota(slots.begin(), slots.end(), kFirstSlot);

@@ -9,10 +9,10 @@ specs/qwen3_5_35b_a3b.yaml unless others are named. Needs torch and triton, and 
 libraries (GDN_LIBRARY, GDN_JIT_LIBRARY).
 
 Before anything is timed, both sides do one step from the same random state, and their outputs and states are compared.
-Then each side's launches of one step, over as many layers as it takes for no state to be in the L2 cache when its turn
-comes, are captured into a CUDA graph; the time is the median over replays, divided by the layers. The peer's launches are
-conv with unpacking, then gates with the delta rule; its gated norm is timed as a third launch where its package has one,
-and ours does all of it in one. The floor is what `gdn-gen bench` prints.
+Then each side's launches of one step, over as many layers as a model has and as it takes for no state to be in the L2
+cache when its turn comes, are captured into a CUDA graph; the time is the median over replays, divided by the layers. The
+peer's launches are conv with unpacking, then gates with the delta rule; its gated norm is timed as a third launch where
+its package has one, and ours does all of it in one. The floor is what `gdn-gen bench` prints.
 
 The JSON is what results.py makes a table of. Exit status: 0 measured; 1 the two sides disagree; 4 no GPU, no torch, no
 package.
@@ -24,11 +24,12 @@ from side_by_side import (BYTES, TARGET, Shape, copy_gb_per_s, difference, figur
                           numbers, opened, parsed, parser_of, replay_us, rounded, run, view_of)
 
 L2_BYTES = 256 << 20  # more than any GPU's cache, several times an H200's
+MODEL_LAYERS = 36  # of this kind in Qwen3-Next
 
 
 def layers_for(slot_bytes, rows):
-    """So many that a state's next visit finds none of it in the cache."""
-    return max(4, min(128, -(-L2_BYTES // (slot_bytes * rows))))
+    """As many as a model has, which share the graph's own start, and so many that no state is still in the cache."""
+    return max(MODEL_LAYERS, min(128, -(-L2_BYTES // (slot_bytes * rows))))
 
 
 def row_of(spec, batch, state_dtype, size, copy, ours, peer, norm):

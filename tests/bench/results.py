@@ -216,8 +216,9 @@ def render(files):
         "that the device needs to move every operand once at its measured copy bandwidth (NOTES.md has the formula). Figures of",
         "different machines or commits are not comparable. Edges say how the launches of a graph follow each other: plain, or",
         "programmatic, where each may begin before the one ahead of it is through and reads its slot indices and states early,",
-        "which the benchmark promises to have stood before. On a CPU, scaling is the time to multiply the same states in place by",
-        "the same threads, in the same run.", "",
+        "which the benchmark promises to have stood before. A graph has the launches of 36 layers, as Qwen3-Next has them, or of",
+        "more where their states would stay in the L2. On a CPU, scaling is the time to multiply the same states in place by the",
+        "same threads, in the same run.", "",
     ]
     if not files:
         lines += ["Nothing was measured yet.", ""]

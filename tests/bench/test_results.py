@@ -215,7 +215,7 @@ class Peers(unittest.TestCase):
         for slot, rows in [(2 << 20, 1), (2 << 20, 64), (1 << 20, 16), (4 << 20, 256)]:
             layers = peers.layers_for(slot, rows)
             self.assertTrue(layers == 128 or layers * slot * rows >= 256 << 20)
-            self.assertGreaterEqual(layers, 4)
+            self.assertGreaterEqual(layers, 36)
 
     def test_sizes_of_a_plan(self):
         shape = peers.Shape(PLAN, 3)
