@@ -122,7 +122,7 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
         bench.rows.push_back(timed_row(planned.kernel, place, batch, edge, us));
       }
     }
-    tell("copy bandwidth");  // behind the launches: a loaded kernel takes 0.3 us more on plain edges once streams had copies
+    tell("copy bandwidth");  // behind the launches, which take 0.3 us more on plain edges once streams had copies
     bench.copy_gb_per_s = cuda.copy_gb_per_s();
     if (operation == "decode_spec" && *spec.speculative.given) {
       bench.fan_gb_per_s = cuda.fan_gb_per_s(*spec.speculative.tokens);
