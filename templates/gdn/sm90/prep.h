@@ -40,6 +40,9 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
   using Base = PrepBlock<F, Source, Shape, Machine>;
   using Layout = Record<F>;
   using Base::source_, Base::chunk_, Base::key_head_, Base::base_, Base::record_, Base::p_;
+  // A turn's blocks of L below the diagonal stay in registers until what lay in their place was sent, which is waited
+  // for behind the inverses of the diagonal blocks. A convolution leaves no registers for that.
+  static constexpr bool kWaitsLate = !Source::kConvolves;
 
  public:
   GDN_DEVICE Prep(const Args& args, const Chunk& chunk, int key_head, char* shared, Global<char> record)
@@ -54,15 +57,16 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
     Machine::template multiply<Base::kTiles>(kk_, qk_, base_, base_ + Layout::kKeyBytes);
     GDN_UNROLL
     for (int turn = 0; turn < Shape::kTurns; ++turn) {
-      Machine::wait_sent();
-      barrier();  // the operands' place is free
+      if constexpr (!kWaitsLate) free_operands();
       const int first = turn * Shape::kHeads;
       const auto exponents = [&](int h, int token) {
         const float* sum = sums(Base::member(first, h));
         return TokenExponents{sum[token], sum[token] - Layout::kPairShift, sum[kChunk - 1] - sum[token]};
       };
       decay(first);
-      Base::invert_diagonal(first, exponents);
+      Base::invert_diagonal(first, exponents, [&] {
+        if constexpr (kWaitsLate) free_operands(), put_below();
+      });
       if (thread_id() < Shape::kHeads) {
         const int h = thread_id();
         Base::gates(h)[Gates::kDecay] = exp2_fast(sums(Base::member(first, h))[kChunk - 1]);
@@ -99,8 +103,13 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
       *reinterpret_cast<float2*>(Base::beta(h) + token) = make_float2(b[0], b[1]);
     }
   }
-  // P as fragments in registers, L to shared memory: diagonal blocks in fp32, the rest in fp16. Column by column for
-  // all heads, so that the products' registers are free as P's fill up.
+  // What lies where M and L will be, k and q or the turn before's, has been read by all.
+  GDN_DEVICE static void free_operands() {
+    Machine::wait_sent();
+    barrier();
+  }
+  // P as fragments in registers, L to shared memory: diagonal blocks in fp32, the rest in fp16, at once or by
+  // put_below. Column by column for all heads, so that the products' registers are free as P's fill up.
   GDN_DEVICE void decay(int first) {
     const int w = Base::warp(), g = Base::row_in_8(), c = Base::column_pair();
     const int row0 = 16 * w + g, row1 = row0 + 8;
@@ -129,15 +138,36 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
           *reinterpret_cast<float2*>(to + g * 16) = make_float2(l00, l01);
           *reinterpret_cast<float2*>(to + (g + 8) * 16) = make_float2(l10, l11);
         } else {
-          const unsigned to = Base::l_tile(h) + triangle_block(w, n / 2) + offset_in_block(g, 8 * n + c);
-          put(to, float_to_half_pair(l00, l01));
-          put(to + offset_in_block(8, 0), float_to_half_pair(l10, l11));
+          const unsigned words[2] = {float_to_half_pair(l00, l01), float_to_half_pair(l10, l11)};
+          if constexpr (kWaitsLate) {
+            below_[h][2 * n] = words[0], below_[h][2 * n + 1] = words[1];
+          } else {
+            put_words(h, n, words[0], words[1]);
+          }
         }
       }
     }
     warp_barrier();
   }
+  // Words of L's columns 8 n to 8 n + 7, of the warp's first 8 rows and of the others.
+  GDN_DEVICE void put_words(int h, int n, unsigned low, unsigned high) const {
+    const unsigned block = Base::l_tile(h) + triangle_block(Base::warp(), n / 2);
+    const unsigned to = block + offset_in_block(Base::row_in_8(), 8 * n + Base::column_pair());
+    put(to, low);
+    put(to + offset_in_block(8, 0), high);
+  }
+  GDN_DEVICE void put_below() const {
+    const int w = Base::warp();
+    GDN_UNROLL
+    for (int n = 0; n < 6; ++n) {
+      if (n >= 2 * w) continue;
+      GDN_UNROLL
+      for (int h = 0; h < Shape::kHeads; ++h) put_words(h, n, below_[h][2 * n], below_[h][2 * n + 1]);
+    }
+  }
+
   float kk_[32], qk_[32];
+  unsigned below_[kWaitsLate ? Shape::kHeads : 1][16];  // L's blocks left of the diagonal, as fragments
 };
 
 // Grid: chunk numbers * key heads blocks of 128 threads, key heads fastest; PrepShape<F>::kShared bytes of

@@ -82,7 +82,9 @@ class PrepBlock {
         base_(shared_address(shared)),
         record_(record) {}
 
-  GDN_DEVICE static int warp() { return thread_id() / 32; }
+  // By head it is read from one lane, so that ptxas knows that branches on it are the whole warp's and makes no second
+  // copy of what stands behind them. By channel there is little behind them.
+  GDN_DEVICE static int warp() { return Layout::kByChannel ? thread_id() / 32 : from_first_lane(thread_id() / 32); }
   GDN_DEVICE static int row_in_8() { return lane_id() / 4; }         // g of a fragment
   GDN_DEVICE static int column_pair() { return lane_id() % 4 * 2; }  // 2 c of a fragment
   // A turn may end past the block's heads: those beyond do the last head's work again and store nothing.
@@ -276,13 +278,15 @@ class PrepBlock {
   }
   // ---- squares ------------------------------------------------------------------------------------------------------
 
-  // A warp a diagonal block, half a warp a head, a lane a column. Also the gates that need nothing of R.
-  // exponents(h, token): of what the state gives a token and of what it takes from it, log2.
-  template <class ExponentsOf>
-  GDN_DEVICE void invert_diagonal(int first, ExponentsOf exponents) {
+  // A warp a diagonal block, half a warp a head, a lane a column. Also the gates that need nothing of R. `free` is
+  // called when the inverses are in registers: behind it their place is free. exponents(h, token): of what the state
+  // gives a token and of what it takes from it, log2.
+  template <class ExponentsOf, class Free>
+  GDN_DEVICE void invert_diagonal(int first, ExponentsOf exponents, Free free) {
     const int w = warp(), h = Shape::kHeads == 1 ? 0 : lane_id() / 16, column = lane_id() % 16;
     float m[16];
     invert_16(m, diagonal(w, h), beta(member(first, h)) + 16 * w, column);
+    free();
     if (Shape::kHeads == 2 || lane_id() < 16) {
       GDN_UNROLL
       for (int i = 0; i < 16; ++i) put_half(m_tile(h) + triangle_block(w, w) + offset_in_block(i, column), m[i]);

@@ -63,7 +63,7 @@ class PrepChannels : PrepBlock<F, Source, ChannelShape<F>, Machine> {
       return TokenExponents{Base::floats(Shape::kRead)[token], Base::floats(Shape::kQuery)[token],
                             -static_cast<float>(Shape::kFactorShift)};
     };
-    Base::invert_diagonal(0, exponents);
+    Base::invert_diagonal(0, exponents, [] {});
     Base::square_up(0, exponents);
     Machine::wait_sent();
   }

@@ -236,6 +236,8 @@ GDN_DEVICE float from_below(float x, int distance) {
   return __shfl_up_sync(0xffffffffu, x, static_cast<unsigned>(distance));
 }
 GDN_DEVICE float from_lane(float x, int source, int width) { return __shfl_sync(0xffffffffu, x, source, width); }
+// By all lanes.
+GDN_DEVICE int from_first_lane(int x) { return __shfl_sync(0xffffffffu, x, 0); }
 GDN_DEVICE unsigned votes(bool yes) { return __ballot_sync(0xffffffffu, yes); }
 GDN_DEVICE unsigned largest_of_warp(unsigned x) { return __reduce_max_sync(0xffffffffu, x); }
 GDN_DEVICE int least_of_warp(int x) { return __reduce_min_sync(0xffffffffu, x); }
@@ -375,6 +377,8 @@ GDN_DEVICE unsigned transposed(unsigned x) { return gdn_host::transposed(x); }
 GDN_DEVICE float from_across(float x, int distance) { return gdn_host::from_across(x, distance); }
 GDN_DEVICE float from_below(float x, int distance) { return gdn_host::from_below(x, distance); }
 GDN_DEVICE float from_lane(float x, int source, int width) { return gdn_host::from_lane(x, source, width); }
+// Every lane has the same already wherever it is asked for.
+GDN_DEVICE int from_first_lane(int x) { return x; }
 GDN_DEVICE unsigned votes(bool yes) { return gdn_host::votes(yes); }
 GDN_DEVICE unsigned largest_of_warp(unsigned x) { return gdn_host::largest_of_warp(x); }
 GDN_DEVICE int least_of_warp(int x) { return gdn_host::least_of_warp(x); }
