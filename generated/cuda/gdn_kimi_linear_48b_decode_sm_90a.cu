@@ -52,6 +52,7 @@ struct Decode : gdn::NoParts {
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
   static constexpr int kRowOrder = 2;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
   struct InputQ {  // q: bf16 q:[token@launch, key_head:32, key_dim:128]
     using Element = gdn::Bf16;
     static constexpr bool kPresent = true;
@@ -190,6 +191,7 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
+  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
 };
 struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kThreads = 256;                                           // choice of the plan
@@ -199,6 +201,7 @@ struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
+  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
 };
 struct DecodeTo16Programmatic : Decode {  // launches of up to 16 rows on programmatic edges
   static constexpr int kThreads = 512;                                           // choice of the plan
@@ -208,6 +211,7 @@ struct DecodeTo16Programmatic : Decode {  // launches of up to 16 rows on progra
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
+  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
 };
 static_assert(gdn::spans<Decode::InputQ>(0, 0, 127) && gdn::spans<Decode::InputQ>(1, 128, 255) && gdn::spans<Decode::InputQ>(31, 3968, 4095), GDN_MAPS_DISAGREE);
 static_assert(gdn::spans<Decode::InputK>(0, 0, 127) && gdn::spans<Decode::InputK>(1, 128, 255) && gdn::spans<Decode::InputK>(31, 3968, 4095), GDN_MAPS_DISAGREE);

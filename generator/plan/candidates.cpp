@@ -126,6 +126,8 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
                 if (resident != most_resident) {
                   choices.emplace_back("in_turns", 1);
                   add(choices);
+                  choices.emplace_back("norm_ahead", 1);
+                  add(choices);
                   continue;
                 }
                 for (const auto& [name, value] :

@@ -56,6 +56,8 @@ struct Band {
 //                  where the last pass would have fewer rows than the others 0. The model leaves it out, which is 0
 //   weights_ahead  1: on a programmatic edge decode asks for the convolution's weights before the launch ahead is
 //                  through; the model leaves it out, which is 0
+//   norm_ahead     1: decode asks for the norm's weights before it works on the state; the model leaves it out, which
+//                  is 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do

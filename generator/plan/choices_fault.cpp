@@ -88,9 +88,11 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
         "rounded to nearest",
         at_once);
   }
-  const std::int64_t weights = choice_of(choices, "weights_ahead", 0);
-  if (weights != 0 && (weights != 1 || operation != "decode")) {
-    return fmt::format("weights_ahead = {}: 0 or 1, of decode", weights);
+  for (const char* const name : {"weights_ahead", "norm_ahead"}) {
+    const std::int64_t weights = choice_of(choices, name, 0);
+    if (weights != 0 && (weights != 1 || operation != "decode")) {
+      return fmt::format("{} = {}: 0 or 1, of decode", name, weights);
+    }
   }
   const std::int64_t order = choice_of(choices, "row_order", 0);
   if (order < 0 || order > 3 || (order > 0 && (operation != "decode" || !key_channel_innermost(facts)))) {

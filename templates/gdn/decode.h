@@ -259,10 +259,14 @@ GDN_DEVICE void decode(const Args& args) {
         shared.last_reader = count_up(Arrivals<F>(args, share).windows, kParts) + 1 == kParts;
       }
     }
-    delta.run(shared);
-    // Of few rows the norm's weights are on their way while waves wait for each other.
+    // Of few rows the norm's weights are on their way while waves wait for each other, or while the state is updated.
+    constexpr bool kAheadOfState = F::kNormAhead != 0, kAheadOfNorm = kAheadOfState || one_pass<F>();
     NormWeights<F> weights;
-    if constexpr (one_pass<F>() && normalises<F>()) {
+    if constexpr (kAheadOfState && normalises<F>()) {
+      if (takes_norm && wave_id() < heads_of_turn<F>(turn)) weights.fetch(args);
+    }
+    delta.run(shared);
+    if constexpr (kAheadOfNorm && !kAheadOfState && normalises<F>()) {
       if (takes_norm && wave_id() < heads_of_turn<F>(turn)) weights.fetch(args);
     }
     if constexpr (!kGathered) {
@@ -277,7 +281,7 @@ GDN_DEVICE void decode(const Args& args) {
         const int head = value_head<F>(key_head, first_head + g);
         const float* const o = shared.o + g * F::kValueDim;
         const float* const gates = shared.gates + g * F::kValueDim;
-        if constexpr (one_pass<F>()) {
+        if constexpr (kAheadOfNorm) {
           gated_norm<F>(args, row, head, o, gates, weights);
         } else {
           gated_norm<F>(args, row, head, o, gates);

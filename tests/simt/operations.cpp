@@ -121,6 +121,21 @@ TEST_CASE("sums of a 16-bit state that are made at once agree with the oracle") 
   }
 }
 
+TEST_CASE("blocks that ask for the norm's weights ahead of the state agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  const spec::Spec spec = test::fuzz("fuzz_separate_tiled_vk_bf16_bf16");
+  const layout::Layout layout = layout::resolve(spec);
+  verify::Options options;
+  options.rows = 4;
+  options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) +
+                                            " decode * * threads=64 rows_per_pass=1 head_parts=1 norm_ahead=1\n");
+  const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+  INFO(oracle::describe(result.deviations));
+  CHECK(!result.deviations.empty());
+  CHECK(result.good);
+}
+
 // The shim reads what a block asks the L2 for: an address outside of the pools would be seen.
 TEST_CASE("blocks that ask for their next passes agree with the oracle") {
   const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);

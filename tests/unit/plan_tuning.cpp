@@ -346,15 +346,16 @@ TEST_CASE("other orders of a head's rows are for decode over a state with the ke
   CHECK(fault("decode", 1, 0).rfind("row_order = 1", 0) == 0);
 }
 
-TEST_CASE("weights are asked for ahead of the wait by decode") {
+TEST_CASE("weights are asked for early by decode") {
   const core::Facts facts = decode_plan("sm_90a", plan::TuningTable::none()).facts;
-  const auto fault = [&](const char* operation, int chosen) {
-    return plan::choices_fault(*plan::find_target("sm_90a"), operation, facts,
-                               {{"threads", 128}, {"weights_ahead", chosen}});
-  };
-  CHECK(fault("decode", 1).empty());
-  CHECK(fault("decode", 2).rfind("weights_ahead = 2", 0) == 0);
-  CHECK(fault("delta_update", 1).rfind("weights_ahead = 1", 0) == 0);
+  for (const std::string name : {"weights_ahead", "norm_ahead"}) {
+    const auto fault = [&](const char* operation, int chosen) {
+      return plan::choices_fault(*plan::find_target("sm_90a"), operation, facts, {{"threads", 128}, {name, chosen}});
+    };
+    CHECK(fault("decode", 1).empty());
+    CHECK(fault("decode", 2).rfind(name + " = 2", 0) == 0);
+    CHECK(fault("delta_update", 1).rfind(name + " = 1", 0) == 0);
+  }
 }
 
 TEST_CASE("few replays are committed by parts of a value head, many by whole ones") {
