@@ -12,6 +12,7 @@ namespace {
 constexpr int kStaticShared = 48 * 1024;
 constexpr int kReservedShared = 2048;  // what alignment and mailboxes take at most
 constexpr int kTurnNumbers = 6144;     // of templates/gdn/delta.h: what a turn keeps in shared memory
+constexpr int kNumbersOfPass = 32;     // of templates/gdn/token_rows.h: what a thread has of a pass at most
 
 }  // namespace
 
@@ -56,6 +57,15 @@ std::string inbox_fault(const Target& target, const core::Facts& facts, const co
     return "a head's state is no run of rows of key channels in pieces of 16 bytes";
   }
   if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
+  if (core::choice_of(choices, "inbox", 0) == 2) {
+    const std::int64_t lanes = core::choice_of(choices, "row_lanes", 0);
+    const std::int64_t teams = core::choice_of(choices, "threads", 0) / std::max<std::int64_t>(lanes, 1);
+    const std::int64_t most = std::max<std::int64_t>(1, kNumbersOfPass * lanes / facts.key_dim);
+    const std::int64_t rows = teams * std::min(core::choice_of(choices, "rows_per_pass", 1), most);
+    if (lanes == 0 || facts.key_dim % (lanes * 16 / bytes) != 0 || rows == 0 || facts.value_dim % (2 * rows) != 0) {
+      return "half a value head is no whole number of passes";
+    }
+  }
   const int heads = (facts.group + parts - 1) / parts;
   const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
   if (all <= machine->shared_bytes) return "";
@@ -81,7 +91,9 @@ std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices)
   if (core::choice_of(choices, "inbox", 0) == 0) return 0;
   const std::int64_t parts = core::choice_of(choices, "head_parts", 1);
   const auto bytes = static_cast<std::int64_t>(core::size_of(facts.state.dtype));
-  return (facts.group + parts - 1) / parts * facts.key_dim * facts.value_dim * bytes;
+  const std::int64_t head = facts.key_dim * facts.value_dim * bytes;
+  const std::int64_t beside = core::choice_of(choices, "inbox", 0) == 2 ? head / 2 : 0;
+  return (facts.group + parts - 1) / parts * head - beside;
 }
 
 }  // namespace gdn::plan

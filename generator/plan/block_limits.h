@@ -25,7 +25,8 @@ bool divides(int group, int parts);
 // delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products = false);
 
-// Its dynamic shared memory: the states of its value heads where they come there at once (choice inbox), else none.
+// Its dynamic shared memory: the states of its value heads where they come there at once, all of them or all but half a
+// head (choice inbox), else none.
 std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices);
 
 // Whether a part takes its heads in one turn, as parts of a key head have to.

@@ -40,10 +40,10 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
     const bool inbox = choices_fault(target, operation, facts, {{"threads", 512}, {"inbox", 1}}).empty();
     const auto add_inboxes = [&](Choices choices) {
       if (!inbox) return add(choices);
-      for (const int asks : {0, 1}) {
-        choices.emplace_back("inbox", asks);
-        add(choices);
-        choices.pop_back();
+      for (const int asks : {0, 1, 2}) {
+        Choices made = choices;
+        made.insert(made.end(), {{"inbox", asks}, {"evict_first", asks > 0 ? 1 : 0}});
+        add(made);
       }
     };
     for (const int heads : {1, facts.group}) {

@@ -31,12 +31,12 @@ Choices choices_of(const Shape& shape) {
 
 // Whether two blocks with inboxes have room on a multiprocessor: it takes 1 KB of each, and has 1 KB more than a block
 // may have.
-bool two_inboxes_fit(const Target& target, const core::Facts& facts) {
+bool two_inboxes_fit(const Target& target, const core::Facts& facts, int inbox) {
   constexpr int kSystem = 1024, kMailboxes = 256;
   const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
   if (machine == nullptr) return false;
   const std::int64_t each =
-      inbox_bytes(facts, {{"inbox", 1}}) + shared_bytes_of_tokens(facts, facts.group) + kMailboxes + kSystem;
+      inbox_bytes(facts, {{"inbox", inbox}}) + shared_bytes_of_tokens(facts, facts.group) + kMailboxes + kSystem;
   return 2 * each <= machine->shared_bytes + kSystem;
 }
 
@@ -184,7 +184,7 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   const bool inbox = fills && inbox_fault(target, facts, {{"inbox", 1}}).empty();
   // In 16 bits that goes for smaller blocks too, two of them beside each other, as long as all are at work at once and
   // one large block a multiprocessor is not enough: 4 to 5% for 16 sequences on an H200.
-  const bool pairs = half && inbox && two_inboxes_fit(target, facts);
+  const bool pairs = half && inbox && two_inboxes_fit(target, facts, 1);
   const auto choices = [&](int parts, bool large) {
     if (products) {
       // One request for a whole pass, which sm_90a and sm_100a have, pays (measured on an H200); one for each line
@@ -198,6 +198,11 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
     if (half && (replays || slots)) made.emplace_back("interleave", replays || runs ? 1 : 0);
     return made;
   };
+  // In 32 bits two smaller blocks have room for all but half a head each, which comes to registers: 1 to 3% less, but
+  // for so few sequences that many of them have a multiprocessor to themselves.
+  Choices small = choices(1, false);
+  small.emplace_back("inbox", 2);
+  const bool beside = !half && inbox && two_inboxes_fit(target, facts, 2) && inbox_fault(target, facts, small).empty();
   std::vector<Band> bands;
   const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
   const int sequences = 2 * target.processors / (facts.key_heads * parts);
@@ -206,17 +211,19 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   }
   // 16-bit states, whose blocks compute more for each byte, want others beside them once they take turns, unless their
   // loads are ahead of everything.
-  const int together = 2 * target.processors / facts.key_heads;
+  const int together = (beside ? 7 * target.processors / 4 : 2 * target.processors) / facts.key_heads;
   if (fills && (half || inbox) && together > (bands.empty() ? 0 : sequences)) {
     const int alone = target.processors / facts.key_heads;
     if (pairs && alone > (bands.empty() ? 0 : sequences)) bands.push_back({alone * facts.tokens, choices(1, true)});
     bands.push_back({together * facts.tokens, choices(1, !pairs)});
   }
-  bands.push_back({0, choices(1, fills && (!half || inbox))});
-  // What a form leaves out is the last one's.
+  bands.push_back({0, choices(1, fills && (!half || inbox) && !beside)});
+  // What a form leaves out is the last one's. What two blocks store while states come to shared memory makes room for
+  // them: of one large block that costs 2% on programmatic edges.
   for (Band& band : bands) {
     const bool asks = band.max_rows == 0 || (pairs && band.max_rows == together * facts.tokens);
-    if (inbox) band.choices.emplace_back("inbox", asks ? 1 : 0);
+    if (inbox) band.choices.emplace_back("inbox", !asks ? 0 : beside ? 2 : 1);
+    if (inbox) band.choices.emplace_back("evict_first", asks && (beside || band.max_rows > 0) ? 1 : 0);
   }
   return bands;
 }

@@ -70,7 +70,9 @@ struct Band {
 //   row_lanes      threads that share a row of a state with the key channel innermost; 0: as many as in decode
 //   interleave     1: neighbouring threads have rows of their own; 0: they share one. Of a state with the key channel
 //                  innermost; left out, 0
-//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h); left out, 0
+//   evict_first    1: states that are stored are the first to leave the caches; left out, 0
+//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h); 2: the first half
+//                  of the first value head comes to registers instead; left out, 0
 //   products       1: warps take matrix products of rows (templates/gdn/token_products.h), which have no row_lanes,
 //                  rows_per_pass and interleave; left out, 0
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);

@@ -69,6 +69,10 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (const std::int64_t skew = choice_of(choices, "skew", 0); skew != 0 && skew != 1) {
     return fmt::format("skew = {} must be 0 or 1", skew);
   }
+  const std::int64_t evicts = choice_of(choices, "evict_first", 0);
+  if (evicts != 0 && (evicts != 1 || operation != "decode_spec")) {
+    return fmt::format("evict_first = {}: 0 or 1, of decode_spec", evicts);
+  }
   for (const char* const name : {"fixed_heads", "in_turns"}) {
     const std::int64_t chosen = choice_of(choices, name, 0);
     if (chosen != 0 && (chosen != 1 || operation != "decode" || facts.group % heads != 0 ||
@@ -109,9 +113,11 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
                        interleave);
   }
   if (const std::int64_t inbox = choice_of(choices, "inbox", 0); inbox != 0) {
-    if (inbox != 1 || operation != "decode_spec") return fmt::format("inbox = {}: 0 or 1, of decode_spec", inbox);
+    if (inbox < 0 || inbox > 2 || operation != "decode_spec") {
+      return fmt::format("inbox = {}: 0 to 2, of decode_spec", inbox);
+    }
     if (const std::string fault = inbox_fault(target, facts, choices); !fault.empty()) {
-      return fmt::format("inbox = 1: {}", fault);
+      return fmt::format("inbox = {}: {}", inbox, fault);
     }
   }
   const std::int64_t resident = choice_of(choices, "resident", 0);

@@ -181,21 +181,31 @@ GDN_DEVICE void fill_tokens(const Args& args, const Draft<F>& draft, const Seque
   }
 }
 
-// Whether the state's first loads are in one place, see TokenProducts.
+// Whether the state's first loads to registers are in one place, see TokenProducts and TokenRows.
 template <class F>
 GDN_HD constexpr bool begins_once() {
-  if constexpr (F::kProducts != 0) {
+  if constexpr (!same_type<DeltaTokens<F>, TokenColumns<F>>()) {
     return DeltaTokens<F>::kBeginsOnce;
   } else {
     return false;
   }
 }
 
-// The state's first loads, some of them to shared memory.
+// What may be asked for ahead of them.
 template <class F>
-GDN_DEVICE void begin(DeltaTokens<F>& delta, TokensShared<F>& shared) {
+GDN_DEVICE void ask_ahead(DeltaTokens<F>& delta, TokensShared<F>& shared) {
   if constexpr (same_type<DeltaTokens<F>, TokenRows<F>>()) {
-    delta.begin(shared);
+    delta.ask_inbox(shared);
+  } else {
+    delta.bring_near();
+  }
+}
+
+// The state's first loads, some of them to shared memory; `asked`: behind ask_ahead().
+template <class F>
+GDN_DEVICE void begin(DeltaTokens<F>& delta, TokensShared<F>& shared, bool asked = false) {
+  if constexpr (same_type<DeltaTokens<F>, TokenRows<F>>()) {
+    delta.begin(shared, asked);
   } else {
     delta.begin();
   }
@@ -239,7 +249,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     const bool begins_early = first_turn && reads_early;
     if (begins_early) {
       if constexpr (begins_once<F>()) {
-        delta.bring_near();
+        ask_ahead<F>(delta, shared);
       } else {
         begin<F>(delta, shared);
       }
@@ -305,7 +315,7 @@ GDN_DEVICE void decode_spec(const Args& args) {
     });
     // Here, not in front of what the block waits for first: else that stands behind the state in memory's queues, and
     // the first rows arrive long before anybody asks for them. A block that waits for the launch before has the time.
-    if (begins_once<F>() || !begins_early) begin<F>(delta, shared);
+    if (begins_once<F>() || !begins_early) begin<F>(delta, shared, begins_early);
     if constexpr (replays<F>()) late_copies_arrived();
     barrier();
     if constexpr (replays<F>()) {

@@ -55,6 +55,9 @@ class DeltaColumns {
   static constexpr bool kWholeSlabs = kAccesses % kSlabLanes == 0;
   static constexpr bool kOneSlab = heads_of_part<F>() == 1 && kSlabs <= kStreams;  // a block has no more of them
   static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64 && !F::kStochasticState;
+  // Beside two slabs k has no registers either: it is made where it is needed, twice a slab.
+  static constexpr bool kKeepsKeys = !kReadsAhead || kOneSlab;
+  using Keys = float[kKeepsKeys ? kRows : 1];
 
   // Sums over the teams: inside a wave by shuffles, then over the groups of lanes that shuffles don't join.
   static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);
@@ -85,10 +88,10 @@ class DeltaColumns {
   // All threads, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
   GDN_DEVICE void run(DeltaShared<F>& shared) {
     const QkFactors factors = qk_factors<F>(shared.q, shared.k);
-    float k[kRows];  // q is used once a slab: no registers for it
-    GDN_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      k[r] = key_inside(r) ? normalised<F>(shared.k[key_channel(r)], factors.k) : 0.0f;
+    Keys k;  // q is used once a slab: no registers for it
+    if constexpr (kKeepsKeys) {
+      GDN_UNROLL
+      for (int r = 0; r < kRows; ++r) k[r] = normalised_inside(shared.k, factors.k, r);
     }
     GDN_SHARED(Partial, partial);
     const int slabs = turn_.heads * kSlabs;
@@ -140,6 +143,18 @@ class DeltaColumns {
 
   GDN_DEVICE bool key_inside(int r) const { return kWholeKeys || key_channel(r) < kKeyDim; }
 
+  // The thread's r-th key channel of q or k.
+  GDN_DEVICE float normalised_inside(const float (&x)[kKeyDim], float factor, int r) const {
+    return key_inside(r) ? normalised<F>(x[key_channel(r)], factor) : 0.0f;
+  }
+  GDN_DEVICE float key_at(const DeltaShared<F>& shared, const QkFactors& factors, const Keys& k, int r) const {
+    if constexpr (kKeepsKeys) {
+      return k[r];
+    } else {
+      return normalised_inside(shared.k, factors.k, r);
+    }
+  }
+
   GDN_DEVICE void read(int slab, Slab& to) const {
     const bool inside = column_inside(slab);
     if constexpr (kScaled) {
@@ -158,7 +173,7 @@ class DeltaColumns {
   }
 
   GDN_DEVICE void update(DeltaShared<F>& shared, Partial& partial, int turn, int slab, const QkFactors& factors,
-                         const float (&k)[kRows], Slab& now) const {
+                         const Keys& k, Slab& now) const {
     const bool inside = column_inside(slab);
     const int head = inside ? head_of(slab) : 0;
     const int first = inside ? value_channel(slab) : 0;
@@ -175,12 +190,13 @@ class DeltaColumns {
     if (inside) {
       GDN_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const float q = key_inside(r) ? normalised<F>(shared.q[key_channel(r)], factors.q) : 0.0f;
+        const float q_of_row = normalised_inside(shared.q, factors.q, r);
+        const float k_of_row = key_at(shared, factors, k, r);
         GDN_UNROLL
         for (int i = 0; i < kWidth; ++i) {
           const float s = channel_decay[r] * now.piece[r].get(i);
-          sums[i] += s * k[r];
-          sums[kWidth + i] += s * q;
+          sums[i] += s * k_of_row;
+          sums[kWidth + i] += s * q_of_row;
         }
       }
     }
@@ -211,9 +227,10 @@ class DeltaColumns {
       }
     }
     const auto update_row = [&](int r, float(&updated)[kWidth]) {
+      const float k_of_row = key_at(shared, factors, k, r);
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
-        updated[i] = plus_product(column_decay[i] * (channel_decay[r] * now.piece[r].get(i)), u[i], k[r]);
+        updated[i] = plus_product(column_decay[i] * (channel_decay[r] * now.piece[r].get(i)), u[i], k_of_row);
       }
     };
     float inverse[kWidth];

@@ -104,7 +104,7 @@ struct NoParts {
   static constexpr bool kInPrefill = false;  // the delta rule of a whole prefill on Hopper
   // Choices that the plan need not make.
   static constexpr int kSkew = 0, kFixedHeads = 0, kInTurns = 0, kAtOnce = 0, kAhead = 0, kInterleave = 0,
-                       kProducts = 0, kInbox = 0, kRowOrder = 0, kWeightsAhead = 0, kNormAhead = 0;
+                       kProducts = 0, kInbox = 0, kRowOrder = 0, kWeightsAhead = 0, kNormAhead = 0, kEvictFirst = 0;
   static constexpr int kArrivalsOperand = -1, kArrivalsRowBytes = 0;  // a decode whose blocks do not meet in memory
   static constexpr int kSnapshotRowsOperand = -1, kSnapshotSlotsOperand = -1;  // a prefill that keeps no snapshots
 };

@@ -10,6 +10,13 @@
 
 namespace gdn {
 
+// What of a block's states comes there (the plan's choice inbox).
+struct Inbox {
+  static constexpr int kNone = 0;
+  static constexpr int kAll = 1;
+  static constexpr int kRest = 2;  // all but the first half of the first value head, which comes to registers meanwhile
+};
+
 #if defined(GDN_ON_CUDA) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
 
 [[maybe_unused]] constexpr bool kBulkFetches = true;

@@ -61,7 +61,8 @@ struct Raw {
 
 // load and store may be moved and merged by the compiler; load_stream and store_stream, for the recurrent state, are
 // volatile so that they stay where they stand: ahead of the arithmetic that hides their latency. They carry no cache
-// hint: evict-first (.cs) cost 5 to 6% at batch 256 on an H200 (tests/bench/NOTES.md).
+// hint: evict-first (.cs) cost 5 to 6% at batch 256 on an H200 (tests/bench/NOTES.md), but for stores where the plan
+// wants them to be the first to leave the caches (kEvictFirst).
 template <int kBytes, class T>
 GDN_DEVICE Raw<kBytes> load(Global<T> from) {
   Raw<kBytes> raw;
@@ -111,9 +112,16 @@ GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
   return raw;
 }
 
-template <int kBytes, class T>
+template <int kBytes, bool kEvictFirst = false, class T>
 GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
-  if constexpr (kBytes == 16) {
+  if constexpr (kBytes == 16 && kEvictFirst) {
+    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(to), "r"(raw.word[0]), "r"(raw.word[1]), "r"(raw.word[2]), "r"(raw.word[3])
+                 : "memory");
+  } else if constexpr (kBytes == 8 && kEvictFirst) {
+    asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" : : "l"(to), "r"(raw.word[0]), "r"(raw.word[1]) : "memory");
+  } else if constexpr (kBytes == 16) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
                  :
                  : "l"(to), "r"(raw.word[0]), "r"(raw.word[1]), "r"(raw.word[2]), "r"(raw.word[3])
@@ -216,7 +224,7 @@ GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
   return amd::to_raw<kBytes>(__builtin_nontemporal_load((Global<typename amd::Access<kBytes>::Type>)from));
 }
 
-template <int kBytes, class T>
+template <int kBytes, bool kEvictFirst = false, class T>
 GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
   __builtin_nontemporal_store(amd::from_raw(raw), (Global<typename amd::Access<kBytes>::Type>)to);
 }
@@ -250,7 +258,7 @@ GDN_DEVICE Raw<kBytes> load_stream(Global<T> from) {
   return load<kBytes>(from);
 }
 
-template <int kBytes, class T>
+template <int kBytes, bool kEvictFirst = false, class T>
 GDN_DEVICE void store_stream(Global<T> to, const Raw<kBytes>& raw) {
   store<kBytes>(to, raw);
 }

@@ -135,7 +135,8 @@ class TokenColumns {
       }
       chance.round(begin + key_channel(r) * State::kInnerStride, x);
       if (column_inside() && key_inside(r)) {
-        store_along<State, kWidth, State::kOuterStride>(to + key_channel(r) * State::kInnerStride, x);
+        store_along<State, kWidth, State::kOuterStride, F::kEvictFirst != 0>(to + key_channel(r) * State::kInnerStride,
+                                                                             x);
       }
     }
   }

@@ -43,9 +43,12 @@ class TokenRows {
 
   static constexpr bool kScaled = scaled_state<F>();
   static constexpr bool kInbox = F::kInbox != 0;
-  static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers in the inbox
+  static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers of a head in the inbox
+  // Rows of the first head that come to registers, beside an inbox of all others.
+  static constexpr int kBeside = F::kInbox == Inbox::kRest ? kValueDim / 2 : 0;
   static_assert(!kInbox || (kBulkFetches && State::kInnerStride == 1 && State::kOuterStride == kKeyDim && !kScaled),
                 "a head's state is one run of memory");
+  static_assert(kBeside == 0 || (kBeside % kRowsOfPass == 0 && kWholePass), "whole passes come to registers");
   struct Pass {
     Piece piece[kRows][kPieces];
     float scale[kScaled ? kRows : 1];
@@ -68,16 +71,29 @@ class TokenRows {
         slot_(initial_slot<F>(args, sequence, draft)),
         initial_(part<State>(args, slot_) + place<State>()) {}
 
-  // Issues the loads of the first rows, or the requests for all of them; all waves, before run().
-  GDN_DEVICE void begin(TokensShared<F>& shared) {
+  // Whether registers are loaded in one place: the inbox may have been asked for its rows before.
+  static constexpr bool kBeginsOnce = kBeside > 0;
+
+  // Issues the loads of the first rows, or the requests for all of them; all waves, before run(). `asked`: of the
+  // inbox.
+  GDN_DEVICE void begin(TokensShared<F>& shared, bool asked = false) {
+    if constexpr (!kInbox || kBeside > 0) read(0, 0, ahead_);
     if constexpr (!kInbox) {
-      read(0, 0, ahead_);
       bring_passes_near<F>(part<State>(args_, slot_), turn_, kRowsOfPass);
-    } else if (thread_id() == F::kThreads - kWaveSize) {  // one that has nothing to convolve
-      constexpr int kBytes = kOfHead * static_cast<int>(sizeof(Element));
-      for (int head = 0; head < turn_.heads; ++head) mailbox_open(shared.states[head], kBytes);
+    } else {
+      if (!asked) ask_inbox(shared);
+    }
+  }
+  GDN_DEVICE void ask_inbox(TokensShared<F>& shared) {
+    if (thread_id() == F::kThreads - kWaveSize) {  // one that has nothing to convolve
+      const auto beside = [](int head) { return head == 0 ? kBeside : 0; };
+      const auto bytes = [&](int head) {
+        return (kOfHead - beside(head) * kKeyDim) * static_cast<int>(sizeof(Element));
+      };
+      for (int head = 0; head < turn_.heads; ++head) mailbox_open(shared.states[head], bytes(head));
       for (int head = 0; head < turn_.heads; ++head) {
-        bulk_fetch(inbox() + head * kOfHead, part<State>(args_, slot_) + State::base(head_of(head)), kBytes,
+        bulk_fetch(in_inbox(head, beside(head)),
+                   part<State>(args_, slot_) + (State::base(head_of(head)) + beside(head) * kKeyDim), bytes(head),
                    shared.states[head]);
       }
     }
@@ -110,8 +126,10 @@ class TokenRows {
     int first = 0;
     while (true) {
       if constexpr (kInbox) {
-        if (first == 0) mailbox_wait(shared.states[head]);
-        take(head, first, ahead_);
+        if (kBeside == 0 || head > 0 || first >= kBeside) {
+          if (first == (head == 0 ? kBeside : 0)) mailbox_wait(shared.states[head]);
+          take(head, first, ahead_);
+        }
       }
       Numbers s;
       GDN_UNROLL
@@ -129,7 +147,11 @@ class TokenRows {
       int next_first = first + kRowsOfPass;
       if (next_first >= kValueDim) next_first = 0, ++next_head;
       const bool more = next_head < turn_.heads;
-      if (!kInbox && more) read(next_head, next_first, ahead_);
+      if constexpr (!kInbox) {
+        if (more) read(next_head, next_first, ahead_);
+      } else if constexpr (kBeside > kRowsOfPass) {
+        if (next_head == 0 && next_first < kBeside) read(0, next_first, ahead_);
+      }
       if constexpr (replays<F>()) {
         GDN_UNROLL
         for (int t = 0; t < F::kTokens; ++t) {
@@ -196,7 +218,10 @@ class TokenRows {
     }
   }
 
-  GDN_DEVICE static Element* inbox() { return reinterpret_cast<Element*>(dynamic_shared()); }
+  // Where a row of a head is in the inbox; those beside it have no place.
+  GDN_DEVICE static Element* in_inbox(int head, int value_channel) {
+    return reinterpret_cast<Element*>(dynamic_shared()) + (head * kOfHead + (value_channel - kBeside) * kKeyDim);
+  }
   // The same from the inbox.
   GDN_DEVICE void take(int head, int first, Pass& pass) const {
     GDN_UNROLL
@@ -205,7 +230,7 @@ class TokenRows {
       for (int p = 0; p < kPieces; ++p) {
         pass.piece[r][p].clear();
         if (!row_inside(row(first, r)) || !channels_inside(p)) continue;
-        const Element* const from = inbox() + head * kOfHead + row(first, r) * kKeyDim + channel(p);
+        const Element* const from = in_inbox(head, row(first, r)) + channel(p);
         const auto* const words = static_cast<const unsigned*>(__builtin_assume_aligned(from, Piece::kBytes));
         GDN_UNROLL
         for (int i = 0; i < Raw<Piece::kBytes>::kWords; ++i) pass.piece[r][p].raw.word[i] = words[i];
@@ -246,7 +271,7 @@ class TokenRows {
         for (int i = 0; i < kWidth; ++i) x[i] = kScaled ? s[r][p][i] * inverse : s[r][p][i];
         chance.round(begin + offset<State>(r, p), x);
         if (row_inside(row(first, r)) && channels_inside(p)) {
-          store_along<State, kWidth, State::kInnerStride>(to + offset<State>(r, p), x);
+          store_along<State, kWidth, State::kInnerStride, F::kEvictFirst != 0>(to + offset<State>(r, p), x);
         }
       }
     }

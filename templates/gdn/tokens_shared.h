@@ -96,7 +96,7 @@ GDN_DEVICE void normalise_tokens(TokensShared<F>& shared, int tokens) {
 }
 
 // kCount numbers whose neighbours lie kStride apart in M, at an address that M's alignment allows.
-template <class M, int kCount, int kStride>
+template <class M, int kCount, int kStride, bool kEvictFirst = false>
 GDN_DEVICE void store_along(MapElements<M> to, const float (&x)[kCount]) {
   using Element = typename M::Element;
   if constexpr (kStride == 1) {
@@ -111,7 +111,7 @@ GDN_DEVICE void store_along(MapElements<M> to, const float (&x)[kCount]) {
       for (int j = 0; j < kWidth; ++j) piece[j] = x[i + j];
       Pack<Element, kWidth> pack;
       pack.set(piece);
-      store_stream<Pack<Element, kWidth>::kBytes>(to + i, pack.raw);
+      store_stream<Pack<Element, kWidth>::kBytes, kEvictFirst>(to + i, pack.raw);
     }
   } else {
     GDN_UNROLL

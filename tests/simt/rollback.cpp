@@ -18,7 +18,9 @@ TEST_CASE("every way to launch decode_spec is plain decoding to the bit") {
     for (const char* choices :
          {"threads=64 rows_per_pass=2 row_lanes=1 head_parts=1", "threads=128 row_lanes=4 head_parts=2",
           "threads=64 rows_per_pass=3 row_lanes=2 head_parts=3", "threads=128 row_lanes=0 head_parts=3",
-          "threads=64 rows_per_pass=2 row_lanes=2 head_parts=1 inbox=1"}) {
+          "threads=64 rows_per_pass=2 row_lanes=2 head_parts=1 inbox=1",
+          "threads=64 rows_per_pass=1 row_lanes=8 head_parts=1 inbox=2",
+          "threads=128 rows_per_pass=3 row_lanes=4 head_parts=1 inbox=2"}) {
       const auto row = [&](const char* operation, const std::string& made) {
         return std::string(executor->target().name) + " " + operation + " * * " + made + "\n";
       };

@@ -411,6 +411,31 @@ TEST_CASE(
   CHECK(as_half.launch.shared_bytes == half.launch.shared_bytes);
 }
 
+TEST_CASE("an inbox leaves out half a head where that is whole passes") {
+  const plan::Target& target = *plan::find_target("sm_90a");
+  const layout::Layout layout = layout::resolve(test::drafting_models().front());
+  const core::Facts facts = plan::make(layout, "decode_spec", target, plan::TuningTable::none()).kernel.facts;
+  REQUIRE(facts.value_dim == 128);
+  const auto fault = [&](int threads, int lanes, int inbox) {
+    return plan::choices_fault(
+        target, "decode_spec", facts,
+        {{"threads", threads}, {"rows_per_pass", 4}, {"row_lanes", lanes}, {"resident", 1}, {"inbox", inbox}});
+  };
+  const std::string uneven = "inbox = 2: half a value head is no whole number of passes";
+  CHECK(fault(256, 16, 2).empty());
+  CHECK(fault(256, 8, 2).empty());
+  CHECK(fault(512, 16, 2) == uneven);  // a pass is a whole head
+  CHECK(fault(256, 0, 2) == uneven);
+  CHECK(fault(256, 16, 3).rfind("inbox = 3", 0) == 0);
+  CHECK(plan::choices_fault(target, "decode", facts, {{"threads", 256}, {"evict_first", 1}})
+            .rfind("evict_first = 1", 0) == 0);
+  const auto tuning = plan::TuningTable::parse(
+      "gdn-gen tuning 3\nsm_90a decode_spec * * threads=256 rows_per_pass=4 row_lanes=16 resident=2 inbox=2\n");
+  const core::KernelPlan planned = plan::make(layout, "decode_spec", target, tuning).kernel;
+  const int head = facts.key_dim * facts.value_dim * static_cast<int>(core::size_of(facts.state.dtype));
+  CHECK(planned.launch.shared_bytes == facts.group * head - head / 2);
+}
+
 TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
   const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
   const plan::Target& target = *plan::find_target("sm_90a");
