@@ -23,7 +23,8 @@ struct End {
   // Rows of either part.
   struct Rows {
     using Element = float;
-    static constexpr int kOuterStride = F::kKeyDim, kInnerStride = 1;
+    static constexpr int kRun = F::kKeyDim, kAlign = F::kKeyDim;
+    static constexpr int kOuterStride = F::kKeyDim, kInnerStride = 1, kTapStride = 0;
   };
 };
 

@@ -100,7 +100,8 @@ class Slice {
 
   template <class M>
   GDN_DEVICE void read(const StatePlace<M>& from) {
-    each_of_state<M>(from, [&](MapElements<M> at, float& x) { x = load_one<typename M::Element>(at); });
+    each_of_state<M>(
+        from, [&](MapElements<M> at, float(&x)[width<M>()]) { load_run<Element<M>, width<M>(), width<M>()>(at, x); });
   }
   GDN_DEVICE void clear() {
     GDN_UNROLL
@@ -117,7 +118,8 @@ class Slice {
   // As it was read, before scale_up.
   template <class M>
   GDN_DEVICE void keep(const StatePlace<M>& in) {
-    each_of_state<M>(in, [&](MapElements<M> at, float& x) { store_one<typename M::Element>(at, x); });
+    each_of_state<M>(
+        in, [&](MapElements<M> at, float(&x)[width<M>()]) { store_run<Element<M>, width<M>(), width<M>()>(at, x); });
   }
   // Takes the exponent that the state asks for: after read, clear or set_identity, before the first chunk.
   GDN_DEVICE void scale_up() {
@@ -136,7 +138,12 @@ class Slice {
   GDN_DEVICE void write(const StatePlace<M>& to) {
     const int half = exponent_.x / 2;  // 2^(x + kStateShift) may lie beyond what one factor can undo
     const float first = power_of_two(-half), rest = power_of_two(half - exponent_.x - kStateShift);
-    each_of_state<M>(to, [&](MapElements<M> at, float& x) { store_one<typename M::Element>(at, x * first * rest); });
+    each_of_state<M>(to, [&](MapElements<M> at, float(&x)[width<M>()]) {
+      float scaled[width<M>()];
+      GDN_UNROLL
+      for (int i = 0; i < width<M>(); ++i) scaled[i] = x[i] * first * rest;
+      store_run<Element<M>, width<M>(), width<M>()>(at, scaled);
+    });
   }
 
   // ---- a chunk ------------------------------------------------------------------------------------------------------
@@ -269,19 +276,31 @@ class Slice {
   GDN_DEVICE int row_of(int i) const { return column_ + lane_id() / 4 + i / 2 * 8; }  // value column
   GDN_DEVICE static int channel_of(int n, int i) { return 8 * n + lane_id() % 4 * 2 + i % 2; }
 
+  template <class M>
+  using Element = typename M::Element;
+  // Numbers of a lane that lie next to each other where it reads and writes them. By twos, four lanes have whole
+  // sectors of 32 bytes.
+  template <class M>
+  GDN_HD static constexpr int width() {
+    return smaller(2, inner_width<M>());
+  }
   template <class M, class Do>
   GDN_DEVICE void each_of_state(const StatePlace<M>& place, Do&& handle) {
+    constexpr int kWidth = width<M>();
     GDN_UNROLL
     for (int n = 0; n < kCount / 4; ++n) {
       GDN_UNROLL
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 4; i += kWidth) {
         const int v = row_of(i), k = channel_of(n, i);
         const bool inside = (F::kValueDim % 64 == 0 || v < F::kValueDim) && (F::kKeyDim % 64 == 0 || k < F::kKeyDim);
+        float x[kWidth] = {};
         if (inside) {
-          handle(place.head + (v * M::kOuterStride + k * M::kInnerStride), state_[4 * n + i]);
-        } else {
-          state_[4 * n + i] = 0.0f;
+          GDN_UNROLL
+          for (int j = 0; j < kWidth; ++j) x[j] = state_[4 * n + i + j];
+          handle(place.head + (v * M::kOuterStride + k * M::kInnerStride), x);
         }
+        GDN_UNROLL
+        for (int j = 0; j < kWidth; ++j) state_[4 * n + i + j] = x[j];
       }
     }
   }
