@@ -190,8 +190,9 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 1;                                            // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
-  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
 };
 struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kThreads = 256;                                           // choice of the plan

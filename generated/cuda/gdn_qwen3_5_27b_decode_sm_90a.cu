@@ -190,6 +190,7 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 2;                                            // choice of the plan
   static constexpr int kInTurns = 1;                                             // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
 struct DecodeTo8 : Decode {  // launches of up to 8 rows

@@ -191,27 +191,18 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kRowParts = 2;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 0;                                            // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kFixedHeads = 0;                                          // left out by the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
-struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
+struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
   static constexpr int kHeadParts = 2;                                           // choice of the plan
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
-  static constexpr int kInTurns = 1;                                             // choice of the plan
-  static constexpr int kFixedHeads = 0;                                          // left out by the plan
-  static constexpr int kRowOrder = 0;                                            // left out by the plan
-};
-struct DecodeTo16Programmatic : Decode {  // launches of up to 16 rows on programmatic edges
-  static constexpr int kThreads = 256;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
-  static constexpr int kHeadParts = 2;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kFixedHeads = 0;                                          // left out by the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
@@ -243,9 +234,6 @@ GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_next_80b_decode_sm_90a_to_4(const gdn::A
 }
 GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo16>(args);
-}
-GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a_to_16_programmatic(const gdn::Args args) {
-  gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo16Programmatic>(args);
 }
 GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::Decode>(args);
