@@ -38,7 +38,7 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
     // inbox.
     const bool products = choices_fault(target, operation, facts, {{"threads", 256}, {"products", 1}}).empty();
     const bool inbox = choices_fault(target, operation, facts, {{"threads", 512}, {"inbox", 1}}).empty();
-    const auto add_inboxes = [&](Choices choices) {
+    const auto add_inboxes = [&](const Choices& choices) {
       if (!inbox) return add(choices);
       for (const int asks : {0, 1, 2}) {
         Choices made = choices;
