@@ -13,7 +13,8 @@
 namespace gdn::verify {
 namespace {
 
-BenchRow timed_row(const core::KernelPlan& plan, std::string_view place, int batch, Edge edge, double time_us) {
+BenchRow row_of(const core::KernelPlan& plan, std::string_view place, int batch, Edge edge, double time_us,
+                double copy_gb_per_s) {
   BenchRow row;
   row.edges = core::to_string(edge);
   row.spec = plan.spec;
@@ -27,14 +28,9 @@ BenchRow timed_row(const core::KernelPlan& plan, std::string_view place, int bat
   row.time_us = time_us;
   row.bytes = floor_bytes(plan, batch);
   row.gb_per_s = static_cast<double>(row.bytes) / time_us / 1e3;
+  row.floor_us = static_cast<double>(row.bytes) / copy_gb_per_s / 1e3;
+  row.ratio = time_us / row.floor_us;
   return row;
-}
-
-void set_floors(Bench& bench) {
-  for (BenchRow& row : bench.rows) {
-    row.floor_us = static_cast<double>(row.bytes) / bench.copy_gb_per_s / 1e3;
-    row.ratio = row.time_us / row.floor_us;
-  }
 }
 
 // Of the taps of a part's window those that the step needs, in bytes of whole sectors: the elements one by one, since a
@@ -111,8 +107,8 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
   if (place == "cuda") {
     CudaBench cuda;
     bench.device = cuda.name();
-    // Ahead of the launches: what they leave of the memory's pages slows a copy by up to 7%. And ahead of the kernel's
-    // loading: a loaded kernel takes 0.3 us more on plain edges once streams had copies.
+    // Ahead of the launches: behind those over drafts' pools a copy has up to 10% less. And ahead of the kernel's
+    // loading: a loaded kernel takes 0.3 us more on plain edges once streams had copies. Neither is understood.
     tell("copy bandwidth");
     bench.copy_gb_per_s = cuda.copy_gb_per_s();
     if (operation == "decode_spec" && *spec.speculative.given) {
@@ -126,10 +122,9 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
       const CudaBench::Stage stage = cuda.stage(spec, layout, operation, planned.kernel, batch);
       for (const Edge edge : edges) {
         const double us = cuda.launch_us(*kernel, stage, edge);
-        bench.rows.push_back(timed_row(planned.kernel, place, batch, edge, us));
+        bench.rows.push_back(row_of(planned.kernel, place, batch, edge, us, bench.copy_gb_per_s));
       }
     }
-    set_floors(bench);
     return bench;
   }
   const auto threads = static_cast<unsigned>(runtime::allowed_processors());
@@ -140,10 +135,9 @@ Bench bench_launch(const spec::Spec& spec, const layout::Layout& layout, std::st
   for (const int batch : batches) {
     tell(fmt::format("{} batch {}", layout.spec, batch));
     const CpuTimes times = cpu_launch_times(spec, layout, operation, batch, tuning, plan);
-    bench.rows.push_back(timed_row(plan, place, batch, Edge::kPlain, times.launch_us));
+    bench.rows.push_back(row_of(plan, place, batch, Edge::kPlain, times.launch_us, bench.copy_gb_per_s));
     bench.rows.back().scaling_us = times.scaling_us;
   }
-  set_floors(bench);
   return bench;
 }
 

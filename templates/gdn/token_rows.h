@@ -42,7 +42,7 @@ class TokenRows {
   static constexpr int kMine = dealt_count<kLanes, kSums>();
 
   static constexpr bool kScaled = scaled_state<F>();
-  static constexpr bool kInbox = F::kInbox != 0;
+  static constexpr bool kInbox = F::kInbox != Inbox::kNone;
   static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers of a head in the inbox
   // Rows of the first head that come to registers, beside an inbox of all others.
   static constexpr int kBeside = F::kInbox == Inbox::kRest ? kValueDim / 2 : 0;

@@ -65,7 +65,10 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
       };
       decay(first);
       Base::invert_diagonal(first, exponents, [&] {
-        if constexpr (kWaitsLate) free_operands(), put_below();
+        if constexpr (kWaitsLate) {
+          free_operands();
+          put_below();
+        }
       });
       if (thread_id() < Shape::kHeads) {
         const int h = thread_id();
@@ -138,11 +141,12 @@ class Prep : PrepBlock<F, Source, PrepShape<F>, Machine> {
           *reinterpret_cast<float2*>(to + g * 16) = make_float2(l00, l01);
           *reinterpret_cast<float2*>(to + (g + 8) * 16) = make_float2(l10, l11);
         } else {
-          const unsigned words[2] = {float_to_half_pair(l00, l01), float_to_half_pair(l10, l11)};
+          const unsigned low = float_to_half_pair(l00, l01), high = float_to_half_pair(l10, l11);
           if constexpr (kWaitsLate) {
-            below_[h][2 * n] = words[0], below_[h][2 * n + 1] = words[1];
+            below_[h][2 * n] = low;
+            below_[h][2 * n + 1] = high;
           } else {
-            put_words(h, n, words[0], words[1]);
+            put_words(h, n, low, high);
           }
         }
       }
