@@ -42,8 +42,10 @@ std::string products_fault(const Target& target, const core::Facts& facts) {
   return "";
 }
 
-std::string inbox_fault(const Target& target, const core::Facts& facts, const core::Choices& choices) {
+std::string inbox_fault(const Target& target, std::string_view operation, const core::Facts& facts,
+                        const core::Choices& choices) {
   const core::Map& state = facts.state;
+  const bool drafts = operation == "decode_spec";
   const auto bytes = static_cast<std::int64_t>(core::size_of(state.dtype));
   const auto parts = static_cast<int>(core::choice_of(choices, "head_parts", 1));
   const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
@@ -52,11 +54,19 @@ std::string inbox_fault(const Target& target, const core::Facts& facts, const co
   }
   if (core::choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
   if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
-  if (!key_channel_innermost(facts) || state.outer_stride != facts.key_dim || state.align * bytes % 16 != 0 ||
-      facts.key_dim * bytes % 16 != 0) {
-    return "a head's state is no run of rows of key channels in pieces of 16 bytes";
+  // decode_spec reads it by rows of key channels, decode by rows of value channels: those of key channels come to
+  // registers as fast.
+  const int row = drafts ? facts.key_dim : facts.value_dim;
+  const bool whole = drafts ? key_channel_innermost(facts) && state.outer_stride == row
+                            : state.outer_stride == 1 && state.inner_stride == row;
+  if (!whole || state.align * bytes % 16 != 0 || row * bytes % 16 != 0) {
+    return fmt::format("a head's state is no run of rows of {} channels in pieces of 16 bytes",
+                       drafts ? "key" : "value");
   }
-  if (!tokens_take_one_turn(facts, parts, false)) return "a block's value heads take several turns";
+  if (!drafts && core::choice_of(choices, "row_parts", 1) != 1) return "a block has parts of value heads";
+  if (drafts ? !tokens_take_one_turn(facts, parts, false) : !takes_one_turn(facts, parts)) {
+    return "a block's value heads take several turns";
+  }
   if (core::choice_of(choices, "inbox", 0) == 2) {
     const std::int64_t lanes = core::choice_of(choices, "row_lanes", 0);
     const std::int64_t teams = core::choice_of(choices, "threads", 0) / std::max<std::int64_t>(lanes, 1);
@@ -67,10 +77,11 @@ std::string inbox_fault(const Target& target, const core::Facts& facts, const co
     }
   }
   const int heads = (facts.group + parts - 1) / parts;
-  const std::int64_t all = inbox_bytes(facts, choices) + shared_bytes_of_tokens(facts, heads) + kReservedShared;
+  const std::int64_t beside = drafts ? shared_bytes_of_tokens(facts, heads) : kStaticShared;  // at most
+  const std::int64_t all = inbox_bytes(facts, choices) + beside + kReservedShared;
   if (all <= machine->shared_bytes) return "";
-  return fmt::format("states and tokens need {} bytes of shared memory, and a block has {}", all,
-                     machine->shared_bytes);
+  return fmt::format("states and {} need {} bytes of shared memory, and a block has {}", drafts ? "tokens" : "a token",
+                     all, machine->shared_bytes);
 }
 
 bool works_hard(const core::Facts& facts) {

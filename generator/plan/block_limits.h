@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/facts.h"
 #include "core/plan.h"
@@ -25,8 +26,8 @@ bool divides(int group, int parts);
 // delta_tokens.h).
 std::int64_t shared_bytes_of_tokens(const core::Facts& facts, int heads, bool products = false);
 
-// Its dynamic shared memory: the states of its value heads where they come there at once, all of them or all but half a
-// head (choice inbox), else none.
+// The dynamic shared memory of a block of decode or decode_spec: the states of its value heads where they come there at
+// once, all of them or all but half a head (choice inbox), else none.
 std::int64_t inbox_bytes(const core::Facts& facts, const core::Choices& choices);
 
 // Whether a part takes its heads in one turn, as parts of a key head have to.
@@ -38,8 +39,9 @@ bool tokens_take_one_turn(const core::Facts& facts, int parts, bool products);
 // Why decode_spec can't take products of warps; empty: it can.
 std::string products_fault(const Target& target, const core::Facts& facts);
 
-// Why a block of decode_spec can't have its states come to shared memory at once; empty: it can.
-std::string inbox_fault(const Target& target, const core::Facts& facts, const core::Choices& choices);
+// Why a block of decode or decode_spec can't have its states come to shared memory at once; empty: it can.
+std::string inbox_fault(const Target& target, std::string_view operation, const core::Facts& facts,
+                        const core::Choices& choices);
 
 // States of 8 bits have scales to make, states rounded by chance a random word for each number: more registers for the
 // same part of a state.

@@ -146,6 +146,14 @@ std::vector<Choices> candidates(const Target& target, std::string_view operation
                 }
                 continue;
               }
+              if (threads == 256 && parts == 1 && heads_first == 1) {
+                for (const int blocks_each : {1, 2, 3, 4}) {
+                  Choices inbox = choices;
+                  inbox.back().second = blocks_each;
+                  inbox.insert(inbox.end(), {{"weights_ahead", 1}, {"norm_ahead", 1}, {"inbox", 1}});
+                  add(inbox);
+                }
+              }
               choices.emplace_back("skew", 1);
               add(choices);
             }

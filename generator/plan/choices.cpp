@@ -80,6 +80,33 @@ Shape whole_heads(const Target& target, const core::Facts& facts) {
   return shape;
 }
 
+// States of 16 bits with the value channel innermost: a slab takes so many registers that two blocks of them fill a
+// multiprocessor, while heads that come to shared memory leave room for twice as many blocks. On an H200 8 to 256 rows
+// take 4 to 10% less on plain edges, up to 15% on programmatic ones; states of 32 bits no less.
+std::vector<Band> inbox_bands(const Target& target, const core::Facts& facts) {
+  constexpr int kBeside = 12 * 1024;  // of a block, beside its states
+  constexpr int kMostResident = 4;    // beyond which a thread has too few registers
+  const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
+  Shape shape{256, 16};
+  shape.head_parts = head_parts(facts, kMostOfCluster);
+  const Choices inbox = {{"head_parts", shape.head_parts}, {"inbox", 1}};
+  if (key_channel_innermost(facts) || core::size_of(facts.state.dtype) != 2 || works_hard(facts) ||
+      !wishes_fit(target, facts) || !inbox_fault(target, "decode", facts, inbox).empty()) {
+    return {};
+  }
+  const auto fit = static_cast<int>(machine->shared_bytes / (inbox_bytes(facts, inbox) + kBeside));
+  std::vector<Band> bands;
+  // Where two blocks a multiprocessor are enough for all rows, a thread may have the registers for them.
+  for (const int resident : {2, kMostResident}) {
+    if (resident == 2 ? fit <= 2 : fit < 1) continue;
+    shape.resident = std::min(resident, fit);
+    const int max_rows = resident == 2 ? 2 * target.processors / (facts.key_heads * shape.head_parts) : 0;
+    bands.push_back({max_rows, choices_of(shape)});
+    for (const char* const name : {"weights_ahead", "norm_ahead", "inbox"}) bands.back().choices.emplace_back(name, 1);
+  }
+  return bands;
+}
+
 // Few rows leave multiprocessors idle when one block serves a key head. Value heads are split first, for that costs
 // nothing but reading q and k twice; their value channels only if that is not enough, for then o has to be gathered.
 // All figures were measured on an H200 (tests/bench/NOTES.md); what is written here are numbers of blocks.
@@ -123,6 +150,16 @@ std::vector<Band> decode_bands(const Target& target, const core::Facts& facts) {
     shape.rows_per_pass = 4;
     shape.resident = 4;
     up_to(16 * one_each, shape);
+  }
+  if (std::vector<Band> inboxes = inbox_bands(target, facts); !inboxes.empty()) {
+    // What a form leaves out is the last one's.
+    for (Band& band : bands) {
+      band.choices.insert(band.choices.end(), {{"weights_ahead", 1}, {"norm_ahead", 1}, {"inbox", 0}});
+    }
+    for (Band& band : inboxes) {
+      if (band.max_rows == 0 || bands.empty() || band.max_rows > bands.back().max_rows) bands.push_back(band);
+    }
+    return bands;
   }
   Shape many = whole_heads(target, facts);
   if (!rows && takes_one_turn(facts, shape.head_parts)) many.head_parts = shape.head_parts;
@@ -181,7 +218,7 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   // With more sequences than two rounds of such blocks take, all of a block's states are asked for at once: 1 to
   // 2% in 16 bits and up to 1% in 32 for 32 and 64 sequences on an H200, where fewer would lose 1% on programmatic
   // edges.
-  const bool inbox = fills && inbox_fault(target, facts, {{"inbox", 1}}).empty();
+  const bool inbox = fills && inbox_fault(target, "decode_spec", facts, {{"inbox", 1}}).empty();
   // In 16 bits that goes for smaller blocks too, two of them beside each other, as long as all are at work at once and
   // one large block a multiprocessor is not enough: 4 to 5% for 16 sequences on an H200.
   const bool pairs = half && inbox && two_inboxes_fit(target, facts, 1);
@@ -202,7 +239,8 @@ std::vector<Band> draft_bands(const Target& target, const core::Facts& facts) {
   // for so few sequences that many of them have a multiprocessor to themselves.
   Choices small = choices(1, false);
   small.emplace_back("inbox", 2);
-  const bool beside = !half && inbox && two_inboxes_fit(target, facts, 2) && inbox_fault(target, facts, small).empty();
+  const bool beside =
+      !half && inbox && two_inboxes_fit(target, facts, 2) && inbox_fault(target, "decode_spec", facts, small).empty();
   std::vector<Band> bands;
   const int parts = target.clusters ? head_parts(facts, kMostOfCluster) : 1;
   const int sequences = 2 * target.processors / (facts.key_heads * parts);

@@ -55,9 +55,11 @@ struct Band {
 //                  has in pass p of P: 0: (p T + t) R + r; 1: (r P + p) T + t; 2: (t P + p) R + r; 3: (t R + r) P + p;
 //                  where the last pass would have fewer rows than the others 0. The model leaves it out, which is 0
 //   weights_ahead  1: on a programmatic edge decode asks for the convolution's weights before the launch ahead is
-//                  through; the model leaves it out, which is 0
-//   norm_ahead     1: decode asks for the norm's weights before it works on the state; the model leaves it out, which
-//                  is 0
+//                  through; left out, 0
+//   norm_ahead     1: decode asks for the norm's weights before it works on the state; left out, 0
+//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h), where heads are
+//   runs
+//                  of rows of value channels, and has whole ones; left out, 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do
@@ -71,8 +73,8 @@ struct Band {
 //   interleave     1: neighbouring threads have rows of their own; 0: they share one. Of a state with the key channel
 //                  innermost; left out, 0
 //   evict_first    1: states that are stored are the first to leave the caches; left out, 0
-//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h); 2: the first half
-//                  of the first value head comes to registers instead; left out, 0
+//   inbox          1: a block asks for its states at once, in shared memory, where heads are runs of rows of key
+//                  channels; 2: the first half of the first value head comes to registers instead; left out, 0
 //   products       1: warps take matrix products of rows (templates/gdn/token_products.h), which have no row_lanes,
 //                  rows_per_pass and interleave; left out, 0
 std::vector<Band> model_bands(const Target& target, std::string_view operation, const core::Facts& facts);

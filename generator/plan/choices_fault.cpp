@@ -73,6 +73,9 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
   if (evicts != 0 && (evicts != 1 || operation != "decode_spec")) {
     return fmt::format("evict_first = {}: 0 or 1, of decode_spec", evicts);
   }
+  if (evicts != 0 && choice_of(choices, "products", 0) != 0) {
+    return "evict_first = 1: products store their states without hints";
+  }
   for (const char* const name : {"fixed_heads", "in_turns"}) {
     const std::int64_t chosen = choice_of(choices, name, 0);
     if (chosen != 0 && (chosen != 1 || operation != "decode" || facts.group % heads != 0 ||
@@ -113,10 +116,10 @@ std::string choices_fault(const Target& target, std::string_view operation, cons
                        interleave);
   }
   if (const std::int64_t inbox = choice_of(choices, "inbox", 0); inbox != 0) {
-    if (inbox < 0 || inbox > 2 || operation != "decode_spec") {
-      return fmt::format("inbox = {}: 0 to 2, of decode_spec", inbox);
+    if (inbox < 0 || inbox > 2 || (operation != "decode_spec" && (operation != "decode" || inbox > 1))) {
+      return fmt::format("inbox = {}: 0 to 2 of decode_spec, 0 or 1 of decode", inbox);
     }
-    if (const std::string fault = inbox_fault(target, facts, choices); !fault.empty()) {
+    if (const std::string fault = inbox_fault(target, operation, facts, choices); !fault.empty()) {
       return fmt::format("inbox = {}: {}", inbox, fault);
     }
   }

@@ -111,7 +111,7 @@ core::LaunchRule launch_rule(const core::KernelPlan& plan, const Target& target,
   core::LaunchRule rule;
   if (plan.operation == "decode_spec") rule.grid = core::Grid::kSequences;
   rule.threads = static_cast<int>(choice_of(choices, "threads", 1));
-  if (plan.operation == "decode_spec") rule.shared_bytes = static_cast<int>(inbox_bytes(plan.facts, choices));
+  rule.shared_bytes = static_cast<int>(inbox_bytes(plan.facts, choices));
   rule.blocks_per_row = plan.facts.key_heads * parts;
   const bool decodes = plan.operation == "decode" || plan.operation == "decode_spec";
   rule.cluster = decodes && target.clusters && choice_of(choices, "arrivals", 0) == 0 ? parts : 1;

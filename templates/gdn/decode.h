@@ -231,10 +231,18 @@ GDN_DEVICE void decode(const Args& args) {
     if constexpr (kInMemory) turn.gathered = Arrivals<F>(args, share).o;
     Delta<F> delta(args, slot, turn);
 
+    // States are asked for ahead of what is convolved, but not of the launch ahead: they would be in its way
+    // (tests/bench/NOTES.md).
+    if constexpr (F::kInbox != 0) {
+      if (!reads_early) delta.ask_inbox(shared);
+    }
     const bool first_turn = first_head == share.first_head();
     if (F::kWeightsAhead == 0 && first_turn && reads_early) wait_for_previous();
     convolve_turn<F>(args, row, slot, turn, first_turn, shared);
     if (F::kWeightsAhead != 0) wait_for_previous();  // threads that had no channels, too
+    if constexpr (F::kInbox != 0) {
+      if (reads_early) delta.ask_inbox(shared);
+    }
     // Gates go to the last threads: the deal of channels favours the first.
     Deal<F::kThreads> others{F::kThreads - 1 - thread_id()};
     for (int g = 0; takes_norm && g < heads_of_turn<F>(turn); ++g) {

@@ -54,7 +54,12 @@ class DeltaColumns {
   static constexpr int kSlabs = ceil_div(kAccesses, kSlabLanes);  // of a head
   static constexpr bool kWholeSlabs = kAccesses % kSlabLanes == 0;
   static constexpr bool kOneSlab = heads_of_part<F>() == 1 && kSlabs <= kStreams;  // a block has no more of them
-  static constexpr bool kReadsAhead = 2 * kRows * kWords <= 64 && !F::kStochasticState;
+  // Where the plan wants it (inbox) a block's states come to shared memory, all of them at once. A slab is read there
+  // twice, to be summed and to be updated, and has no registers in between.
+  static constexpr bool kInbox = F::kInbox != 0;
+  static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers of a head in the inbox
+  static_assert(!kInbox || (State::kInnerStride == kValueDim && kValues == kValueDim), "a head is a run of whole rows");
+  static constexpr bool kReadsAhead = !kInbox && 2 * kRows * kWords <= 64 && !F::kStochasticState;
   // Beside two slabs k has no registers either: it is made where it is needed, twice a slab.
   static constexpr bool kKeepsKeys = !kReadsAhead || kOneSlab;
   using Keys = float[kKeepsKeys ? kRows : 1];
@@ -63,9 +68,11 @@ class DeltaColumns {
   static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);
   static constexpr int kGroups = kTeams / kTeamsOfWave;
   static constexpr bool kScaled = scaled_state<F>();
+  static_assert(!kInbox || !kScaled, "the scales of an 8-bit state are not in the inbox");
+  static constexpr int kTurns = kOneSlab ? 1 : 2;
   struct Partial {
-    alignas(16) float sum[2][kStreams][kGroups][2][kSlabLanes * kWidth];  // in turns; S^T k, then S^T q
-    float amax[2][kStreams][kGroups][kScaled ? kSlabLanes * kWidth : 1];  // in turns; of the updated columns
+    alignas(16) float sum[kTurns][kStreams][kGroups][2][kSlabLanes * kWidth];  // in turns; S^T k, then S^T q
+    float amax[kTurns][kStreams][kGroups][kScaled ? kSlabLanes * kWidth : 1];  // in turns; of the updated columns
   };
   struct Slab {
     Piece piece[kRows];
@@ -73,7 +80,7 @@ class DeltaColumns {
   };
 
  public:
-  // Issues the loads of the first slab; call it early, they need nothing but the slot.
+  // Issues the loads of the first slab, if it comes to registers; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaColumns(const Args& args, long long slot, const DeltaTurn& turn)
       : state_(part<State>(args, slot)), scales_(part<Scale>(args, slot)), chance_(args, slot), turn_(turn) {
     const int thread = thread_id() % kThreadsOfSlab;
@@ -82,7 +89,18 @@ class DeltaColumns {
     group_ = kTeamsOfWave > 1 ? thread / kWaveSize : thread / kSlabLanes;
     first_of_group_ = thread % kWaveSize < kSlabLanes;
     team_ = (kTeamsOfWave > 1 ? thread % kWaveSize / kSlabLanes : 0) * kGroups + group_;
-    read(stream_, ahead_);
+    if constexpr (!kInbox) read(stream_, ahead_);
+  }
+
+  // Asks for what the inbox holds, of its block's first turn; all threads, before the barrier ahead of run().
+  GDN_DEVICE void ask_inbox(DeltaShared<F>& shared) const {
+    if (thread_id() != F::kThreads - kWaveSize) return;  // one of the last, which convolve least
+    constexpr int kBytes = kOfHead * static_cast<int>(sizeof(Element));
+    for (int head = 0; head < turn_.heads; ++head) mailbox_open(shared.states[head], kBytes);
+    for (int head = 0; head < turn_.heads; ++head) {
+      bulk_fetch(inbox_of(head), state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head)), kBytes,
+                 shared.states[head]);
+    }
   }
 
   // All threads, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
@@ -99,7 +117,10 @@ class DeltaColumns {
     for (int first = 0; first < slabs; first += kStreams) {
       const int slab = first + stream_;
       const int next = slab + kStreams;
-      if constexpr (kOneSlab) {
+      if constexpr (kInbox) {
+        if (column_inside(slab)) mailbox_wait(shared.states[head_of(slab)]);
+        update(shared, partial, turn, slab, factors, k, ahead_);
+      } else if constexpr (kOneSlab) {
         update(shared, partial, turn, slab, factors, k, ahead_);
       } else if constexpr (kReadsAhead) {
         Slab now = ahead_;
@@ -109,7 +130,7 @@ class DeltaColumns {
         update(shared, partial, turn, slab, factors, k, ahead_);
         read(next, ahead_);
       }
-      turn = 1 - turn;
+      turn = (turn + 1) % kTurns;
     }
   }
 
@@ -155,6 +176,23 @@ class DeltaColumns {
     }
   }
 
+  GDN_DEVICE static Element* inbox_of(int head) {
+    return reinterpret_cast<Element*>(dynamic_shared()) + head * kOfHead;
+  }
+
+  // The r-th piece of a slab that is in registers or in the inbox.
+  GDN_DEVICE Piece piece_of(const Slab& now, int slab, int r) const {
+    if constexpr (!kInbox) return now.piece[r];
+    Piece piece;
+    piece.clear();
+    if (!key_inside(r)) return piece;
+    const Element* const from = inbox_of(head_of(slab)) + (key_channel(r) * kValueDim + value_channel(slab));
+    const auto* const words = static_cast<const unsigned*>(__builtin_assume_aligned(from, Piece::kBytes));
+    GDN_UNROLL
+    for (int i = 0; i < Raw<Piece::kBytes>::kWords; ++i) piece.raw.word[i] = words[i];
+    return piece;
+  }
+
   GDN_DEVICE void read(int slab, Slab& to) const {
     const bool inside = column_inside(slab);
     if constexpr (kScaled) {
@@ -192,9 +230,10 @@ class DeltaColumns {
       for (int r = 0; r < kRows; ++r) {
         const float q_of_row = normalised_inside(shared.q, factors.q, r);
         const float k_of_row = key_at(shared, factors, k, r);
+        const Piece piece = piece_of(now, slab, r);
         GDN_UNROLL
         for (int i = 0; i < kWidth; ++i) {
-          const float s = channel_decay[r] * now.piece[r].get(i);
+          const float s = channel_decay[r] * piece.get(i);
           sums[i] += s * k_of_row;
           sums[kWidth + i] += s * q_of_row;
         }
@@ -228,9 +267,10 @@ class DeltaColumns {
     }
     const auto update_row = [&](int r, float(&updated)[kWidth]) {
       const float k_of_row = key_at(shared, factors, k, r);
+      const Piece piece = piece_of(now, slab, r);
       GDN_UNROLL
       for (int i = 0; i < kWidth; ++i) {
-        updated[i] = plus_product(column_decay[i] * (channel_decay[r] * now.piece[r].get(i)), u[i], k_of_row);
+        updated[i] = plus_product(column_decay[i] * (channel_decay[r] * piece.get(i)), u[i], k_of_row);
       }
     };
     float inverse[kWidth];

@@ -3,6 +3,7 @@
 
 #include "gdn/arrivals.h"
 #include "gdn/gates.h"
+#include "gdn/inbox.h"
 #include "gdn/norm.h"
 #include "gdn/state_store.h"
 
@@ -17,9 +18,18 @@ GDN_HD constexpr int heads_at_once() {
   return smaller(heads_of_part<F>(), larger(1, kTurnNumbers / numbers));
 }
 
+// The mailboxes of value heads whose states come to dynamic shared memory (F::kInbox), all of a block's at once.
+template <class F, int kHeads, bool kInbox = F::kInbox != 0>
+struct InboxShared {};
+template <class F, int kHeads>
+struct InboxShared<F, kHeads, true> {
+  static_assert(kHeads == heads_of_part<F>(), "all value heads of a block take one turn");
+  Mailbox states[kHeads];
+};
+
 // What the delta rule reads and leaves in shared memory, for heads_at_once<F>() value heads.
 template <class F>
-struct DeltaShared {
+struct DeltaShared : InboxShared<F, heads_at_once<F>()> {
   static constexpr int kHeads = heads_at_once<F>();
   alignas(16) float q[F::kKeyDim];  // convolved, not yet normalised
   alignas(16) float k[F::kKeyDim];

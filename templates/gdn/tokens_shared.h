@@ -3,7 +3,6 @@
 
 #include "gdn/delta.h"
 #include "gdn/draft.h"
-#include "gdn/inbox.h"
 
 namespace gdn {
 
@@ -31,15 +30,6 @@ struct ProductsShared<F, kHeads, true> {
   alignas(16) unsigned record[F::kKeyDim / 32][32][4];
   alignas(16) float dots[F::kKeyDim / 16][8][8];
   TokenFactors factors[kHeads];
-};
-
-// And the mailboxes of value heads whose states come to dynamic shared memory (F::kInbox), all of a block's at once.
-template <class F, int kHeads, bool kInbox = F::kInbox != 0>
-struct InboxShared {};
-template <class F, int kHeads>
-struct InboxShared<F, kHeads, true> {
-  static_assert(kHeads == heads_of_part<F>(), "all value heads of a block take one turn");
-  Mailbox states[kHeads];
 };
 
 // The value heads that a block works on at a time: as many as fit in 48 KB with all tokens' numbers.

@@ -136,6 +136,45 @@ TEST_CASE("blocks that ask for the norm's weights ahead of the state agree with 
   CHECK(result.good);
 }
 
+// One slab of a head or several, heads one after the other or side by side, on an edge that waits for the launch ahead
+// between its loads and on one that does not.
+TEST_CASE("blocks whose states come to shared memory at once agree with the oracle") {
+  const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);
+  const auto executor = verify::open_executor("simt", &target);
+  int held = 0;
+  for (const auto& [name, choices] :
+       {std::pair{"fuzz_flat_grouped_kv_fp32_bf16", "threads=32 head_parts=1"},
+        std::pair{"fuzz_interleaved_tiled_kv_fp16_fp16", "threads=256 head_parts=1 norm_ahead=1"},
+        std::pair{"fuzz_separate_tiled_kv_fp32_fp32", "threads=128 head_parts=1 weights_ahead=1"},
+        std::pair{"fuzz_separate_grouped_kv_bf16_fp16", "threads=64 head_parts=2 arrivals=1"},
+        std::pair{"fuzz_kda_bounded", "threads=64 head_parts=1"}}) {
+    const spec::Spec spec = test::fuzz(name);
+    const layout::Layout layout = layout::resolve(spec);
+    verify::Options options;
+    options.rows = 4;
+    options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) + " decode * * " +
+                                              choices + " inbox=1\n");
+    const core::Facts facts = plan::make(layout, "decode", target).kernel.facts;
+    const plan::Choices made =
+        options.tuning.find(target.name, "decode", *spec.name, core::Edge::kPlain).front().choices;
+    INFO(name << " " << choices);
+    if (!target.clusters) {  // no requests for whole runs of memory
+      CHECK(!plan::choices_fault(target, "decode", facts, made).empty());
+      continue;
+    }
+    CHECK(plan::make(layout, "decode", target, options.tuning).kernel.launch.shared_bytes > 0);
+    ++held;
+    for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
+      options.edge = edge;
+      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
+      INFO(core::to_string(edge) << "\n" << oracle::describe(result.deviations));
+      CHECK(!result.deviations.empty());
+      CHECK(result.good);
+    }
+  }
+  CHECK(held == (target.clusters ? 5 : 0));
+}
+
 // The shim reads what a block asks the L2 for: an address outside of the pools would be seen.
 TEST_CASE("blocks that ask for their next passes agree with the oracle") {
   const plan::Target& target = *plan::find_target(GDN_TEST_TARGET);

@@ -429,11 +429,73 @@ TEST_CASE("an inbox leaves out half a head where that is whole passes") {
   CHECK(fault(256, 16, 3).rfind("inbox = 3", 0) == 0);
   CHECK(plan::choices_fault(target, "decode", facts, {{"threads", 256}, {"evict_first", 1}})
             .rfind("evict_first = 1", 0) == 0);
+  core::Facts replays = facts;
+  replays.rollback = core::Rollback::kReplay;
+  replays.state.dtype = core::DType::kBf16;
+  const auto products = [&](int evicts) {
+    return plan::choices_fault(target, "decode_spec", replays,
+                               {{"threads", 256}, {"products", 1}, {"evict_first", evicts}});
+  };
+  CHECK(products(0).empty());
+  CHECK(products(1).rfind("evict_first = 1: products", 0) == 0);
   const auto tuning = plan::TuningTable::parse(
       "gdn-gen tuning 3\nsm_90a decode_spec * * threads=256 rows_per_pass=4 row_lanes=16 resident=2 inbox=2\n");
   const core::KernelPlan planned = plan::make(layout, "decode_spec", target, tuning).kernel;
   const int head = facts.key_dim * facts.value_dim * static_cast<int>(core::size_of(facts.state.dtype));
   CHECK(planned.launch.shared_bytes == facts.group * head - head / 2);
+}
+
+TEST_CASE("states of 16 bits with the value channel innermost come to shared memory, by whole value heads") {
+  const plan::Target& target = *plan::find_target("sm_90a");
+  const std::string file = std::string(GDN_SOURCE_DIR) + "/specs/qwen3_next_80b.yaml";
+  const auto planned = [&](core::DType dtype, const char* order, const char* on) {
+    spec::Spec spec =
+        test::variant(file, "state: {dtype: fp32, dims: [slot@launch, value_head, value_dim, key_dim]}",
+                      std::string("state: {dtype: fp32, dims: [slot@launch, value_head, ") + order + "]}");
+    for (spec::Tensor& pool : spec.pools) {
+      if (*pool.name == "state") pool.dtype.value = dtype;
+    }
+    return plan::make(layout::resolve(spec), "decode", *plan::find_target(on), plan::TuningTable::none()).kernel;
+  };
+  const core::KernelPlan half = planned(core::DType::kBf16, "key_dim, value_dim", "sm_90a");
+  const core::Facts& facts = half.facts;
+  CHECK(plan::choice_of(half.choices, "inbox", 0) == 1);
+  CHECK(plan::choice_of(half.choices, "head_parts", 0) == facts.group);
+  CHECK(half.launch.shared_bytes == facts.key_dim * facts.value_dim * 2);
+  // Value channels are split for few rows, whose blocks have none of it, though what a form leaves out is the last
+  // one's.
+  REQUIRE(half.variants.size() >= 2);
+  CHECK(plan::choice_of(half.variants.front().choices, "row_parts", 0) > 1);
+  CHECK(half.variants.front().launch.shared_bytes == 0);
+  CHECK(half.variants.back().launch.shared_bytes == half.launch.shared_bytes);
+  CHECK(half.variants.back().max_rows * half.launch.blocks_per_row <= 2 * target.processors);
+  for (const core::KernelPlan& other : {planned(core::DType::kFp32, "key_dim, value_dim", "sm_90a"),
+                                        planned(core::DType::kBf16, "value_dim, key_dim", "sm_90a"),
+                                        planned(core::DType::kBf16, "key_dim, value_dim", "sm_80"),
+                                        planned(core::DType::kBf16, "key_dim, value_dim", "gfx942")}) {
+    INFO(other.target);
+    CHECK(plan::choice_of(other.choices, "inbox", 0) == 0);
+    CHECK(other.launch.shared_bytes == 0);
+  }
+
+  const auto fault = [&](const core::Facts& of, const char* operation, int row_parts, int head_parts, int inbox) {
+    return plan::choices_fault(
+        target, operation, of,
+        {{"threads", 256}, {"row_parts", row_parts}, {"head_parts", head_parts}, {"inbox", inbox}});
+  };
+  CHECK(fault(facts, "decode", 1, 1, 1).empty());
+  CHECK(fault(facts, "decode", 2, 1, 1) == "inbox = 1: a block has parts of value heads");
+  CHECK(fault(facts, "decode", 1, 1, 2).rfind("inbox = 2", 0) == 0);
+  CHECK(fault(facts, "delta_update", 1, 1, 1).rfind("inbox = 1", 0) == 0);
+  core::Facts rows = planned(core::DType::kBf16, "value_dim, key_dim", "sm_90a").facts;
+  CHECK(fault(rows, "decode", 1, 1, 1).find("no run of rows of value channels") != std::string::npos);
+  core::Facts eight = facts;
+  eight.state.dtype = core::DType::kE4m3fn;
+  CHECK(fault(eight, "decode", 1, 1, 1).find("scales beside them") != std::string::npos);
+  core::Facts large = facts;
+  large.group = 8;
+  CHECK(fault(large, "decode", 1, 1, 1).find("bytes of shared memory") != std::string::npos);
+  CHECK(fault(large, "decode", 1, 2, 1).empty());
 }
 
 TEST_CASE("a layout under a measured one's name that can't be launched so goes without its rows") {
