@@ -194,6 +194,16 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
+struct DecodeTo8 : Decode {  // launches of up to 8 rows on plain edges, of up to 16 rows on programmatic edges
+  static constexpr int kThreads = 512;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 1;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
+};
 struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
@@ -201,16 +211,6 @@ struct DecodeTo16 : Decode {  // launches of up to 16 rows on plain edges
   static constexpr int kRowParts = 1;                                            // choice of the plan
   static constexpr int kHeadsFirst = 1;                                          // choice of the plan
   static constexpr int kResident = 4;                                            // choice of the plan
-  static constexpr int kRowOrder = 0;                                            // left out by the plan
-  static constexpr int kWeightsAhead = 0;                                        // left out by the plan
-};
-struct DecodeTo16Programmatic : Decode {  // launches of up to 16 rows on programmatic edges
-  static constexpr int kThreads = 512;                                           // choice of the plan
-  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
-  static constexpr int kHeadParts = 1;                                           // choice of the plan
-  static constexpr int kRowParts = 1;                                            // choice of the plan
-  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
-  static constexpr int kResident = 2;                                            // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
   static constexpr int kWeightsAhead = 0;                                        // left out by the plan
 };
@@ -240,11 +240,11 @@ GDN_CLUSTER_KERNEL(512, 2, 4) gdn_kimi_linear_48b_decode_sm_90a_to_1(const gdn::
 GDN_RESIDENT_KERNEL(512, 1) gdn_kimi_linear_48b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo4>(args);
 }
+GDN_RESIDENT_KERNEL(512, 2) gdn_kimi_linear_48b_decode_sm_90a_to_8(const gdn::Args args) {
+  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo8>(args);
+}
 GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo16>(args);
-}
-GDN_RESIDENT_KERNEL(512, 2) gdn_kimi_linear_48b_decode_sm_90a_to_16_programmatic(const gdn::Args args) {
-  gdn::decode<gdn::generated::kimi_linear_48b::DecodeTo16Programmatic>(args);
 }
 GDN_RESIDENT_KERNEL(256, 4) gdn_kimi_linear_48b_decode_sm_90a(const gdn::Args args) {
   gdn::decode<gdn::generated::kimi_linear_48b::Decode>(args);

@@ -193,7 +193,33 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kNormAhead = 1;                                           // choice of the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
-struct DecodeTo8 : Decode {  // launches of up to 8 rows
+struct DecodeTo5 : Decode {  // launches of up to 5 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 3;                                            // choice of the plan
+  static constexpr int kFixedHeads = 1;                                          // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
+  static constexpr int kInbox = 1;                                               // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo8 : Decode {  // launches of up to 8 rows on plain edges
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 3;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 4;                                            // choice of the plan
+  static constexpr int kFixedHeads = 1;                                          // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
+  static constexpr int kInbox = 1;                                               // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo8Programmatic : Decode {  // launches of up to 8 rows on programmatic edges
   static constexpr int kThreads = 128;                                           // choice of the plan
   static constexpr int kRowsPerPass = 8;                                         // choice of the plan
   static constexpr int kHeadParts = 3;                                           // choice of the plan
@@ -246,8 +272,14 @@ GDN_CLUSTER_KERNEL(256, 2, 6) gdn_qwen3_5_27b_decode_sm_90a_to_1(const gdn::Args
 GDN_CLUSTER_KERNEL(256, 2, 3) gdn_qwen3_5_27b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo4>(args);
 }
-GDN_CLUSTER_KERNEL(128, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_8(const gdn::Args args) {
+GDN_CLUSTER_KERNEL(256, 3, 3) gdn_qwen3_5_27b_decode_sm_90a_to_5(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo5>(args);
+}
+GDN_CLUSTER_KERNEL(256, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_8(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo8>(args);
+}
+GDN_CLUSTER_KERNEL(128, 4, 3) gdn_qwen3_5_27b_decode_sm_90a_to_8_programmatic(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo8Programmatic>(args);
 }
 GDN_RESIDENT_KERNEL(256, 2) gdn_qwen3_5_27b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_5_27b::DecodeTo16>(args);

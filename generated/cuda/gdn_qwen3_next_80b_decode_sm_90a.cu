@@ -195,6 +195,32 @@ struct DecodeTo4 : Decode {  // launches of up to 4 rows
   static constexpr int kFixedHeads = 0;                                          // left out by the plan
   static constexpr int kRowOrder = 0;                                            // left out by the plan
 };
+struct DecodeTo8 : Decode {  // launches of up to 8 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 8;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 2;                                            // choice of the plan
+  static constexpr int kFixedHeads = 1;                                          // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
+  static constexpr int kInbox = 1;                                               // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
+struct DecodeTo12 : Decode {  // launches of up to 12 rows
+  static constexpr int kThreads = 256;                                           // choice of the plan
+  static constexpr int kRowsPerPass = 4;                                         // choice of the plan
+  static constexpr int kHeadParts = 2;                                           // choice of the plan
+  static constexpr int kRowParts = 1;                                            // choice of the plan
+  static constexpr int kHeadsFirst = 1;                                          // choice of the plan
+  static constexpr int kResident = 3;                                            // choice of the plan
+  static constexpr int kFixedHeads = 1;                                          // choice of the plan
+  static constexpr int kWeightsAhead = 1;                                        // choice of the plan
+  static constexpr int kNormAhead = 1;                                           // choice of the plan
+  static constexpr int kInbox = 1;                                               // choice of the plan
+  static constexpr int kRowOrder = 0;                                            // left out by the plan
+};
 struct DecodeTo16 : Decode {  // launches of up to 16 rows
   static constexpr int kThreads = 256;                                           // choice of the plan
   static constexpr int kRowsPerPass = 4;                                         // choice of the plan
@@ -231,6 +257,12 @@ GDN_CLUSTER_KERNEL(256, 1, 8) gdn_qwen3_next_80b_decode_sm_90a_to_1(const gdn::A
 }
 GDN_CLUSTER_KERNEL(512, 1, 2) gdn_qwen3_next_80b_decode_sm_90a_to_4(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo4>(args);
+}
+GDN_CLUSTER_KERNEL(256, 2, 2) gdn_qwen3_next_80b_decode_sm_90a_to_8(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo8>(args);
+}
+GDN_CLUSTER_KERNEL(256, 3, 2) gdn_qwen3_next_80b_decode_sm_90a_to_12(const gdn::Args args) {
+  gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo12>(args);
 }
 GDN_CLUSTER_KERNEL(256, 4, 2) gdn_qwen3_next_80b_decode_sm_90a_to_16(const gdn::Args args) {
   gdn::decode<gdn::generated::qwen3_next_80b::DecodeTo16>(args);

@@ -54,14 +54,16 @@ std::string inbox_fault(const Target& target, std::string_view operation, const 
   }
   if (core::choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
   if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
-  // decode_spec reads it by rows of key channels, decode by rows of value channels: those of key channels come to
-  // registers as fast.
-  const int row = drafts ? facts.key_dim : facts.value_dim;
-  const bool whole = drafts ? key_channel_innermost(facts) && state.outer_stride == row
-                            : state.outer_stride == 1 && state.inner_stride == row;
-  if (!whole || state.align * bytes % 16 != 0 || row * bytes % 16 != 0) {
-    return fmt::format("a head's state is no run of rows of {} channels in pieces of 16 bytes",
-                       drafts ? "key" : "value");
+  const bool of_keys = key_channel_innermost(facts);
+  const int row = of_keys ? facts.key_dim : facts.value_dim;
+  if (state.inner_stride * state.outer_stride != row || (drafts && !of_keys) || (!of_keys && state.outer_stride != 1) ||
+      state.align * bytes % 16 != 0 || row * bytes % 16 != 0) {
+    return fmt::format("a head's state is no run of rows{} in pieces of 16 bytes", drafts ? " of key channels" : "");
+  }
+  for (const char* const name : {"in_turns", "at_once", "ahead"}) {
+    if (!drafts && core::choice_of(choices, name, 0) != 0) {
+      return fmt::format("{} is of states that come to registers", name);
+    }
   }
   if (!drafts && core::choice_of(choices, "row_parts", 1) != 1) return "a block has parts of value heads";
   if (drafts ? !tokens_take_one_turn(facts, parts, false) : !takes_one_turn(facts, parts)) {

@@ -57,9 +57,8 @@ struct Band {
 //   weights_ahead  1: on a programmatic edge decode asks for the convolution's weights before the launch ahead is
 //                  through; left out, 0
 //   norm_ahead     1: decode asks for the norm's weights before it works on the state; left out, 0
-//   inbox          1: a block asks for its states at once, in shared memory (templates/gdn/inbox.h), where heads are
-//   runs
-//                  of rows of value channels, and has whole ones; left out, 0
+//   inbox          1: a block of whole value heads, which are runs of rows in memory, asks for their states at once, in
+//                  shared memory (templates/gdn/state_inbox.h); left out, 0
 //   resident       blocks that fit on a multiprocessor at least, by the registers that a thread may have; 0: no wish
 //   arrivals       1: blocks that share a key head meet in memory (templates/gdn/arrivals.h) although the target has
 //                  clusters; the model leaves it out. Without clusters they always do

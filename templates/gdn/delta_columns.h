@@ -1,7 +1,7 @@
 // The gated delta rule of one token over a state whose memory has the value channel innermost (see delta.h).
 #pragma once
 
-#include "gdn/delta_shared.h"
+#include "gdn/state_inbox.h"
 
 namespace gdn {
 
@@ -57,8 +57,6 @@ class DeltaColumns {
   // Where the plan wants it (inbox) a block's states come to shared memory, all of them at once. A slab is read there
   // twice, to be summed and to be updated, and has no registers in between.
   static constexpr bool kInbox = F::kInbox != 0;
-  static constexpr int kOfHead = kKeyDim * kValueDim;  // numbers of a head in the inbox
-  static_assert(!kInbox || (State::kInnerStride == kValueDim && kValues == kValueDim), "a head is a run of whole rows");
   static constexpr bool kReadsAhead = !kInbox && 2 * kRows * kWords <= 64 && !F::kStochasticState;
   // Beside two slabs k has no registers either: it is made where it is needed, twice a slab.
   static constexpr bool kKeepsKeys = !kReadsAhead || kOneSlab;
@@ -68,7 +66,6 @@ class DeltaColumns {
   static constexpr int kTeamsOfWave = larger(1, kWaveSize / kSlabLanes);
   static constexpr int kGroups = kTeams / kTeamsOfWave;
   static constexpr bool kScaled = scaled_state<F>();
-  static_assert(!kInbox || !kScaled, "the scales of an 8-bit state are not in the inbox");
   static constexpr int kTurns = kOneSlab ? 1 : 2;
   struct Partial {
     alignas(16) float sum[kTurns][kStreams][kGroups][2][kSlabLanes * kWidth];  // in turns; S^T k, then S^T q
@@ -92,16 +89,8 @@ class DeltaColumns {
     if constexpr (!kInbox) read(stream_, ahead_);
   }
 
-  // Asks for what the inbox holds, of its block's first turn; all threads, before the barrier ahead of run().
-  GDN_DEVICE void ask_inbox(DeltaShared<F>& shared) const {
-    if (thread_id() != F::kThreads - kWaveSize) return;  // one of the last, which convolve least
-    constexpr int kBytes = kOfHead * static_cast<int>(sizeof(Element));
-    for (int head = 0; head < turn_.heads; ++head) mailbox_open(shared.states[head], kBytes);
-    for (int head = 0; head < turn_.heads; ++head) {
-      bulk_fetch(inbox_of(head), state_ + State::base(value_head<F>(turn_.key_head, turn_.first_head + head)), kBytes,
-                 shared.states[head]);
-    }
-  }
+  // Asks for what the inbox holds; all threads, before the barrier ahead of run().
+  GDN_DEVICE void ask_inbox(DeltaShared<F>& shared) const { StateInbox<F>::ask(state_, turn_, shared); }
 
   // All threads, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
   GDN_DEVICE void run(DeltaShared<F>& shared) {
@@ -118,7 +107,7 @@ class DeltaColumns {
       const int slab = first + stream_;
       const int next = slab + kStreams;
       if constexpr (kInbox) {
-        if (column_inside(slab)) mailbox_wait(shared.states[head_of(slab)]);
+        if (column_inside(slab)) StateInbox<F>::wait(shared, head_of(slab));
         update(shared, partial, turn, slab, factors, k, ahead_);
       } else if constexpr (kOneSlab) {
         update(shared, partial, turn, slab, factors, k, ahead_);
@@ -176,20 +165,13 @@ class DeltaColumns {
     }
   }
 
-  GDN_DEVICE static Element* inbox_of(int head) {
-    return reinterpret_cast<Element*>(dynamic_shared()) + head * kOfHead;
-  }
-
   // The r-th piece of a slab that is in registers or in the inbox.
   GDN_DEVICE Piece piece_of(const Slab& now, int slab, int r) const {
     if constexpr (!kInbox) return now.piece[r];
     Piece piece;
     piece.clear();
-    if (!key_inside(r)) return piece;
-    const Element* const from = inbox_of(head_of(slab)) + (key_channel(r) * kValueDim + value_channel(slab));
-    const auto* const words = static_cast<const unsigned*>(__builtin_assume_aligned(from, Piece::kBytes));
-    GDN_UNROLL
-    for (int i = 0; i < Raw<Piece::kBytes>::kWords; ++i) piece.raw.word[i] = words[i];
+    const int number = key_channel(r) * kValueDim + value_channel(slab);
+    if (key_inside(r)) piece.raw = StateInbox<F>::template take<Piece::kBytes>(head_of(slab), number);
     return piece;
   }
 

@@ -1,7 +1,7 @@
 // The gated delta rule of one token over a state whose memory has the key channel innermost (see delta.h).
 #pragma once
 
-#include "gdn/delta_shared.h"
+#include "gdn/state_inbox.h"
 
 namespace gdn {
 
@@ -59,6 +59,8 @@ class DeltaRows {
   static constexpr int kRowsOfPass = kTeams * kRows;
   static constexpr bool kWholePass = kValues % kRowsOfPass == 0;
 
+  // Where the plan wants it a block's states come to shared memory, all of them at once.
+  static constexpr bool kInbox = F::kInbox != 0;
   static constexpr bool kScaled = scaled_state<F>();
   struct Pass {
     Piece piece[kRows][kPieces];
@@ -68,7 +70,7 @@ class DeltaRows {
  public:
   static constexpr bool kOnePass = heads_of_part<F>() == 1 && kValues <= kRowsOfPass;
 
-  // Issues the loads of the first rows; call it early, they need nothing but the slot.
+  // Issues the loads of the first rows, if they come to registers; call it early, they need nothing but the slot.
   GDN_DEVICE DeltaRows(const Args& args, long long slot, const DeltaTurn& turn)
       : state_(part<State>(args, slot)),
         scales_(part<Scale>(args, slot)),
@@ -76,9 +78,12 @@ class DeltaRows {
         turn_(turn),
         lane_(thread_id() % kLanes),
         team_(thread_id() / kLanes) {
-    read(0, 0, ahead_);
+    if constexpr (!kInbox) read(0, 0, ahead_);
     bring_passes_near<F>(state_, turn_, kRowsOfPass);
   }
+
+  // Asks for what the inbox holds; all threads, before the barrier ahead of run().
+  GDN_DEVICE void ask_inbox(DeltaShared<F>& shared) const { StateInbox<F>::ask(state_, turn_, shared); }
 
   // All waves, after a barrier behind the last write to q, k, v, decay and beta. o is complete after another barrier.
   GDN_DEVICE void run(DeltaShared<F>& shared) {
@@ -96,6 +101,7 @@ class DeltaRows {
       }
     }
 
+    if constexpr (kInbox) return update_from_inbox(shared, q, k, factors.product);
     if constexpr (one_pass<F>()) return update_once(shared, q, k, factors.product);
     if constexpr (F::kInTurns != 0) return update_in_turns(shared, q, k, factors.product);
     int head = 0;
@@ -154,7 +160,11 @@ class DeltaRows {
       GDN_UNROLL
       for (int p = 0; p < kPieces; ++p) {
         pass.piece[r][p].clear();
-        if (inside(row(first, r), p)) {
+        if (!inside(row(first, r), p)) continue;
+        if constexpr (kInbox) {
+          const int number = row(first, r) * kKeyDim + (lane_ + p * kLanes) * kWidth;
+          pass.piece[r][p].raw = StateInbox<F>::template take<Piece::kBytes>(head, number);
+        } else {
           pass.piece[r][p].raw = load_stream<Piece::kBytes>(piece_at(head, row(first, r), p));
         }
       }
@@ -246,6 +256,18 @@ class DeltaRows {
         if (inside(value_channel, p)) {
           store_stream<Piece::kBytes>(piece_at(head, value_channel, p), pass.piece[r][p].raw);
         }
+      }
+    }
+  }
+
+  // All passes, out of shared memory: nothing is gained by asking for the next one early.
+  GDN_DEVICE void update_from_inbox(DeltaShared<F>& shared, const float (&q)[kPieces][kWidth],
+                                    const float (&k)[kPieces][kWidth], float product) {
+    for (int head = 0; head < turn_.heads; ++head) {
+      StateInbox<F>::wait(shared, head);
+      for (int first = 0; first < kValues; first += kRowsOfPass) {
+        read(head, first, ahead_);
+        update(shared, head, first, q, k, product, ahead_);
       }
     }
   }

@@ -68,7 +68,8 @@ struct Decode {
   static constexpr gdn::PaddedOutput kExcessOutput = gdn::PaddedOutput::kUntouched;
   static constexpr int kSlotsOperand = 8, kThreads = 128, kRowsPerPass = 2;
   static constexpr int kHeadParts = 1, kRowParts = 1, kHeadsFirst = 1, kSkew = 0, kFixedHeads = 0, kInTurns = 0,
-                       kAtOnce = 0, kAhead = 0, kRowOrder = 0, kWeightsAhead = 0, kNormAhead = 0, kEvictFirst = 0;
+                       kAtOnce = 0, kAhead = 0, kRowOrder = 0, kWeightsAhead = 0, kNormAhead = 0, kEvictFirst = 0,
+                       kInbox = 0;
   static constexpr int kArrivalsOperand = -1, kArrivalsRowBytes = 0;
 
   static constexpr int kRowOfHead = 2 * kK + 2 * kGroups * kV;

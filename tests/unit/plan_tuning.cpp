@@ -488,7 +488,12 @@ TEST_CASE("states of 16 bits with the value channel innermost come to shared mem
   CHECK(fault(facts, "decode", 1, 1, 2).rfind("inbox = 2", 0) == 0);
   CHECK(fault(facts, "delta_update", 1, 1, 1).rfind("inbox = 1", 0) == 0);
   core::Facts rows = planned(core::DType::kBf16, "value_dim, key_dim", "sm_90a").facts;
-  CHECK(fault(rows, "decode", 1, 1, 1).find("no run of rows of value channels") != std::string::npos);
+  CHECK(fault(rows, "decode", 1, 1, 1).empty());
+  for (const std::string name : {"in_turns", "at_once", "ahead"}) {
+    const plan::Choices both = {{"threads", 256}, {"inbox", 1}, {name, 1}};
+    CHECK(plan::choices_fault(target, "decode", rows, both) ==
+          "inbox = 1: " + name + " is of states that come to registers");
+  }
   core::Facts eight = facts;
   eight.state.dtype = core::DType::kE4m3fn;
   CHECK(fault(eight, "decode", 1, 1, 1).find("scales beside them") != std::string::npos);
