@@ -54,10 +54,10 @@ std::string inbox_fault(const Target& target, std::string_view operation, const 
   }
   if (core::choice_of(choices, "products", 0) != 0) return "products take their operands from memory";
   if (bytes == 1) return "the rows of an 8-bit state have scales beside them";
-  const bool of_keys = key_channel_innermost(facts);
+  const bool of_keys = key_channel_innermost(facts) && state.outer_stride == facts.key_dim;
+  const bool of_values = !drafts && state.outer_stride == 1 && state.inner_stride == facts.value_dim;
   const int row = of_keys ? facts.key_dim : facts.value_dim;
-  if (state.inner_stride * state.outer_stride != row || (drafts && !of_keys) || (!of_keys && state.outer_stride != 1) ||
-      state.align * bytes % 16 != 0 || row * bytes % 16 != 0) {
+  if ((!of_keys && !of_values) || state.align * bytes % 16 != 0 || row * bytes % 16 != 0) {
     return fmt::format("a head's state is no run of rows{} in pieces of 16 bytes", drafts ? " of key channels" : "");
   }
   for (const char* const name : {"in_turns", "at_once", "ahead"}) {

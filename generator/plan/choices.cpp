@@ -82,11 +82,10 @@ Shape whole_heads(const Target& target, const core::Facts& facts) {
 
 // States of 16 bits with the value channel innermost: a slab takes so many registers that two blocks of them fill a
 // multiprocessor, while heads that come to shared memory leave room for twice as many blocks. On an H200 8 to 256 rows
-// take 4 to 10% less on plain edges, up to 15% on programmatic ones; states of 32 bits no less.
+// take 4 to 10% less on plain edges, up to 15% on programmatic ones; states of 32 bits gain nothing.
 std::vector<Band> inbox_bands(const Target& target, const core::Facts& facts) {
   constexpr int kBeside = 12 * 1024;  // of a block, beside its states
   constexpr int kMostResident = 4;    // beyond which a thread has too few registers
-  const core::PrefillMachine* const machine = core::find_prefill_machine(target.name);
   Shape shape{256, 16};
   shape.head_parts = head_parts(facts, kMostOfCluster);
   const Choices inbox = {{"head_parts", shape.head_parts}, {"inbox", 1}};
@@ -94,16 +93,17 @@ std::vector<Band> inbox_bands(const Target& target, const core::Facts& facts) {
       !wishes_fit(target, facts) || !inbox_fault(target, "decode", facts, inbox).empty()) {
     return {};
   }
-  const auto fit = static_cast<int>(machine->shared_bytes / (inbox_bytes(facts, inbox) + kBeside));
   std::vector<Band> bands;
-  // Where two blocks a multiprocessor are enough for all rows, a thread may have the registers for them.
-  for (const int resident : {2, kMostResident}) {
-    if (resident == 2 ? fit <= 2 : fit < 1) continue;
-    shape.resident = std::min(resident, fit);
-    const int max_rows = resident == 2 ? 2 * target.processors / (facts.key_heads * shape.head_parts) : 0;
+  const auto add = [&](int max_rows, int resident) {
+    shape.resident = resident;
     bands.push_back({max_rows, choices_of(shape)});
     for (const char* const name : {"weights_ahead", "norm_ahead", "inbox"}) bands.back().choices.emplace_back(name, 1);
-  }
+  };
+  const std::int64_t fit =
+      core::find_prefill_machine(target.name)->shared_bytes / (inbox_bytes(facts, inbox) + kBeside);
+  // Where two blocks a multiprocessor are enough for all rows, a thread may have the registers for them.
+  if (fit > 2) add(2 * target.processors / (facts.key_heads * shape.head_parts), 2);
+  if (fit > 0) add(0, static_cast<int>(std::min<std::int64_t>(kMostResident, fit)));
   return bands;
 }
 

@@ -12,15 +12,21 @@ using namespace gdn;
 
 namespace {
 
+void check_agrees(verify::Executor& executor, const spec::Spec& spec, const layout::Layout& layout,
+                  const std::string& operation, const verify::Options& options) {
+  const verify::Result result = verify::verify(executor, spec, layout, operation, options);
+  INFO(oracle::describe(result.deviations));
+  CHECK(!result.deviations.empty());
+  CHECK(result.good);
+}
+
 void verify_all(const std::string& file, const verify::Options& options) {
   const auto executor = verify::open_executor("simt", plan::find_target(GDN_TEST_TARGET));
   const spec::Spec spec = test::load_spec(file);
   const layout::Layout layout = layout::resolve(spec);
   for (const std::string_view operation : plan::operations_on(layout, executor->target())) {
-    const verify::Result result = verify::verify(*executor, spec, layout, std::string(operation), options);
-    INFO(*spec.name << " " << operation << " on " << GDN_TEST_TARGET << "\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(*spec.name << " " << operation << " on " << GDN_TEST_TARGET);
+    check_agrees(*executor, spec, layout, std::string(operation), options);
   }
 }
 
@@ -47,10 +53,8 @@ TEST_CASE("every way to launch decode agrees with the oracle, whatever the numbe
       options.rows = 3;
       options.tuning = plan::TuningTable::none();
       options.tuning.set(target.name, "decode", layout.spec, {{0, band.choices}});
-      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-      INFO(name << ", made for up to " << band.max_rows << " rows\n" << oracle::describe(result.deviations));
-      CHECK(!result.deviations.empty());
-      CHECK(result.good);
+      INFO(name << ", made for up to " << band.max_rows << " rows");
+      check_agrees(*executor, spec, layout, "decode", options);
     }
   }
 }
@@ -72,10 +76,8 @@ TEST_CASE("a launch takes the form for its edge, and each agrees with the oracle
   const auto crippled = executor->load(planned);
   for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
     options.edge = edge;
-    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-    INFO(core::to_string(edge) << "\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(core::to_string(edge));
+    check_agrees(*executor, spec, layout, "decode", options);
     oracle::Problem problem = oracle::make_problem(spec, "decode", {});
     const oracle::Expectation expectation = oracle::expect(problem);
     crippled->run_on(edge, problem, verify::views_of(problem, layout));
@@ -96,10 +98,8 @@ TEST_CASE("blocks that begin with different slabs of a state agree with the orac
                                               " * * threads=" + std::to_string(target.wave) + " skew=1\n");
     const plan::Planned planned = plan::make(layout, operation, target, options.tuning);
     CHECK(plan::choice_of(planned.kernel.choices, "skew", 0) == 1);
-    const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
-    INFO(operation << "\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(operation);
+    check_agrees(*executor, spec, layout, operation, options);
   }
 }
 
@@ -114,10 +114,8 @@ TEST_CASE("sums of a 16-bit state that are made at once agree with the oracle") 
     options.tuning = plan::TuningTable::parse(
         "gdn-gen tuning 3\n" + std::string(target.name) +
         " decode * * threads=64 rows_per_pass=4 head_parts=1 at_once=1 row_parts=" + parts + "\n");
-    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-    INFO(parts << " parts\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(parts << " parts");
+    check_agrees(*executor, spec, layout, "decode", options);
   }
 }
 
@@ -130,10 +128,7 @@ TEST_CASE("blocks that ask for the norm's weights ahead of the state agree with 
   options.rows = 4;
   options.tuning = plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) +
                                             " decode * * threads=64 rows_per_pass=1 head_parts=1 norm_ahead=1\n");
-  const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-  INFO(oracle::describe(result.deviations));
-  CHECK(!result.deviations.empty());
-  CHECK(result.good);
+  check_agrees(*executor, spec, layout, "decode", options);
 }
 
 // One slab of a head or several, heads one after the other or side by side, on an edge that waits for the launch ahead
@@ -168,10 +163,8 @@ TEST_CASE("blocks whose states come to shared memory at once agree with the orac
     ++held;
     for (const core::Edge edge : {core::Edge::kPlain, core::Edge::kProgrammatic}) {
       options.edge = edge;
-      const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-      INFO(core::to_string(edge) << "\n" << oracle::describe(result.deviations));
-      CHECK(!result.deviations.empty());
-      CHECK(result.good);
+      INFO(core::to_string(edge));
+      check_agrees(*executor, spec, layout, "decode", options);
     }
   }
   CHECK(held == (target.clusters ? 7 : 0));
@@ -190,10 +183,8 @@ TEST_CASE("blocks that ask for their next passes agree with the oracle") {
         plan::TuningTable::parse("gdn-gen tuning 3\n" + std::string(target.name) + " " + operation +
                                  " * * threads=" + std::to_string(target.wave) + " rows_per_pass=1 ahead=3\n");
     CHECK(plan::choice_of(plan::make(layout, operation, target, options.tuning).kernel.choices, "ahead", 0) == 3);
-    const verify::Result result = verify::verify(*executor, spec, layout, operation, options);
-    INFO(operation << "\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(operation);
+    check_agrees(*executor, spec, layout, operation, options);
   }
 }
 
@@ -211,10 +202,8 @@ TEST_CASE("passes that have a head's rows in other orders agree with the oracle"
                                               " rows_per_pass=2 row_order=" + std::to_string(order) + "\n");
     const plan::Planned planned = plan::make(layout, "decode", target, options.tuning);
     CHECK(plan::choice_of(planned.kernel.choices, "row_order", 0) == order);
-    const verify::Result result = verify::verify(*executor, spec, layout, "decode", options);
-    INFO(order << "\n" << oracle::describe(result.deviations));
-    CHECK(!result.deviations.empty());
-    CHECK(result.good);
+    INFO(order);
+    check_agrees(*executor, spec, layout, "decode", options);
   }
 }
 
